@@ -1,0 +1,5 @@
+"""`python -m mutualign`."""
+
+from mutualign.cli import main
+
+main()

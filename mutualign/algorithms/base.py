@@ -1,0 +1,57 @@
+"""What every algorithm is: a module whose forward gives weighted losses and metrics."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from mutualign.data.images import Batch
+from mutualign.nn.backbones import Classifier
+from mutualign.nn.ema import EMATeacher
+
+Losses = dict[str, Float[Tensor, ""]]
+Metrics = dict[str, Float[Tensor, ""]]
+
+
+class Algorithm(nn.Module):
+    """A method of adaptation over a classifier.
+
+    The loss is computed inside `forward`, so that DDP and `torch.compile` see all of it, and whatever the method owns
+    (discriminator, critic, teacher) is a submodule, so that `state_dict()` is complete.
+    """
+
+    uses_target = True
+    teacher: EMATeacher | None  # what labels the target, if the method has one
+
+    def __init__(self, classifier: Classifier) -> None:
+        super().__init__()
+        self.classifier = classifier
+        self.teacher = None
+
+    def forward(self, batch: Batch, progress: Float[Tensor, ""]) -> tuple[Losses, Metrics]:
+        """Losses, weighted and ready to be summed, and metrics to be logged; `progress` in [0, 1] is that of the stage."""
+        raise TypeError(f"{type(self).__name__} defines no forward")
+
+    def after_step(self) -> None:
+        """Called after each optimiser step: the place to move a teacher."""
+
+    def inherit(self, previous: Algorithm) -> Self:
+        """Go on with the parts that an earlier stage over the same classifier has trained, such as a discriminator."""
+        earlier = dict(previous.named_children())
+        for name, part in self.named_children():
+            if name in earlier and name not in ("classifier", "teacher"):
+                part.load_state_dict(earlier[name].state_dict())
+        return self
+
+
+def mean_of(flags: Bool[Tensor, " n"]) -> Float[Tensor, ""]:
+    """The share of flags that are set, detached."""
+    return flags.float().mean().detach()
+
+
+def accuracy(logits: Float[Tensor, "n classes"], labels: Tensor) -> Float[Tensor, ""]:
+    """The share of rows whose largest logit is the label's."""
+    return mean_of(logits.argmax(1) == labels)
+

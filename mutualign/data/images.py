@@ -1,0 +1,87 @@
+"""The types of images: labelled, unlabelled, sealed; and the batch that an algorithm sees."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int64, UInt8
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class UnlabelledImages:
+    """Images as one uint8 tensor, kept whole in memory; a batch is an index lookup."""
+
+    pixels: UInt8[Tensor, "n height width channels"]
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def take(self, indices: Int64[Tensor, " batch"], key: int) -> UInt8[Tensor, "batch height width channels"]:
+        """The images at `indices`. `key` seeds what is random in an access; here nothing is."""
+        return self.pixels[indices]
+
+    def to(self, device: torch.device) -> UnlabelledImages:
+        return UnlabelledImages(self.pixels.to(device))
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """Images with their classes, 0 .. classes - 1: what the source gives."""
+
+    images: UnlabelledImages
+    labels: Int64[Tensor, " n"]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+@dataclass(frozen=True)
+class SealedImages:
+    """Target images whose labels exist but stay closed: only `evidence/evaluation.py` calls `unseal`."""
+
+    images: UnlabelledImages
+    sealed_labels: Int64[Tensor, " n"]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def unseal(self) -> Int64[Tensor, " n"]:
+        return self.sealed_labels
+
+
+class ImageShape(NamedTuple):
+    """What a network must know of a task's images."""
+
+    channels: int
+    height: int
+    width: int
+
+
+class Batch(NamedTuple):
+    """What an algorithm sees in one step: source rows first, then target rows (none for source-only training)."""
+
+    images: Float[Tensor, "n channels height width"]  # values in [0, 1]
+    labels: Int64[Tensor, " source"]
+
+    @property
+    def n_source(self) -> int:
+        return len(self.labels)
+
+    @property
+    def target(self) -> Float[Tensor, "target channels height width"]:
+        return self.images[self.n_source :]
+
+    @property
+    def is_source(self) -> Float[Tensor, " n"]:
+        """1 for source rows, 0 for target rows."""
+        return (torch.arange(len(self.images), device=self.images.device) < self.n_source).float()
+
+
+def to_floats(
+    pixels: UInt8[Tensor, "n height width stored"], channels: int
+) -> Float[Tensor, "n channels height width"]:
+    """uint8 pixels as network input in [0, 1], channels-last in memory; grey images are repeated to `channels`."""
+    return pixels.expand(*pixels.shape[:3], channels).contiguous().float().div_(255).permute(0, 3, 1, 2)

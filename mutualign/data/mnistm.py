@@ -1,0 +1,67 @@
+"""MNIST-M: digits blended with patches of photos, in its three variants."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Int64, UInt8
+from torch import Tensor
+
+from mutualign.data.cache import cached
+from mutualign.data.images import LabelledImages, SealedImages, UnlabelledImages
+from mutualign.data.photos import Photos, load_bsds500
+from mutualign.randomness import generator
+
+
+def blend(
+    patches: UInt8[Tensor, "n height width 3"], digits: UInt8[Tensor, "n height width 1"]
+) -> UInt8[Tensor, "n height width 3"]:
+    """|patch - digit|, the difference blend of MNIST-M (Ganin and Lempitsky, ICML 2015, section 4)."""
+    return torch.maximum(patches, digits) - torch.minimum(patches, digits)
+
+
+def blend_over_photos(
+    digits: UInt8[Tensor, "n height width 1"], photos: Photos, key: int
+) -> UInt8[Tensor, "n height width 3"]:
+    """Each digit over a random patch of a random photo."""
+    n, height, width, _ = digits.shape
+    return blend(photos.crops(n, height, width, torch.Generator().manual_seed(key)), digits)
+
+
+@dataclass(frozen=True)
+class ResampledImages(UnlabelledImages):
+    """Digits (`pixels`) that get a new background at every access: the published code's quirk."""
+
+    photos: Photos
+
+    def take(self, indices: Int64[Tensor, " batch"], key: int) -> UInt8[Tensor, "batch height width channels"]:
+        return blend_over_photos(self.pixels[indices], self.photos, key)
+
+
+def frozen(
+    train: LabelledImages, test: LabelledImages, folder: Path, task: str, seed: int = 0
+) -> tuple[SealedImages, SealedImages]:
+    """One background an image, fixed by the seed; training ones from BSDS500 train, test ones from BSDS500 test."""
+
+    def build(digits: LabelledImages, split: str) -> UInt8[Tensor, "n height width 3"]:
+        photos = load_bsds500([split], task, folder)
+        key = generator("mnistm", split, seed).initial_seed()
+        chunks = digits.images.pixels.split(5000)  # bounds the size of the gather's indices
+        return torch.cat([blend_over_photos(chunk, photos, key + i) for i, chunk in enumerate(chunks)])
+
+    pixels = cached(f"mnistm-frozen-v1-seed{seed}", lambda: {"train": build(train, "train"), "test": build(test, "test")})
+    return (
+        SealedImages(UnlabelledImages(pixels["train"]), train.labels),
+        SealedImages(UnlabelledImages(pixels["test"]), test.labels),
+    )
+
+
+def resampled(train: LabelledImages, test: LabelledImages, folder: Path, task: str) -> tuple[SealedImages, SealedImages]:
+    """New backgrounds at every access, training and test alike, from all 500 photos."""
+    photos = load_bsds500(["train", "val", "test"], task, folder)
+    return (
+        SealedImages(ResampledImages(train.images.pixels, photos), train.labels),
+        SealedImages(ResampledImages(test.images.pixels, photos), test.labels),
+    )

@@ -1,0 +1,187 @@
+"""One experiment end to end: task, recipe and seed become a run folder with a result."""
+
+from __future__ import annotations
+
+import datetime
+import shlex
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from lightning_fabric import Fabric
+
+from mutualign.algorithms import Algorithm
+from mutualign.data.images import UnlabelledImages
+from mutualign.data.tasks import Task, find_task
+from mutualign.errors import MutualignError
+from mutualign.evidence import evaluation, selection
+from mutualign.randomness import derive_seed
+from mutualign.recipes import Recipe, parse_recipe
+from mutualign.training.environment import describe_hardware, keep_freed_memory, make_fabric, versions
+from mutualign.training.inference import predict_logits
+from mutualign.training.loop import Epoch, Hooks, train
+from mutualign.training.runs import Record, RunFolder
+
+SCORED = 2000  # target training images that the label-free scores and the pseudo-label audit are taken on
+
+
+class Display(Protocol):
+    """Where progress is shown; the experiment only tells."""
+
+    def step(self, stage: int, done: int, total: int) -> None: ...
+    def epoch(self, record: Record) -> None: ...
+
+
+@dataclass
+class Silent:
+    """A display that shows nothing."""
+
+    def step(self, stage: int, done: int, total: int) -> None:
+        pass
+
+    def epoch(self, record: Record) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A recipe on a task with a seed; `run` trains, selects, evaluates, and gives the result."""
+
+    recipe: Recipe
+    task: Task
+    seed: int
+    folder: RunFolder
+    accelerator: str = "auto"
+    display: Display = field(default_factory=Silent)
+    should_stop: Callable[[], bool] = lambda: False
+
+    @classmethod
+    def start(cls, recipe: Recipe, task: Task, seed: int, path: Path, **settings: Any) -> Experiment:
+        """A new experiment in a new run folder."""
+        command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+        config = {"command": command, "task": task.name, "seed": seed, "recipe": recipe.to_dict()}
+        return cls(recipe, task, seed, RunFolder.create(path, config), **settings)
+
+    @classmethod
+    def resume(cls, path: Path, data_folder: Path, **settings: Any) -> Experiment:
+        """The experiment of a run folder, to go on with."""
+        folder = RunFolder.open(path)
+        config = folder.config()
+        try:
+            recipe, task_name, seed = parse_recipe(config["recipe"], f"{path}/config.toml"), config["task"], config["seed"]
+        except KeyError as error:
+            raise MutualignError(f"{path}/config.toml: missing {error}") from error
+        return cls(recipe, find_task(task_name).load(data_folder), seed, folder, **settings)
+
+    def run(self) -> dict[str, Any]:
+        """Train from where the folder is to the end. A run that is complete gives its result at once."""
+        if result := self.folder.result():
+            return result
+        keep_freed_memory()
+        fabric = make_fabric(self.recipe.precision, self.accelerator)
+        self._forget_epochs_after_checkpoint()
+        hooks = Hooks(self.display.step, lambda algorithm, epoch: self._end_epoch(algorithm, epoch, fabric), self.should_stop)
+        train(
+            self.recipe,
+            self.task.source_train,
+            self.task.target_train.images,
+            self.task.shape,
+            len(self.task.class_names),
+            self.seed,
+            self.folder,
+            fabric,
+            hooks,
+        )
+        result = {
+            "recipe": self.recipe.name,
+            "task": self.task.name,
+            "data": self.task.identity,
+            "seed": self.seed,
+            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "command": self.folder.config()["command"],
+            "hardware": describe_hardware(fabric),
+            "versions": versions(),
+            "stages": summarise(self.folder.metrics(), selection.DEFAULT_VALIDATOR),
+        }
+        self.folder.write_result(result)
+        return result
+
+    def _end_epoch(self, algorithm: Algorithm, epoch: Epoch, fabric: Fabric) -> None:
+        """Score without target labels, choose, evaluate, record, show."""
+        task, channels, classifier = self.task, self.task.shape.channels, algorithm.classifier
+        key = derive_seed(self.seed, epoch.stage, epoch.number, "evaluation")
+        rows = _spread(len(task.target_train), SCORED)
+        scored = UnlabelledImages(task.target_train.images.take(rows, key))
+
+        record: Record = {
+            "stage": epoch.stage,
+            "algorithm": self.recipe.stages[epoch.stage].algorithm,
+            "epoch": epoch.number,
+            "train_seconds": round(epoch.train_seconds, 2),
+            "means": epoch.means,
+            "scores": selection.scores(predict_logits(classifier, scored, channels, fabric)),
+        }
+        self._keep_weights(algorithm, record)
+
+        source_logits = predict_logits(classifier, task.source_test.images, channels, fabric, key)
+        target_logits = predict_logits(classifier, task.target_test.images, channels, fabric, key)
+        record["source_accuracy"] = evaluation.source_accuracy(source_logits, task.source_test)
+        record["target_accuracy"] = evaluation.target_accuracy(target_logits, task.target_test)
+        if algorithm.teacher is not None:
+            labels = predict_logits(algorithm.teacher.model, scored, channels, fabric)
+            threshold = self.recipe.stages[epoch.stage].options.threshold
+            quality = evaluation.pseudo_label_quality(labels, task.target_train, rows, threshold)
+            record["pseudo_labels"] = quality._asdict()
+        self.folder.append_metrics(record)
+        self.display.epoch(record)
+
+    def _keep_weights(self, algorithm: Algorithm, record: Record) -> None:
+        """Keep the classifier of this epoch, and as the chosen one if no earlier epoch of the stage scores higher."""
+        stage, validator = record["stage"], selection.DEFAULT_VALIDATOR
+        earlier = [old["scores"][validator] for old in self.folder.metrics() if old["stage"] == stage]
+        weights = algorithm.classifier.state_dict()
+        info = {key: record[key] for key in ("stage", "epoch", "scores")}
+        self.folder.save_tensors(f"stage-{stage}-last", weights, info)
+        if record["scores"][validator] > max(earlier, default=-float("inf")):
+            self.folder.save_tensors(f"stage-{stage}-selected", weights, info)
+
+    def _forget_epochs_after_checkpoint(self) -> None:
+        """A kill between an epoch's record and its checkpoint leaves a record of an epoch that is trained again."""
+        stage, epochs = 0, 0
+        if self.folder.has_checkpoint("last"):
+            _, info = self.folder.load_tensors("last")
+            stage = info["stage"]
+            epochs = info["steps_done"] // -(-len(self.task.source_train) // self.recipe.stages[stage].batch_size)
+        self.folder.keep_metrics(lambda record: (record["stage"], record["epoch"]) <= (stage, epochs))
+
+
+def summarise(records: list[Record], validator: str) -> list[dict[str, Any]]:
+    """For each stage: its last epoch, the epoch that the validator chooses, and the best by target labels (oracle)."""
+    stages = []
+    for index in sorted({record["stage"] for record in records}):
+        epochs = [record for record in records if record["stage"] == index]
+        chosen = {
+            "last": epochs[-1],
+            f"validator:{validator}": max(epochs, key=lambda record: float(record["scores"][validator])),
+            "oracle": max(epochs, key=lambda record: float(record["target_accuracy"])),
+        }
+        stages.append(
+            {
+                "algorithm": epochs[-1]["algorithm"],
+                "epochs": len(epochs),
+                "train_seconds": epochs[-1]["train_seconds"],
+                "selections": {
+                    name: {key: record[key] for key in ("epoch", "target_accuracy", "source_accuracy")}
+                    for name, record in chosen.items()
+                },
+            }
+        )
+    return stages
+
+
+def _spread(length: int, wanted: int) -> torch.Tensor:
+    """Up to `wanted` rows, evenly spread over all."""
+    return torch.linspace(0, length - 1, min(wanted, length), dtype=torch.float64).round().long()

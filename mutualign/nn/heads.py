@@ -1,0 +1,47 @@
+"""Heads: small networks from features to logits, projections and scores. None ends in a softmax or a sigmoid."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mutualign.nn.layers import Dropout
+
+
+class ClassHead(nn.Sequential):
+    """features - 32 - ReLU - dropout 0.5 - classes: logits."""
+
+    def __init__(self, feature_dim: int, classes: int, hidden: int = 32) -> None:
+        super().__init__(nn.Linear(feature_dim, hidden), nn.ReLU(), Dropout(0.5), nn.Linear(hidden, classes))
+
+
+class DomainDiscriminator(nn.Module):
+    """features - 32 - ReLU - 1: the logit that an image is of the source."""
+
+    def __init__(self, feature_dim: int, hidden: int = 32) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(feature_dim, hidden), nn.ReLU(), nn.Linear(hidden, 1))
+
+    def forward(self, features: Float[Tensor, "n features"]) -> Float[Tensor, " n"]:
+        return self.layers(features).squeeze(1)  # type: ignore[no-any-return]
+
+
+class Projection(nn.Sequential):
+    """features - 64 - ReLU: where mutual information is measured."""
+
+    def __init__(self, feature_dim: int, size: int = 64) -> None:
+        super().__init__(nn.Linear(feature_dim, size), nn.ReLU())
+
+
+class ConcatenatingCritic(nn.Module):
+    """T(a, b): the score of a pair, by a network on the concatenation, 2 size - 512 - 512 - 1."""
+
+    def __init__(self, size: int = 64, hidden: int = 512) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(2 * size, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, 1)
+        )
+
+    def forward(self, a: Float[Tensor, "pairs size"], b: Float[Tensor, "pairs size"]) -> Float[Tensor, " pairs"]:
+        return self.layers(torch.cat([a, b], dim=1)).squeeze(1)  # type: ignore[no-any-return]

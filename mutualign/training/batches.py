@@ -1,0 +1,57 @@
+"""Batches: which images a step sees, as a function of (seed, stage, step)."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from mutualign.data.images import Batch, LabelledImages, UnlabelledImages, to_floats
+from mutualign.randomness import derive_seed, generator
+
+
+class Order:
+    """Passes over `length` images, each in a new random order, cut into batches; the last of a pass may be smaller."""
+
+    def __init__(self, length: int, batch_size: int, *key: int | str) -> None:
+        self.length, self.batch_size, self.key = length, batch_size, key
+        self.steps_per_pass = -(-length // batch_size)
+        self._pass, self._permutation = -1, torch.empty(0, dtype=torch.int64)
+
+    def indices(self, step: int) -> Int64[Tensor, " batch"]:
+        """The images of a step; any step may be asked for at any time."""
+        number, within = divmod(step, self.steps_per_pass)
+        if number != self._pass:
+            self._pass, self._permutation = number, torch.randperm(self.length, generator=generator(*self.key, number))
+        return self._permutation[within * self.batch_size : (within + 1) * self.batch_size]
+
+
+class Batches:
+    """The batches of one stage. An epoch is one pass over the source; the target goes through passes of its own."""
+
+    def __init__(
+        self,
+        source: LabelledImages,
+        target: UnlabelledImages | None,
+        channels: int,
+        batch_size: int,
+        seed: int,
+        stage: int,
+        device: torch.device,
+    ) -> None:
+        self.source, self.target, self.channels, self.device = source, target, channels, device
+        self.key = (seed, stage)
+        self.source_order = Order(len(source), batch_size, *self.key, "source")
+        self.target_order = None if target is None else Order(len(target), batch_size, *self.key, "target")
+        self.steps_per_epoch = self.source_order.steps_per_pass
+
+    def __getitem__(self, step: int) -> Batch:
+        rows = self.source_order.indices(step)
+        parts = [self._take(self.source.images, rows, "source", step)]
+        if self.target is not None and self.target_order is not None:
+            parts.append(self._take(self.target, self.target_order.indices(step), "target", step))
+        return Batch(to_floats(torch.cat(parts), self.channels), self.source.labels[rows].to(self.device))
+
+    def _take(self, images: UnlabelledImages, rows: Tensor, domain: str, step: int) -> Tensor:
+        pixels = images.take(rows, derive_seed(*self.key, "take", domain, step)).to(self.device)
+        return pixels.expand(*pixels.shape[:3], self.channels)

@@ -1,0 +1,183 @@
+"""The training loop: the only place of `backward` and `optimizer.step`, for every algorithm and every stage."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from mutualign.algorithms import ALGORITHMS, Algorithm
+from mutualign.data.images import ImageShape, LabelledImages, UnlabelledImages
+from mutualign.errors import MutualignError
+from mutualign.nn.backbones import BACKBONES, Classifier
+from mutualign.randomness import derive_seed
+from mutualign.recipes import Recipe, Stage
+from mutualign.training.batches import Batches
+from mutualign.training.runs import RunFolder
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What the loop tells of an epoch that it has finished."""
+
+    stage: int  # from 0
+    number: int  # within the stage, from 1
+    means: dict[str, float]  # of losses and metrics over the epoch's steps
+    train_seconds: float  # of the stage so far: steps and their data, without evaluation
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What the experiment hands in: all that the loop calls besides training."""
+
+    on_step: Callable[[int, int, int], None]  # stage, steps done, steps in all
+    on_epoch: Callable[[Algorithm, Epoch], None]  # before the epoch's checkpoint is written
+    should_stop: Callable[[], bool]  # asked after each step; if so, the loop saves and raises Stopped
+
+
+class Stopped(Exception):
+    """Training was asked to stop and has saved where it was."""
+
+
+class NotFinite(MutualignError):
+    """A loss is NaN or infinite; the weights of the last checkpoint are intact."""
+
+
+class StageTrainer:
+    """One stage in training: an algorithm, its optimiser and its place in the data; all that a resume restores."""
+
+    def __init__(self, index: int, stage: Stage, seed: int, algorithm: Algorithm, batches: Batches, fabric: Fabric) -> None:
+        self.index, self.stage, self.seed = index, stage, seed
+        self.algorithm, self.batches, self.fabric = algorithm.to(fabric.device).train(), batches, fabric
+        parameters = [parameter for parameter in algorithm.parameters() if parameter.requires_grad]
+        fused = fabric.device.type in ("cpu", "cuda")
+        self.optimizer = torch.optim.Adam(parameters, lr=stage.learning_rate, fused=fused)
+        self._forward, self._optimizer = fabric.setup(self.algorithm, self.optimizer)
+        self.total_steps = stage.epochs * batches.steps_per_epoch
+        self.steps_done = 0
+        self.train_seconds = 0.0
+        self.sums: dict[str, Tensor] = {}  # of losses and metrics since the epoch began
+
+    def step(self) -> None:
+        """One optimiser step. Raises NotFinite before the weights are touched."""
+        start = time.perf_counter()
+        torch.manual_seed(derive_seed(self.seed, self.index, "step", self.steps_done, self.fabric.global_rank))
+        batch = self.batches[self.steps_done]
+        progress = torch.tensor(self.steps_done / self.total_steps, device=self.fabric.device)
+        losses, metrics = self._forward(batch, progress)
+        total = torch.stack(list(losses.values())).sum()
+        if not torch.isfinite(total):
+            values = ", ".join(f"{name} {float(loss):g}" for name, loss in losses.items())
+            raise NotFinite(
+                f"loss is not finite at stage {self.index} ({self.stage.algorithm}), step {self.steps_done}: {values}\n"
+                "  do       lower the learning rate, or try precision=float32"
+            )
+        self._optimizer.zero_grad()
+        self.fabric.backward(total)
+        self._optimizer.step()
+        self.algorithm.after_step()
+        for name, value in {**{f"loss_{name}": loss for name, loss in losses.items()}, **metrics}.items():
+            self.sums[name] = self.sums.get(name, torch.zeros((), device=value.device)) + value.detach().float()
+        self.steps_done += 1
+        self.train_seconds += time.perf_counter() - start
+
+    def finish_epoch(self) -> Epoch:
+        """The epoch that ends with the step just done; its sums begin anew."""
+        means = {name: float(total) / self.batches.steps_per_epoch for name, total in self.sums.items()}
+        self.sums = {}
+        return Epoch(self.index, self.steps_done // self.batches.steps_per_epoch, means, self.train_seconds)
+
+    def save(self, run: RunFolder) -> None:
+        """Write the checkpoint that `restore` continues from, bit for bit."""
+        tensors = {f"algorithm.{name}": value for name, value in self.algorithm.state_dict().items()}
+        for number, state in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{number}.{name}": value for name, value in state.items()}
+        tensors |= {f"sums.{name}": value for name, value in self.sums.items()}
+        info = {"stage": self.index, "steps_done": self.steps_done, "train_seconds": self.train_seconds}
+        run.save_tensors("last", tensors, info)
+
+    def restore(self, tensors: dict[str, Tensor], info: dict[str, Any]) -> None:
+        """Go back to where a checkpoint was written."""
+        parts: dict[str, dict[str, Tensor]] = {"algorithm": {}, "optimizer": {}, "sums": {}}
+        for key, value in tensors.items():
+            part, _, name = key.partition(".")
+            parts[part][name] = value
+        self.algorithm.load_state_dict(parts["algorithm"])
+        state: dict[int, dict[str, Tensor]] = {}
+        for key, value in parts["optimizer"].items():
+            number, _, name = key.partition(".")
+            state.setdefault(int(number), {})[name] = value
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
+        self.sums = {name: value.to(self.fabric.device) for name, value in parts["sums"].items()}
+        self.steps_done, self.train_seconds = info["steps_done"], info["train_seconds"]
+
+
+def build_classifier(recipe: Recipe, shape: ImageShape, classes: int) -> Classifier:
+    """The recipe's classifier for images of a shape, initialised from torch's global generator."""
+    return Classifier(BACKBONES[recipe.backbone](*shape), classes)
+
+
+def build_algorithm(stage: Stage, classifier: Classifier) -> Algorithm:
+    """A stage's algorithm over a classifier; what it adds is initialised from torch's global generator."""
+    _, algorithm_type = ALGORITHMS[stage.algorithm]
+    return algorithm_type(classifier, stage.options)  # type: ignore[arg-type]
+
+
+def train(
+    recipe: Recipe,
+    source: LabelledImages,
+    target: UnlabelledImages,
+    shape: ImageShape,
+    classes: int,
+    seed: int,
+    run: RunFolder,
+    fabric: Fabric,
+    hooks: Hooks,
+    save_every: float = 60.0,
+) -> Classifier:
+    """Train a recipe's stages from the start, or from the run's last checkpoint, to the end; gives the classifier.
+
+    A checkpoint is written after each epoch, every `save_every` seconds, and before `Stopped` is raised. torch's global
+    generator is left as it was found.
+    """
+    tensors, info = run.load_tensors("last") if run.has_checkpoint("last") else ({}, {"stage": 0})
+    with torch.random.fork_rng():
+        torch.manual_seed(derive_seed(seed, "classifier"))
+        classifier = build_classifier(recipe, shape, classes)
+        previous: Algorithm | None = None
+        for index, stage in enumerate(recipe.stages):
+            torch.manual_seed(derive_seed(seed, index, "algorithm"))
+            algorithm = build_algorithm(stage, classifier)
+            if previous is not None:
+                algorithm.inherit(previous)
+            previous = algorithm
+            if index < info["stage"]:
+                continue  # this stage is done; the checkpoint holds what came of it
+            used = target if algorithm.uses_target else None
+            batches = Batches(source, used, shape.channels, stage.batch_size, seed, index, fabric.device)
+            trainer = StageTrainer(index, stage, seed, algorithm, batches, fabric)
+            if tensors and index == info["stage"]:
+                trainer.restore(tensors, info)
+            _train_stage(trainer, run, hooks, save_every)
+    return classifier
+
+
+def _train_stage(trainer: StageTrainer, run: RunFolder, hooks: Hooks, save_every: float) -> None:
+    saved_at = time.monotonic()
+    while trainer.steps_done < trainer.total_steps:
+        trainer.step()
+        hooks.on_step(trainer.index, trainer.steps_done, trainer.total_steps)
+        ends_epoch = trainer.steps_done % trainer.batches.steps_per_epoch == 0
+        if ends_epoch:
+            hooks.on_epoch(trainer.algorithm, trainer.finish_epoch())
+        stop = hooks.should_stop()
+        if ends_epoch or stop or time.monotonic() - saved_at > save_every:
+            trainer.save(run)
+            saved_at = time.monotonic()
+        if stop:
+            raise Stopped
