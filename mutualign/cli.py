@@ -2,22 +2,167 @@
 
 from __future__ import annotations
 
+import logging
+import shlex
 import signal
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import tyro
+from rich.console import Console
 
-from mutualign.data.download import data_folder
-from mutualign.data.tasks import find_task
-from mutualign.display import Console
+from mutualign.comparison import Comparison, Row, run_path, save_results, summarise
+from mutualign.data.download import damaged, data_folder, require
+from mutualign.data.tasks import TASKS, find_task
+from mutualign.display import ProgressDisplay, show_run, summary_table
 from mutualign.errors import MutualignError
 from mutualign.experiment import Experiment
 from mutualign.recipes import load_recipe
 from mutualign.training.loop import Stopped
+from mutualign.training.runs import RunFolder
+
+DESCRIPTION = """Adapt an image classifier to images without labels, and see whether it helped.
+
+Begin with: mutualign compare --task digits --seeds 1
+"""
+
+DataOption = Path | None
+SetOption = Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE ...")]
+
+
+@dataclass(frozen=True)
+class Run:
+    """Train one recipe on one task, or go on with a run that was stopped.
+
+    Example: mutualign run --recipe mani --task digits
+    """
+
+    recipe: Annotated[str, tyro.conf.arg(aliases=["-r"])] = "mani"
+    """Name of a recipe (source_only, dann, mani), or the path of a recipe's .toml file."""
+    task: Annotated[str, tyro.conf.arg(aliases=["-t"])] = "digits"
+    """What to adapt from and to; `mutualign data list` shows all."""
+    seed: int = 0
+    """Decides everything that is random."""
+    set: SetOption = ()
+    """Change fields of the recipe, for example: --set stages.0.epochs=5 precision=float32"""
+    data: DataOption = None
+    """Folder of the data files. Default: $MUTUALIGN_DATA, else the user's cache folder."""
+    out: Path = Path("runs")
+    """Where run folders go: OUT/TASK/RECIPE/seed-SEED."""
+    resume: Path | None = None
+    """Go on with this run folder, bit for bit as if it had not been stopped. All else but --data is read from it."""
+    accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """What to train on."""
+
+    def main(self, console: Console) -> None:
+        stop, folder, display = StopSignal(), data_folder(self.data), ProgressDisplay(console)
+        settings = {"accelerator": self.accelerator, "display": display, "should_stop": stop}
+        if self.resume:
+            experiment = Experiment.resume(self.resume, folder, **settings)
+        else:
+            recipe, task = load_recipe(self.recipe, self.set), find_task(self.task)
+            path = run_path(self.out, self.task, recipe, self.seed)
+            RunFolder.refuse_existing(path)
+            experiment = Experiment.start(recipe, task.load(folder), self.seed, path, **settings)
+        path = experiment.folder.path
+        with display, stop.leaving(f"mutualign run --resume {shlex.quote(str(path))}"):
+            experiment.run()
+        show_run(console, RunFolder.open(path))
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Train recipes on tasks with several seeds, and print a table with means and 95 % intervals.
+
+    What is done already is skipped; a comparison that was stopped goes on where it was.
+    Example: mutualign compare --recipes source_only,dann,mani --task digits --seeds 3
+    """
+
+    recipes: Annotated[str, tyro.conf.arg(aliases=["-r"])] = "source_only,dann,mani"
+    """Recipes by name or path, with commas between."""
+    task: Annotated[str, tyro.conf.arg(aliases=["--tasks", "-t"])] = "digits"
+    """Tasks, with commas between; `mutualign data list` shows all."""
+    seeds: int = 3
+    """How many seeds: 0, 1, 2, ..."""
+    set: SetOption = ()
+    """Change fields of every recipe, for example: --set precision=float32"""
+    data: DataOption = None
+    """Folder of the data files. Default: $MUTUALIGN_DATA, else the user's cache folder."""
+    out: Path = Path("runs")
+    """Where run folders go: OUT/TASK/RECIPE/seed-SEED."""
+    save: Path | None = None
+    """Keep the rows in this JSON file, written after each run."""
+    accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """What to train on."""
+
+    def main(self, console: Console) -> None:
+        recipes = tuple(load_recipe(name, self.set) for name in self.recipes.split(","))
+        tasks = tuple(self.task.split(","))
+        for task in tasks:
+            find_task(task)
+        comparison = Comparison(recipes, tasks, tuple(range(self.seeds)), self.out)
+        stop, display = StopSignal(), ProgressDisplay(console)
+        command = shlex.join(["mutualign", *sys.argv[1:]])
+
+        def keep(rows: list[Row]) -> None:
+            if self.save:
+                save_results(self.save, command, rows)
+
+        settings = {"accelerator": self.accelerator, "display": display, "should_stop": stop}
+        with display, stop.leaving(command):
+            rows = comparison.run(data_folder(self.data), keep, **settings)
+        console.print(summary_table(summarise(rows)))
+        console.print(f"run folders: {self.out}/TASK/RECIPE/seed-N", highlight=False)
+        last = run_path(self.out, tasks[-1], recipes[-1], self.seeds - 1)
+        console.print(f"next, for example: mutualign show {last}", highlight=False)
+
+
+@dataclass(frozen=True)
+class Show:
+    """Print a run's config, its curves epoch by epoch, and its result."""
+
+    run: tyro.conf.Positional[Path]
+    """A run folder, such as runs/digits/mani/seed-0."""
+
+    def main(self, console: Console) -> None:
+        show_run(console, RunFolder.open(self.run))
+
+
+@dataclass(frozen=True)
+class Data:
+    """List the tasks, fetch the files that a task needs, or verify those that are there."""
+
+    action: tyro.conf.Positional[Literal["list", "fetch", "verify"]]
+    """list: every task and how many of its files are there. fetch: download what is missing, checked against its
+    SHA-256. verify: check what is there."""
+    task: tyro.conf.Positional[str] = "all"
+    """One task, or all."""
+    data: DataOption = None
+    """Folder of the data files. Default: $MUTUALIGN_DATA, else the user's cache folder."""
+
+    def main(self, console: Console) -> None:
+        folder = data_folder(self.data)
+        names = list(TASKS) if self.task == "all" else [self.task]
+        console.print(f"data folder: {folder}", highlight=False, soft_wrap=True)
+        bad = []
+        for name in names:
+            entry = find_task(name)
+            if self.action == "fetch":
+                require(entry.files, name, folder)
+            there = sum(file.find(folder) is not None for file in entry.files)
+            line = f"  {name:<24} {there} of {len(entry.files)} files  {entry.description}"
+            if self.action == "verify":
+                bad += (broken := damaged(entry.files, folder))
+                line = f"  {name:<24} {there} of {len(entry.files)} files, {len(broken)} damaged"
+            console.print(line, highlight=False, soft_wrap=True)
+        if bad:
+            listed = "\n".join(f"  damaged  {path}" for path in dict.fromkeys(bad))
+            raise MutualignError(f"damaged files\n{listed}\n  do       delete them and run `mutualign data fetch`")
 
 
 class StopSignal:
@@ -36,51 +181,23 @@ class StopSignal:
             raise SystemExit(128 + number)
         self.received = number
 
-
-@dataclass(frozen=True)
-class Run:
-    """Train one recipe on one task, or go on with a run that was stopped."""
-
-    recipe: Annotated[str, tyro.conf.arg(aliases=["-r"])] = "mani"
-    """Name of a recipe (source_only, dann, mani) or path of a recipe's .toml file."""
-    task: Annotated[str, tyro.conf.arg(aliases=["-t"])] = "digits"
-    """What to adapt from and to; `mutualign data list` shows all."""
-    seed: int = 0
-    """Decides everything that is random."""
-    set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE")] = ()
-    """Change fields of the recipe, for example: --set stages.0.epochs=5 precision=float32"""
-    data: Path | None = None
-    """Folder of the data files. Default: $MUTUALIGN_DATA, else the user's cache folder."""
-    out: Path = Path("runs")
-    """Where run folders go: OUT/TASK/RECIPE/seed-SEED."""
-    resume: Path | None = None
-    """Go on with this run folder, bit for bit as if it had not been stopped; all but --data is then read from it."""
-    accelerator: str = "auto"
-    """cpu, cuda, mps, or auto."""
-
-    def main(self) -> None:
-        stop = StopSignal()
-        folder = data_folder(self.data)
-        settings = {"accelerator": self.accelerator, "display": Console(), "should_stop": stop}
-        if self.resume:
-            experiment = Experiment.resume(self.resume, folder, **settings)
-        else:
-            recipe, task = load_recipe(self.recipe, self.set), find_task(self.task)
-            path = self.out / self.task / recipe.name / f"seed-{self.seed}"
-            experiment = Experiment.start(recipe, task.load(folder), self.seed, path, **settings)
+    @contextmanager
+    def leaving(self, command: str) -> Iterator[None]:
+        """Around training: when it was stopped, say how to go on, and exit with 128 + the signal's number."""
         try:
-            experiment.run()
+            yield
         except Stopped:
-            print(f"stopped and saved; go on with: mutualign run --resume {experiment.folder.path}", file=sys.stderr)
-            raise SystemExit(128 + (stop.received or signal.SIGINT)) from None
+            print(f"mutualign: stopped, and saved where it was; go on with: {command}", file=sys.stderr)
+            raise SystemExit(128 + (self.received or signal.SIGINT)) from None
 
 
 def main() -> None:
     """Entry point of the `mutualign` command."""
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    commands: dict[str, Callable[..., Any]] = {"run": Run, "compare": Compare, "show": Show, "data": Data}
     try:
-        tyro.extras.subcommand_cli_from_dict({"run": Run}).main()
+        command = tyro.extras.subcommand_cli_from_dict(commands, prog="mutualign", description=DESCRIPTION)
+        command.main(Console())
     except MutualignError as error:
         print(f"mutualign: {error}", file=sys.stderr)
         raise SystemExit(2) from None
-
-

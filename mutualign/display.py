@@ -1,15 +1,142 @@
-"""Progress of an experiment in the terminal."""
+"""What the terminal shows: progress, tables, the curves of a run."""
 
 from __future__ import annotations
 
-from mutualign.training.runs import Record
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from mutualign.comparison import Summary
+from mutualign.experiment import Display
+from mutualign.recipes import Recipe
+from mutualign.training.runs import Record, RunFolder
+
+BARS = "▁▂▃▄▅▆▇█"
 
 
-class Console:
-    """A line an epoch."""
+class ProgressDisplay(Display):
+    """A live bar a stage on a terminal; a line an epoch elsewhere (a log file, CI). Use it as a context."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.title, self.stages = "", 1
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[latest]}"),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._bars: dict[tuple[str, int], Any] = {}
+
+    def __enter__(self) -> ProgressDisplay:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def begin(self, recipe: Recipe, task: str, seed: int) -> None:
+        self.title, self.stages = f"{recipe.name} on {task}, seed {seed}", len(recipe.stages)
 
     def step(self, stage: int, done: int, total: int) -> None:
-        pass
+        key = (self.title, stage)
+        if key not in self._bars:
+            description = self.title if self.stages == 1 else f"{self.title}, stage {stage + 1}/{self.stages}"
+            self._bars[key] = self._progress.add_task(description, total=total, latest="")
+        self._progress.update(self._bars[key], completed=done)
 
     def epoch(self, record: Record) -> None:
-        print(record, flush=True)
+        latest = f"target {_percent(record['target_accuracy'])}  source {_percent(record['source_accuracy'])}"
+        if "pseudo_labels" in record:
+            latest += f"  pseudo-labels {_percent(record['pseudo_labels']['coverage'])}"
+        if self.console.is_terminal:
+            self._progress.update(self._bars[self.title, record["stage"]], latest=latest)
+        else:
+            number = f"stage {record['stage'] + 1}/{self.stages} epoch {record['epoch']}"
+            self.console.print(f"{self.title}: {number}  {latest}  {record['train_seconds']:.0f} s")
+
+
+def summary_table(summaries: Sequence[Summary]) -> Table:
+    """Systems, source accuracy, target accuracy by each way of choosing the epoch, seconds."""
+    selections = list(dict.fromkeys(name for summary in summaries for name in summary.target))
+    table = Table(caption="accuracy in %, mean ± 95 % interval over seeds; seconds of training")
+    for column in ("task", "system", "n"):
+        table.add_column(column)
+    table.add_column("source", justify="right")
+    for name in selections:
+        oracle = name == "oracle"
+        heading = "target, oracle\n(needs labels)" if oracle else f"target,\n{name.removeprefix('validator:')}"
+        table.add_column(heading, justify="right", style="dim" if oracle else "")
+    table.add_column("seconds", justify="right")
+    for summary in summaries:
+        targets = [summary.target[name].percent() if name in summary.target else "" for name in selections]
+        first = [summary.task, summary.recipe, str(summary.source.n), summary.source.percent()]
+        table.add_row(*first, *targets, f"{summary.seconds:.0f}")
+    return table
+
+
+def show_run(console: Console, run: RunFolder) -> None:
+    """A run's config, its curves, and its result."""
+    config, records, result = run.config(), run.metrics(), run.result()
+    console.print(f"[bold]{run.path}[/bold]\n  task     {config['task']}\n  recipe   {config['recipe']['name']}")
+    console.print(f"  seed     {config['seed']}\n  command  {config['command']}", highlight=False)
+    for number, stage in enumerate(config["recipe"]["stages"]):
+        console.print(f"\n[bold]stage {number + 1}: {stage['algorithm']}[/bold]", highlight=False)
+        settings = {key: value for key, value in stage.items() if key not in ("algorithm", "options")}
+        console.print("  " + ", ".join(f"{key} {value}" for key, value in (settings | stage["options"]).items()))
+        epochs = [record for record in records if record["stage"] == number]
+        for name, values in curves(epochs).items():
+            console.print(f"  {name:<28} {sparkline(values)}  {values[0]:.3f} → {values[-1]:.3f}", highlight=False)
+    if result is None:
+        console.print(f"\nnot complete; go on with: mutualign run --resume {run.path}")
+        return
+    console.print(f"\n  hardware {result['hardware']}\n  data     {result['data']}", highlight=False)
+    table = Table("stage", "epoch chosen by", "epoch", "target", "source", "seconds")
+    for number, stage in enumerate(result["stages"]):
+        for name, chosen in stage["selections"].items():
+            accuracies = (_percent(chosen["target_accuracy"]), _percent(chosen["source_accuracy"]))
+            label = "oracle (needs labels)" if name == "oracle" else name
+            seconds = f"{stage['train_seconds']:.0f}"
+            style = "dim" if name == "oracle" else ""
+            table.add_row(f"{number + 1}", label, str(chosen["epoch"]), *accuracies, seconds, style=style)
+    console.print(table)
+
+
+def curves(epochs: Sequence[Record]) -> dict[str, list[float]]:
+    """Every number of the epochs' records, as a curve by name."""
+    if not epochs:
+        return {}
+    flat = [
+        {"target_accuracy": epoch["target_accuracy"], "source_accuracy": epoch["source_accuracy"]}
+        | {f"pseudo_label_{key}": value for key, value in epoch.get("pseudo_labels", {}).items()}
+        | epoch["scores"]
+        | epoch["means"]
+        for epoch in epochs
+    ]
+    return {name: [values[name] for values in flat] for name in flat[0]}
+
+
+def sparkline(values: Sequence[float], width: int = 40) -> str:
+    """A curve in one line of block characters, from its lowest to its highest value."""
+    shown = (
+        [values[round(i * (len(values) - 1) / max(width - 1, 1))] for i in range(width)]
+        if len(values) > width
+        else values
+    )
+    low, high = min(shown), max(shown)
+    scale = (len(BARS) - 1) / (high - low) if high > low else 0
+    return "".join(BARS[round((value - low) * scale)] for value in shown)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -28,22 +28,17 @@ from mutualign.training.runs import Record, RunFolder
 SCORED = 2000  # target training images that the label-free scores and the pseudo-label audit are taken on
 
 
-class Display(Protocol):
-    """Where progress is shown; the experiment only tells."""
+class Display:
+    """Where progress is shown. The experiment only tells; this one shows nothing."""
 
-    def step(self, stage: int, done: int, total: int) -> None: ...
-    def epoch(self, record: Record) -> None: ...
-
-
-@dataclass
-class Silent:
-    """A display that shows nothing."""
+    def begin(self, recipe: Recipe, task: str, seed: int) -> None:
+        """An experiment begins, or goes on."""
 
     def step(self, stage: int, done: int, total: int) -> None:
-        pass
+        """So many of a stage's steps are done."""
 
     def epoch(self, record: Record) -> None:
-        pass
+        """An epoch is recorded."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +50,7 @@ class Experiment:
     seed: int
     folder: RunFolder
     accelerator: str = "auto"
-    display: Display = field(default_factory=Silent)
+    display: Display = field(default_factory=Display)
     should_stop: Callable[[], bool] = lambda: False
 
     @classmethod
@@ -71,7 +66,11 @@ class Experiment:
         folder = RunFolder.open(path)
         config = folder.config()
         try:
-            recipe, task_name, seed = parse_recipe(config["recipe"], f"{path}/config.toml"), config["task"], config["seed"]
+            recipe, task_name, seed = (
+                parse_recipe(config["recipe"], f"{path}/config.toml"),
+                config["task"],
+                config["seed"],
+            )
         except KeyError as error:
             raise MutualignError(f"{path}/config.toml: missing {error}") from error
         return cls(recipe, find_task(task_name).load(data_folder), seed, folder, **settings)
@@ -80,10 +79,13 @@ class Experiment:
         """Train from where the folder is to the end. A run that is complete gives its result at once."""
         if result := self.folder.result():
             return result
+        self.display.begin(self.recipe, self.task.name, self.seed)
         keep_freed_memory()
         fabric = make_fabric(self.recipe.precision, self.accelerator)
         self._forget_epochs_after_checkpoint()
-        hooks = Hooks(self.display.step, lambda algorithm, epoch: self._end_epoch(algorithm, epoch, fabric), self.should_stop)
+        hooks = Hooks(
+            self.display.step, lambda algorithm, epoch: self._end_epoch(algorithm, epoch, fabric), self.should_stop
+        )
         train(
             self.recipe,
             self.task.source_train,

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from mutualign.algorithms.base import Algorithm, Losses, Metrics
 from mutualign.algorithms.dann import DANN, DANNConfig
 from mutualign.algorithms.mani import MaNi, MaNiConfig
 from mutualign.algorithms.source_only import SourceOnly, SourceOnlyConfig
+from mutualign.nn.backbones import Classifier
 
 # Each name, its settings, and its class.
-ALGORITHMS: dict[str, tuple[type[Any], type[Algorithm]]] = {
+ALGORITHMS: dict[str, tuple[type[Any], Callable[[Classifier, Any], Algorithm]]] = {
     "source_only": (SourceOnlyConfig, SourceOnly),
     "dann": (DANNConfig, DANN),
     "mani": (MaNiConfig, MaNi),
 }
 
-__all__ = ["ALGORITHMS", "DANN", "Algorithm", "DANNConfig", "Losses", "MaNi", "MaNiConfig", "Metrics", "SourceOnly", "SourceOnlyConfig"]
+__all__ = [
+    "ALGORITHMS",
+    "DANN",
+    "Algorithm",
+    "DANNConfig",
+    "Losses",
+    "MaNi",
+    "MaNiConfig",
+    "Metrics",
+    "SourceOnly",
+    "SourceOnlyConfig",
+]

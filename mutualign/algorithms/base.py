@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Self
-
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
@@ -31,13 +29,13 @@ class Algorithm(nn.Module):
         self.teacher = None
 
     def forward(self, batch: Batch, progress: Float[Tensor, ""]) -> tuple[Losses, Metrics]:
-        """Losses, weighted and ready to be summed, and metrics to be logged; `progress` in [0, 1] is that of the stage."""
+        """Losses, weighted and ready to be summed, and metrics to be logged; `progress` of the stage is in [0, 1]."""
         raise TypeError(f"{type(self).__name__} defines no forward")
 
     def after_step(self) -> None:
         """Called after each optimiser step: the place to move a teacher."""
 
-    def inherit(self, previous: Algorithm) -> Self:
+    def inherit(self, previous: Algorithm) -> Algorithm:
         """Go on with the parts that an earlier stage over the same classifier has trained, such as a discriminator."""
         earlier = dict(previous.named_children())
         for name, part in self.named_children():
@@ -54,4 +52,3 @@ def mean_of(flags: Bool[Tensor, " n"]) -> Float[Tensor, ""]:
 def accuracy(logits: Float[Tensor, "n classes"], labels: Tensor) -> Float[Tensor, ""]:
     """The share of rows whose largest logit is the label's."""
     return mean_of(logits.argmax(1) == labels)
-

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float
@@ -21,7 +21,7 @@ from mutualign.nn.losses import jsd_mutual_information, sample_pairs
 class MaNiConfig:
     """Settings of MaNi on top of DANN; the defaults are the published experiment's."""
 
-    domain: DANNConfig = DANNConfig()
+    domain: DANNConfig = field(default_factory=DANNConfig)
     weight: float = 1.0  # of the mutual-information loss
     threshold: float = 0.9  # the teacher's top probability from which a target image takes part
     decay: float = 0.99  # of the teacher's moving average

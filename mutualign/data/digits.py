@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, UInt8
+from sklearn import datasets
 from torch import Tensor
 
 from mutualign.data.images import LabelledImages, SealedImages, UnlabelledImages
@@ -23,10 +24,10 @@ def load_digits() -> tuple[LabelledImages, LabelledImages, SealedImages, SealedI
     test. Target: the same digits blended over patches of the two photos that scikit-learn ships: training
     digits over the left half of each photo, test digits over the right half.
     """
-    from sklearn import datasets
-
     bunch = datasets.load_digits()
-    digits = LabelledImages(UnlabelledImages(enlarge(torch.tensor(bunch.images) / 16)), torch.tensor(bunch.target).long())
+    digits = LabelledImages(
+        UnlabelledImages(enlarge(torch.tensor(bunch.images) / 16)), torch.tensor(bunch.target).long()
+    )
     order = torch.randperm(len(digits), generator=generator("digits", "split"))
     photos = [torch.from_numpy(photo.copy()) for photo in datasets.load_sample_images().images]
     halves = photos[0].shape[1] // 2

@@ -84,7 +84,13 @@ def require(files: Sequence[DataFile], task: str, folder: Path) -> list[Path]:
 def _download(files: Sequence[DataFile], folder: Path) -> list[str]:
     """Download files, mirror after mirror; gives the failures. Gives up where no mirror of a file answers."""
     failures: list[str] = []
-    columns = (TextColumn("downloading"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
+    columns = (
+        TextColumn("downloading"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}"),
+    )
     with Progress(*columns, transient=True) as progress:
         bar = progress.add_task("", total=len(files))
         for file in files:

@@ -55,4 +55,8 @@ def parse_idx(content: bytes) -> UInt8[Tensor, "..."]:
     expected, found = math.prod(sizes), len(content) - header.tell()
     if rank == 0 or expected != found:
         raise MutualignError(f"IDX header announces {sizes} = {expected} bytes, the file holds {found}")
-    return torch.frombuffer(bytearray(content), dtype=torch.uint8, offset=header.tell()).view(sizes) if expected else torch.empty(sizes, dtype=torch.uint8)
+    return (
+        torch.frombuffer(bytearray(content), dtype=torch.uint8, offset=header.tell()).view(sizes)
+        if expected
+        else torch.empty(sizes, dtype=torch.uint8)
+    )

@@ -36,7 +36,8 @@ def _file(name: str) -> DataFile:
     zipped, plain = _SHA256[name]
     folders = ("MNIST/raw", "mnist", ".")  # torchvision's, a folder of its own, flat
     return DataFile(
-        accepted={f"{folder}/{name}.gz": zipped for folder in folders} | {f"{folder}/{name}": plain for folder in folders},
+        accepted={f"{folder}/{name}.gz": zipped for folder in folders}
+        | {f"{folder}/{name}": plain for folder in folders},
         mirrors=tuple(f"{mirror}{name}.gz" for mirror in _MIRRORS),
     )
 

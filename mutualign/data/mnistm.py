@@ -48,17 +48,21 @@ def frozen(
     def build(digits: LabelledImages, split: str) -> UInt8[Tensor, "n height width 3"]:
         photos = load_bsds500([split], task, folder)
         key = generator("mnistm", split, seed).initial_seed()
-        chunks = digits.images.pixels.split(5000)  # bounds the size of the gather's indices
+        chunks = torch.split(digits.images.pixels, 5000)  # bounds the size of the gather's indices
         return torch.cat([blend_over_photos(chunk, photos, key + i) for i, chunk in enumerate(chunks)])
 
-    pixels = cached(f"mnistm-frozen-v1-seed{seed}", lambda: {"train": build(train, "train"), "test": build(test, "test")})
+    pixels = cached(
+        f"mnistm-frozen-v1-seed{seed}", lambda: {"train": build(train, "train"), "test": build(test, "test")}
+    )
     return (
         SealedImages(UnlabelledImages(pixels["train"]), train.labels),
         SealedImages(UnlabelledImages(pixels["test"]), test.labels),
     )
 
 
-def resampled(train: LabelledImages, test: LabelledImages, folder: Path, task: str) -> tuple[SealedImages, SealedImages]:
+def resampled(
+    train: LabelledImages, test: LabelledImages, folder: Path, task: str
+) -> tuple[SealedImages, SealedImages]:
     """New backgrounds at every access, training and test alike, from all 500 photos."""
     photos = load_bsds500(["train", "val", "test"], task, folder)
     return (

@@ -35,7 +35,9 @@ class Task:
         sizes = {images.pixels.shape[1:3] for images in self._images()}
         if len(sizes) != 1:
             raise MutualignError(f"task {self.name}: images of different sizes: {sorted(map(tuple, sizes))}")
-        for part, images in zip(("source train", "source test", "target train", "target test"), self._images(), strict=True):
+        for part, images in zip(
+            ("source train", "source test", "target train", "target test"), self._images(), strict=True
+        ):
             if len(images) == 0:
                 raise MutualignError(f"task {self.name}: no {part} images")
 

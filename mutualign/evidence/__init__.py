@@ -1,0 +1,1 @@
+"""Evidence: pure functions of logits; label-free selection, and evaluation."""

@@ -21,8 +21,8 @@ def target_entropy(logits: Float[Tensor, "n classes"]) -> float:
 def information_maximisation(logits: Float[Tensor, "n classes"]) -> float:
     """H(E p) - E H(p), in nats: confident predictions, spread over the classes.
 
-    Source: Shi and Sha, "Information-theoretical learning of discriminative clusters for unsupervised domain adaptation",
-    ICML 2012; between 0 and ln(classes).
+    Between 0 and ln(classes). Source: Shi and Sha, "Information-theoretical learning of discriminative clusters for
+    unsupervised domain adaptation", ICML 2012.
     """
     probabilities = logits.double().softmax(1)
     return float(entropy(probabilities.mean(0)) - entropy(probabilities).mean())

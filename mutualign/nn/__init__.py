@@ -1,0 +1,1 @@
+"""Networks, layers and losses: what can be used alone, in any training loop."""

@@ -25,7 +25,9 @@ class PublishedCNN(nn.Module):
         super().__init__()
         rows, columns = (height - 8) // 2, (width - 8) // 2
         if min(rows, columns) < 1:
-            raise MutualignError(f"backbone published_cnn: images of {height}x{width} are too small; it takes 10x10 or more")
+            raise MutualignError(
+                f"backbone published_cnn: images of {height}x{width} are too small; it takes 10x10 or more"
+            )
         self.feature_dim = 64 * rows * columns
         self.conv1 = nn.Conv2d(channels, 32, kernel_size=5)
         self.conv2 = nn.Conv2d(32, 64, kernel_size=5)

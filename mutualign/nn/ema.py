@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -12,9 +11,9 @@ from torch import Tensor, nn
 class EMATeacher(nn.Module):
     """A copy of the student that follows it slowly and never drops out.
 
-    After update t (from 0) the weights are d x own + (1 - d) x student with d = min(1 - 1/(t+1), decay): a plain mean at
-    first, then a window of about 1 / (1 - decay) steps. Buffers (running statistics) are copied. The count of updates is
-    a buffer, so a checkpoint holds it.
+    After update t (from 0) the weights are d x own + (1 - d) x student with d = min(1 - 1/(t+1), decay): a plain mean
+    at first, then a window of about 1 / (1 - decay) steps. Buffers (running statistics) are copied. The count of
+    updates is a buffer, so a checkpoint holds it.
     """
 
     updates: Tensor
@@ -25,7 +24,7 @@ class EMATeacher(nn.Module):
         self.decay = decay
         self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
 
-    def train(self, mode: bool = True) -> Self:
+    def train(self, mode: bool = True) -> EMATeacher:
         """A teacher is always in evaluation mode, whatever its parent is set to."""
         return super().train(False)
 

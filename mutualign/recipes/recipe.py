@@ -62,7 +62,8 @@ class Recipe:
 
 def recipe_names() -> list[str]:
     """The recipes that come with the package."""
-    return sorted(f.name.removesuffix(".toml") for f in files("mutualign.recipes").iterdir() if f.name.endswith(".toml"))
+    names = (file.name for file in files("mutualign.recipes").iterdir())
+    return sorted(name.removesuffix(".toml") for name in names if name.endswith(".toml"))
 
 
 def load_recipe(name_or_path: str, overrides: Iterable[str] = ()) -> Recipe:

@@ -1,0 +1,1 @@
+"""Training: batches, the loop, the run folder, the machine."""

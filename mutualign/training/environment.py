@@ -27,7 +27,7 @@ def make_fabric(precision: str, accelerator: str = "auto") -> Fabric:
 def has_bf16(device: torch.device) -> bool:
     """Whether matrix products in bf16 run in hardware there, not by emulation."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
         return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
     return False
@@ -76,7 +76,9 @@ def _commit() -> str:
     git = ["git", "-C", str(package)]
     try:
         commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-        changed = subprocess.run([*git, "status", "--porcelain", "--", "."], capture_output=True, text=True, check=True).stdout
+        changed = subprocess.run(
+            [*git, "status", "--porcelain", "--", "."], capture_output=True, text=True, check=True
+        ).stdout
     except (OSError, subprocess.CalledProcessError):
         return "none"
     return commit + ("+changed" if changed else "")

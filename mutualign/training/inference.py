@@ -18,7 +18,7 @@ def predict_logits(
     was_training = network.training
     network.eval()
     logits = []
-    for number, rows in enumerate(torch.arange(len(images)).split(batch_size)):
+    for number, rows in enumerate(torch.split(torch.arange(len(images)), batch_size)):
         pixels = images.take(rows, key + number).to(fabric.device)
         with fabric.autocast():
             logits.append(network(to_floats(pixels, channels)).float().cpu())

@@ -51,7 +51,9 @@ class NotFinite(MutualignError):
 class StageTrainer:
     """One stage in training: an algorithm, its optimiser and its place in the data; all that a resume restores."""
 
-    def __init__(self, index: int, stage: Stage, seed: int, algorithm: Algorithm, batches: Batches, fabric: Fabric) -> None:
+    def __init__(
+        self, index: int, stage: Stage, seed: int, algorithm: Algorithm, batches: Batches, fabric: Fabric
+    ) -> None:
         self.index, self.stage, self.seed = index, stage, seed
         self.algorithm, self.batches, self.fabric = algorithm.to(fabric.device).train(), batches, fabric
         parameters = [parameter for parameter in algorithm.parameters() if parameter.requires_grad]
@@ -124,8 +126,8 @@ def build_classifier(recipe: Recipe, shape: ImageShape, classes: int) -> Classif
 
 def build_algorithm(stage: Stage, classifier: Classifier) -> Algorithm:
     """A stage's algorithm over a classifier; what it adds is initialised from torch's global generator."""
-    _, algorithm_type = ALGORITHMS[stage.algorithm]
-    return algorithm_type(classifier, stage.options)  # type: ignore[arg-type]
+    _, build = ALGORITHMS[stage.algorithm]
+    return build(classifier, stage.options)
 
 
 def train(

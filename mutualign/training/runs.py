@@ -37,19 +37,26 @@ class RunFolder:
     @classmethod
     def create(cls, path: Path, config: Mapping[str, Any]) -> RunFolder:
         """A new run folder. Raises MutualignError if there is one already or the place cannot be written."""
+        cls.refuse_existing(path)
+        run = cls(path)
+        try:
+            (path / "checkpoints").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise MutualignError(
+                f"cannot make the run folder {path}: {error.strerror}; choose another with --out"
+            ) from error
+        write_atomically(path / "config.toml", tomli_w.dumps({"format": FORMAT, **config}).encode())
+        return run
+
+    @staticmethod
+    def refuse_existing(path: Path) -> None:
+        """Raise MutualignError, which says what to do, if the path holds a run."""
         if (path / "config.toml").exists():
             raise MutualignError(
                 f"{path} holds a run already\n"
                 f"  do       `mutualign run --resume {path}` to go on with it, `mutualign show {path}` to look at it, or\n"
                 "           choose another --out or --seed"
             )
-        run = cls(path)
-        try:
-            (path / "checkpoints").mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise MutualignError(f"cannot make the run folder {path}: {error.strerror}; choose another with --out") from error
-        write_atomically(path / "config.toml", tomli_w.dumps({"format": FORMAT, **config}).encode())
-        return run
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
@@ -58,7 +65,9 @@ class RunFolder:
         if not (path / "config.toml").is_file():
             raise MutualignError(f"{path} is not a run folder: it has no config.toml")
         if (found := run.config().get("format")) != FORMAT:
-            raise MutualignError(f"{path} has run-folder format {found}, this mutualign reads {FORMAT}: use a newer mutualign")
+            raise MutualignError(
+                f"{path} has run-folder format {found}, this mutualign reads {FORMAT}: use a newer mutualign"
+            )
         return run
 
     def config(self) -> dict[str, Any]:
@@ -102,7 +111,7 @@ class RunFolder:
         """The result, or None while the run is not complete."""
         path = self.path / "result.json"
         try:
-            return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None  # type: ignore[no-any-return]
+            return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
         except json.JSONDecodeError as error:
             raise MutualignError(f"{path}: not JSON: {error}") from error
 
