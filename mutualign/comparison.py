@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scipy import stats
+from scipy import special
 
 from mutualign.data.tasks import Task, find_task
 from mutualign.errors import MutualignError
-from mutualign.experiment import Experiment
+from mutualign.experiment import Experiment, curves
 from mutualign.recipes import Recipe, parse_recipe
 from mutualign.training.runs import RunFolder, write_atomically
 
@@ -83,7 +83,10 @@ def run_path(out: Path, task: str, recipe: Recipe, seed: int) -> Path:
 
 
 def rows_of(recipe: Recipe, run: RunFolder) -> list[Row]:
-    """The rows of a recipe from the run that trained it (and perhaps more stages): one a way of choosing the epoch."""
+    """The rows of a recipe from the run that trained it (and perhaps more stages): one a way of choosing the epoch.
+
+    The row of the last epoch also has the curves of the recipe's last stage.
+    """
     result = run.result()
     if result is None:
         raise MutualignError(f"{run.path} is not complete\n  do       `mutualign run --resume {run.path}`")
@@ -95,13 +98,16 @@ def rows_of(recipe: Recipe, run: RunFolder) -> list[Row]:
         "train_seconds": round(sum(stage["train_seconds"] for stage in stages), 1),
         "epochs": sum(stage["epochs"] for stage in stages),
     }
-    return [
+    rows = [
         shared
         | {"selection": selection, "chosen_epoch": chosen["epoch"]}
         | {key: chosen[key] for key in ("target_accuracy", "source_accuracy")}
         | {"hardware": result["hardware"], "commit": result["versions"]["commit"]}
         for selection, chosen in stages[-1]["selections"].items()
     ]
+    epochs = [record for record in run.metrics() if record["stage"] == len(stages) - 1]
+    kept = {name: values for name, values in curves(epochs).items() if "accuracy" in name or "pseudo_label" in name}
+    return [row | ({"curves": kept} if row["selection"] == "last" else {}) for row in rows]
 
 
 @dataclass(frozen=True)
@@ -118,7 +124,7 @@ class Interval:
         if n == 1:
             return cls(mean, None, 1)
         deviation = math.sqrt(sum((value - mean) ** 2 for value in values) / (n - 1))
-        return cls(mean, float(stats.t.ppf(0.975, n - 1)) * deviation / math.sqrt(n), n)
+        return cls(mean, float(special.stdtrit(n - 1, 0.975)) * deviation / math.sqrt(n), n)
 
     def percent(self) -> str:
         """For a table: `86.9 ± 0.8`, or `86.9` of a single seed."""

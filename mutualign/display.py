@@ -11,10 +11,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 
 from mutualign.comparison import Summary
-from mutualign.experiment import Display
+from mutualign.experiment import Display, curves
 from mutualign.recipes import Recipe
 from mutualign.training.runs import Record, RunFolder
 
+_HEADINGS = {"last": ("target,\nlast epoch", ""), "oracle": ("target, oracle\n(needs labels)", "dim")}
 BARS = "▁▂▃▄▅▆▇█"
 
 
@@ -63,20 +64,25 @@ class ProgressDisplay(Display):
             self._progress.update(self._bars[self.title, record["stage"]], latest=latest)
         else:
             number = f"stage {record['stage'] + 1}/{self.stages} epoch {record['epoch']}"
-            self.console.print(f"{self.title}: {number}  {latest}  {record['train_seconds']:.0f} s")
+            self.console.print(f"{self.title}: {number}  {latest}  {record['train_seconds']:.0f} s", soft_wrap=True)
 
 
 def summary_table(summaries: Sequence[Summary]) -> Table:
     """Systems, source accuracy, target accuracy by each way of choosing the epoch, seconds."""
     selections = list(dict.fromkeys(name for summary in summaries for name in summary.target))
-    table = Table(caption="accuracy in %, mean ± 95 % interval over seeds; seconds of training")
+    validators = [
+        name.removeprefix("validator:").replace("_", " ") for name in selections if name.startswith("validator:")
+    ]
+    table = Table(
+        caption="accuracy in %, mean ± 95 % interval over n seeds; seconds of training\n"
+        f"selected: the epoch with the highest {', '.join(validators)}, a score without labels"
+    )
     for column in ("task", "system", "n"):
-        table.add_column(column)
+        table.add_column(column, no_wrap=True)
     table.add_column("source", justify="right")
     for name in selections:
-        oracle = name == "oracle"
-        heading = "target, oracle\n(needs labels)" if oracle else f"target,\n{name.removeprefix('validator:')}"
-        table.add_column(heading, justify="right", style="dim" if oracle else "")
+        heading, style = _HEADINGS.get(name, ("target,\nselected epoch", ""))
+        table.add_column(heading, justify="right", style=style)
     table.add_column("seconds", justify="right")
     for summary in summaries:
         targets = [summary.target[name].percent() if name in summary.target else "" for name in selections]
@@ -96,7 +102,7 @@ def show_run(console: Console, run: RunFolder) -> None:
         console.print("  " + ", ".join(f"{key} {value}" for key, value in (settings | stage["options"]).items()))
         epochs = [record for record in records if record["stage"] == number]
         for name, values in curves(epochs).items():
-            console.print(f"  {name:<28} {sparkline(values)}  {values[0]:.3f} → {values[-1]:.3f}", highlight=False)
+            console.print(f"  {name:<24} {sparkline(values, 32)}  {values[0]:.3f} → {values[-1]:.3f}", highlight=False)
     if result is None:
         console.print(f"\nnot complete; go on with: mutualign run --resume {run.path}")
         return
@@ -110,20 +116,6 @@ def show_run(console: Console, run: RunFolder) -> None:
             style = "dim" if name == "oracle" else ""
             table.add_row(f"{number + 1}", label, str(chosen["epoch"]), *accuracies, seconds, style=style)
     console.print(table)
-
-
-def curves(epochs: Sequence[Record]) -> dict[str, list[float]]:
-    """Every number of the epochs' records, as a curve by name."""
-    if not epochs:
-        return {}
-    flat = [
-        {"target_accuracy": epoch["target_accuracy"], "source_accuracy": epoch["source_accuracy"]}
-        | {f"pseudo_label_{key}": value for key, value in epoch.get("pseudo_labels", {}).items()}
-        | epoch["scores"]
-        | epoch["means"]
-        for epoch in epochs
-    ]
-    return {name: [values[name] for values in flat] for name in flat[0]}
 
 
 def sparkline(values: Sequence[float], width: int = 40) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -182,6 +182,20 @@ def summarise(records: list[Record], validator: str) -> list[dict[str, Any]]:
             }
         )
     return stages
+
+
+def curves(epochs: Sequence[Record]) -> dict[str, list[float]]:
+    """Every number of the epochs' records, as a curve by name."""
+    if not epochs:
+        return {}
+    flat = [
+        {"target_accuracy": epoch["target_accuracy"], "source_accuracy": epoch["source_accuracy"]}
+        | {f"pseudo_label_{key}": value for key, value in epoch.get("pseudo_labels", {}).items()}
+        | epoch["scores"]
+        | epoch["means"]
+        for epoch in epochs
+    ]
+    return {name: [values[name] for values in flat] for name in flat[0]}
 
 
 def _spread(length: int, wanted: int) -> torch.Tensor:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import platformdirs
-import pooch
-import requests
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from mutualign.data.mirrors import Mirrors
 from mutualign.errors import MutualignError
 
 DATA_VARIABLE = "MUTUALIGN_DATA"
@@ -44,16 +45,22 @@ def data_folder(option: Path | None = None) -> Path:
     """The data folder: the option, else the environment variable MUTUALIGN_DATA, else the user's cache folder."""
     if option is not None:
         if not option.is_dir():
-            raise MutualignError(f"--data {option}: no such folder")
+            raise MutualignError(
+                f"--data {option}: no such folder\n  do       create it, or give the one that you mean"
+            )
         return option
     if variable := os.environ.get(DATA_VARIABLE):
-        return Path(variable)
+        return Path(variable).expanduser()
     return Path(platformdirs.user_cache_dir("mutualign")) / "data"
 
 
 def sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """The SHA-256 of a file, in hexadecimal; a file that cannot be read is a MutualignError."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise MutualignError(f"{path}: cannot be read: {error}") from error
 
 
 def damaged(files: Sequence[DataFile], folder: Path) -> list[Path]:
@@ -82,59 +89,60 @@ def require(files: Sequence[DataFile], task: str, folder: Path) -> list[Path]:
 
 
 def _download(files: Sequence[DataFile], folder: Path) -> list[str]:
-    """Download files, mirror after mirror; gives the failures. Gives up where no mirror of a file answers."""
-    failures: list[str] = []
+    """Download files, mirror after mirror; gives the failures."""
     columns = (
         TextColumn("downloading"),
         BarColumn(),
         MofNCompleteColumn(),
+        TextColumn("{task.fields[received]:.1f} MB"),
         TimeRemainingColumn(),
         TextColumn("{task.description}"),
     )
-    with Progress(*columns, transient=True) as progress:
-        bar = progress.add_task("", total=len(files))
+    with Progress(*columns, transient=True, console=Console(stderr=True)) as progress, Mirrors() as mirrors:
+        bar = progress.add_task("", total=len(files), received=0.0)
+
+        def received(count: int) -> None:
+            progress.update(bar, received=progress.tasks[0].fields["received"] + count / 1e6)
+
         for file in files:
             progress.update(bar, description=file.name)
-            if not _download_one(file, folder, failures):
-                break
+            mirrors.fetch(file.mirrors, file.accepted[file.name], folder / file.name, received)
             progress.advance(bar)
-    return failures
-
-
-def _download_one(file: DataFile, folder: Path, failures: list[str]) -> bool:
-    place = folder / file.name
-    for url in file.mirrors:
-        try:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            # pooch downloads beside, checks the hash, then renames.
-            pooch.retrieve(
-                url,
-                known_hash=f"sha256:{file.accepted[file.name]}",
-                fname=place.name,
-                path=place.parent,
-                downloader=pooch.HTTPDownloader(timeout=30),
-            )
-            return True
-        except (requests.RequestException, OSError, ValueError) as error:
-            failures.append(f"{url}: {type(error).__name__}: {str(error).splitlines()[0][:160]}")
-    return False
+    return mirrors.failures
 
 
 def _missing_message(missing: Sequence[DataFile], failures: Sequence[str], task: str, folder: Path) -> str:
     variable = os.environ.get(DATA_VARIABLE)
+    parts = [
+        _group(list(group)) for _, group in itertools.groupby(missing, lambda file: PurePosixPath(file.name).parent)
+    ]
     return "\n".join(
         [
             f"{len(missing)} file(s) missing for the task {task}",
-            _listing("missing", [file.name for file in missing]),
+            *parts,
             f"  looked in {folder} ({DATA_VARIABLE} is {'set' if variable else 'unset'})",
             _listing("tried", failures or ["nothing: no mirror is known"]),
-            f"  do       go online and run `mutualign data fetch {task}`, or put the files there (get them from",
-            f"           {missing[0].mirrors[0] if missing[0].mirrors else 'their publisher'}),",
-            "           or give another folder with --data, or try `--task digits`, which needs no files",
+            f"  do       go online and run `mutualign data fetch {task}`, or put the files into the folder above, or",
+            "           give another folder with --data, or try `--task digits`, which needs no files",
+        ]
+    )
+
+
+def _group(files: Sequence[DataFile]) -> str:
+    """The missing files of one folder: their names, where they come from, where else they may lie."""
+    sources = dict.fromkeys(url.rpartition("/")[0] + "/" for file in files for url in file.mirrors)
+    elsewhere = list(files[0].accepted)[1:]
+    return "\n".join(
+        [
+            _listing("missing", [file.name for file in files], most=6),
+            _listing("from", list(sources) or ["their publisher"]),
+            *([_listing("or as", elsewhere)] if elsewhere else []),
         ]
     )
 
 
 def _listing(title: str, lines: Sequence[str], most: int = 12) -> str:
-    shown = [f"  {title:<8} {line}" for line in lines[:most]]
-    return "\n".join([*shown, f"           and {len(lines) - most} more"] if len(lines) > most else shown)
+    """Lines under a title in the margin; of too many, the first and the last."""
+    if len(lines) > most:
+        lines = [*lines[: most - 1], f"... and {len(lines) - most + 1} more, up to {lines[-1]}"]
+    return "\n".join(f"  {title if i == 0 else '':<8} {line}" for i, line in enumerate(lines))

@@ -16,6 +16,7 @@ from torch import Tensor
 from mutualign.errors import MutualignError
 
 MAX_BYTES = 1 << 30  # of one file, uncompressed: twenty times the largest of MNIST's
+MAX_RANK = 8
 
 
 def read_idx(path: Path) -> UInt8[Tensor, "..."]:
@@ -48,15 +49,15 @@ def parse_idx(content: bytes) -> UInt8[Tensor, "..."]:
     if magic[2] != 8:
         raise MutualignError(f"IDX type 0x{magic[2]:02x} is not supported, only 0x08 (unsigned bytes)")
     rank = magic[3]
+    if not 1 <= rank <= MAX_RANK:
+        raise MutualignError(f"IDX header announces {rank} dimensions, expected 1 to {MAX_RANK}")
     sizes_raw = header.read(4 * rank)
     if len(sizes_raw) < 4 * rank:
         raise MutualignError(f"IDX header is cut off: {rank} sizes announced, {len(sizes_raw)} bytes of them there")
     sizes = tuple(int(size) for size in np.frombuffer(sizes_raw, ">u4"))
     expected, found = math.prod(sizes), len(content) - header.tell()
-    if rank == 0 or expected != found:
+    if expected != found:
         raise MutualignError(f"IDX header announces {sizes} = {expected} bytes, the file holds {found}")
-    return (
-        torch.frombuffer(bytearray(content), dtype=torch.uint8, offset=header.tell()).view(sizes)
-        if expected
-        else torch.empty(sizes, dtype=torch.uint8)
-    )
+    if expected == 0:
+        raise MutualignError(f"IDX header announces {sizes}: no values at all")
+    return torch.frombuffer(bytearray(content), dtype=torch.uint8, offset=header.tell()).view(sizes)

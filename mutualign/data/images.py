@@ -21,9 +21,10 @@ class UnlabelledImages:
 
     def take(self, indices: Int64[Tensor, " batch"], key: int) -> UInt8[Tensor, "batch height width channels"]:
         """The images at `indices`. `key` seeds what is random in an access; here nothing is."""
-        return self.pixels[indices]
+        return self.pixels[indices.to(self.pixels.device)]
 
     def to(self, device: torch.device) -> UnlabelledImages:
+        """The same images, kept on a device."""
         return UnlabelledImages(self.pixels.to(device))
 
 
@@ -36,6 +37,10 @@ class LabelledImages:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def to(self, device: torch.device) -> LabelledImages:
+        """The same images and labels, kept on a device."""
+        return LabelledImages(self.images.to(device), self.labels.to(device))
 
 
 @dataclass(frozen=True)

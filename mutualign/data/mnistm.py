@@ -1,4 +1,4 @@
-"""MNIST-M: digits blended with patches of photos, in its three variants."""
+"""MNIST-M made here: digits blended with patches of photos, in the variants frozen and resampled."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
-from mutualign.data.cache import cached
+from mutualign.data.cache import cached, fingerprint
 from mutualign.data.images import LabelledImages, SealedImages, UnlabelledImages
 from mutualign.data.photos import Photos, load_bsds500
 from mutualign.randomness import generator
@@ -37,7 +37,10 @@ class ResampledImages(UnlabelledImages):
     photos: Photos
 
     def take(self, indices: Int64[Tensor, " batch"], key: int) -> UInt8[Tensor, "batch height width channels"]:
-        return blend_over_photos(self.pixels[indices], self.photos, key)
+        return blend_over_photos(super().take(indices, key), self.photos, key)
+
+    def to(self, device: torch.device) -> ResampledImages:
+        return ResampledImages(self.pixels.to(device), self.photos.to(device))
 
 
 def frozen(
@@ -51,8 +54,10 @@ def frozen(
         chunks = torch.split(digits.images.pixels, 5000)  # bounds the size of the gather's indices
         return torch.cat([blend_over_photos(chunk, photos, key + i) for i, chunk in enumerate(chunks)])
 
+    digits = fingerprint({"train": train.images.pixels, "test": test.images.pixels})
     pixels = cached(
-        f"mnistm-frozen-v1-seed{seed}", lambda: {"train": build(train, "train"), "test": build(test, "test")}
+        f"mnistm-frozen-v1-seed{seed}-{digits[:32]}",
+        lambda: {"train": build(train, "train"), "test": build(test, "test")},
     )
     return (
         SealedImages(UnlabelledImages(pixels["train"]), train.labels),

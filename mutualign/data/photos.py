@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
 from pathlib import Path
 
-import numpy as np
 import torch
 from jaxtyping import Int64, UInt8
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from mutualign.data.decoding import decode_rgb
 from mutualign.data.download import DataFile, require
 from mutualign.errors import MutualignError
 
@@ -37,14 +37,31 @@ BSDS500_FILES = _bsds500()
 class Photos:
     """Photos of any sizes, all pixels in one tensor, in reading order, photo after photo."""
 
-    def __init__(self, photos: Sequence[UInt8[Tensor, "height width 3"]]) -> None:
+    def __init__(self, photos: Sequence[UInt8[Tensor, "_ _ 3"]]) -> None:
+        # "_": each photo has a height and a width of its own
         self.pixels = torch.cat([photo.reshape(-1, 3) for photo in photos])
         self.heights, self.widths = (torch.tensor([photo.shape[axis] for photo in photos]) for axis in (0, 1))
         areas = self.heights * self.widths
         self.offsets = areas.cumsum(0) - areas
 
+    def to(self, device: torch.device) -> Photos:
+        """The same photos with the pixels on a device; crops are drawn on the CPU, alike for every device."""
+        moved = copy.copy(self)
+        moved.pixels = self.pixels.to(device)
+        return moved
+
     def crops(self, n: int, height: int, width: int, generator: torch.Generator) -> UInt8[Tensor, "n height width 3"]:
-        """Random crops: the photo and the corner are each drawn uniformly."""
+        """Random crops: the photo and the corner are each drawn uniformly.
+
+        Raises MutualignError where one of the photos is smaller than a crop.
+        """
+        small = ((self.heights < height) | (self.widths < width)).nonzero()
+        if len(small):
+            first = int(small[0])
+            raise MutualignError(
+                f"photo {first} is {self.heights[first]}x{self.widths[first]} pixels (height x width), too small for "
+                f"crops of {height}x{width}; leave it out or enlarge it"
+            )
         photo = torch.randint(len(self.offsets), (n,), generator=generator)
         u, v = torch.rand(2, n, generator=generator, dtype=torch.float64)
         top = (u * (self.heights[photo] - height + 1)).long()
@@ -58,19 +75,11 @@ class Photos:
         stride = self.widths[photo]
         corner = self.offsets[photo] + top * stride + left
         rows = corner[:, None] + torch.arange(height) * stride[:, None]  # [n, height]
-        return self.pixels[rows[:, :, None] + torch.arange(width)]
+        return self.pixels[(rows[:, :, None] + torch.arange(width)).to(self.pixels.device)]
 
 
 def load_bsds500(splits: Sequence[str], task: str, folder: Path) -> Photos:
     """The photos of some of BSDS500's splits: train (200), val (100), test (200)."""
     paths = require([file for split in splits for file in BSDS500_FILES[split]], task, folder)
     with ThreadPoolExecutor() as pool:
-        return Photos(list(pool.map(_decode, paths)))
-
-
-def _decode(path: Path) -> UInt8[Tensor, "height width 3"]:
-    try:
-        with Image.open(path) as image:
-            return torch.from_numpy(np.array(image.convert("RGB")))
-    except (OSError, UnidentifiedImageError) as error:
-        raise MutualignError(f"{path}: not a readable image: {error}") from error
+        return Photos(list(pool.map(lambda path: decode_rgb(path, path, "JPEG"), paths)))

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 
 from mutualign.data import mnistm
 from mutualign.data.digits import load_digits
-from mutualign.data.download import DataFile
+from mutualign.data.download import DataFile, require
 from mutualign.data.images import ImageShape, LabelledImages, SealedImages, UnlabelledImages
 from mutualign.data.mnist import MNIST_FILES, load_mnist
+from mutualign.data.mnistm_original import SIZE, load_original
 from mutualign.data.photos import BSDS500_FILES
 from mutualign.errors import MutualignError, nearest
 
@@ -63,19 +65,20 @@ class TaskEntry:
 def _digits(folder: Path) -> Task:
     return Task(
         "digits",
-        "scikit-learn digits 8x8 enlarged to 20x20 bicubic and centred in 28x28, 1437 train / 360 test; target |patch - digit| over "
-        "scikit-learn's two photos, left halves for train, right halves for test, one frozen background an image",
+        "scikit-learn digits 8x8 enlarged to 20x20 bicubic and centred in 28x28, 1437 train / 360 test; target "
+        "|patch - digit| over scikit-learn's two photos below row 140, cut into ten stripes of 64 columns, train over "
+        "the first, third, ..., test over the others, one frozen background an image",
         DIGIT_NAMES,
         *load_digits(),
     )
 
 
 def _mnistm_frozen(folder: Path) -> Task:
-    train, test = load_mnist(folder, "mnist-mnistm")
+    train, test = _load_digits("mnist-mnistm", folder)
     return Task(
         "mnist-mnistm",
-        "MNIST 28x28, 60000 train / 10000 test; target MNIST-M, variant frozen: |patch - digit|, one BSDS500 background "
-        "an image, seed 0, train over BSDS500 train (200 photos), test over BSDS500 test (200 photos)",
+        "MNIST 28x28, 60000 train / 10000 test; target MNIST-M, variant frozen: |patch - digit|, one BSDS500 "
+        "background an image, seed 0, train over BSDS500 train (200 photos), test over BSDS500 test (200 photos)",
         DIGIT_NAMES,
         train,
         test,
@@ -84,16 +87,45 @@ def _mnistm_frozen(folder: Path) -> Task:
 
 
 def _mnistm_resampled(folder: Path) -> Task:
-    train, test = load_mnist(folder, "mnist-mnistm-resampled")
+    train, test = _load_digits("mnist-mnistm-resampled", folder)
     return Task(
         "mnist-mnistm-resampled",
-        "MNIST 28x28, 60000 train / 10000 test; target MNIST-M, variant resampled: |patch - digit|, a new background at "
-        "every access, training and evaluation alike, from all 500 photos of BSDS500",
+        "MNIST 28x28, 60000 train / 10000 test; target MNIST-M, variant resampled: |patch - digit|, a new background "
+        "at every access, training and evaluation alike, from all 500 photos of BSDS500",
         DIGIT_NAMES,
         train,
         test,
         *mnistm.resampled(train, test, folder, "mnist-mnistm-resampled"),
     )
+
+
+def _mnistm_original(folder: Path) -> Task:
+    name = "mnist-mnistm-original"
+    target = load_original(folder, name)  # first: it cannot be downloaded, so what it lacks is said at once
+    train, test = (_padded(digits, SIZE) for digits in load_mnist(folder, name))
+    return Task(
+        name,
+        f"MNIST 28x28 zero-padded to {SIZE}x{SIZE}, 60000 train / 10000 test; target MNIST-M, variant original: the "
+        f"release of {SIZE}x{SIZE} images, not resized, {target.identity}",
+        DIGIT_NAMES,
+        train,
+        test,
+        target.train,
+        target.test,
+    )
+
+
+def _load_digits(task: str, folder: Path) -> tuple[LabelledImages, LabelledImages]:
+    """MNIST, after all files of the task were asked for at once, so that one message names all that are missing."""
+    require(TASKS[task].files, task, folder)
+    return load_mnist(folder, task)
+
+
+def _padded(digits: LabelledImages, size: int) -> LabelledImages:
+    """Square images in the middle of larger black ones; an odd border is one pixel wider below and to the right."""
+    border = size - digits.images.pixels.shape[1]
+    sides = (border // 2, border - border // 2)
+    return LabelledImages(UnlabelledImages(F.pad(digits.images.pixels, (0, 0, *sides, *sides))), digits.labels)
 
 
 def _bsds500(*splits: str) -> tuple[DataFile, ...]:
@@ -111,6 +143,11 @@ TASKS: dict[str, TaskEntry] = {
         "MNIST -> MNIST-M, variant resampled: a new background at every access, as in the published code",
         (*MNIST_FILES, *_bsds500("train", "val", "test")),
         _mnistm_resampled,
+    ),
+    "mnist-mnistm-original": TaskEntry(
+        "MNIST -> MNIST-M, variant original: the 32x32 release (mnist_m.tar.gz or mnist_m/, which has no mirror)",
+        MNIST_FILES,
+        _mnistm_original,
     ),
 }
 

@@ -23,7 +23,8 @@ class _Reverse(torch.autograd.Function):
 
 def reverse_gradient(values: Float[Tensor, "*shape"], strength: Tensor | float = 1.0) -> Float[Tensor, "*shape"]:
     """The identity, whose gradient is multiplied by -strength (Ganin and Lempitsky, ICML 2015, eq. 8)."""
-    strength = torch.as_tensor(strength, dtype=torch.float32, device=values.device)
+    precision = torch.promote_types(values.dtype, torch.float32)
+    strength = torch.as_tensor(strength, dtype=precision, device=values.device)
     return _Reverse.apply(values, strength)  # type: ignore[no-any-return, no-untyped-call]
 
 
@@ -47,6 +48,18 @@ class GradientReversal(nn.Module):
         return f"strength={self.strength}"
 
 
+@torch.library.custom_op("mutualign::random_bytes", mutates_args=(), schema="(int count, Device device) -> Tensor")
+def random_bytes(count: int, device: torch.device) -> Tensor:
+    """Uniform uint8 values, eight from each 64-bit draw; an operator, as torch.compile cannot trace `random_`."""
+    words = torch.empty((count + 7) // 8, dtype=torch.int64, device=device)
+    return words.random_(-(2**63), None).view(torch.uint8)[:count]
+
+
+@random_bytes.register_fake
+def _(count: int, device: torch.device) -> Tensor:
+    return torch.empty(count, dtype=torch.uint8, device=device)
+
+
 class Dropout(nn.Module):
     """Dropout whose probability is a multiple of 1/256, so that one 64-bit draw decides eight values.
 
@@ -55,15 +68,14 @@ class Dropout(nn.Module):
 
     def __init__(self, p: float) -> None:
         super().__init__()
+        if not 0 <= p <= 255 / 256:
+            raise ValueError(f"dropout probability must be in [0, 255/256], got {p}")
         self.dropped = round(p * 256)
-        if not 0 <= self.dropped < 256:
-            raise ValueError(f"dropout probability must be in [0, 1), got {p}")
 
     def forward(self, values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         if not self.training or self.dropped == 0:
             return values
-        words = torch.empty((values.numel() + 7) // 8, dtype=torch.int64, device=values.device)
-        bytes_ = words.random_(-(2**63), None).view(torch.uint8)[: values.numel()].view(values.shape)
+        bytes_: Tensor = random_bytes(values.numel(), values.device).view(values.shape)
         keep = (bytes_ >= self.dropped).to(values.dtype)
         return values * (keep * (256 / (256 - self.dropped)))
 

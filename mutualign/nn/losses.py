@@ -19,14 +19,15 @@ def jsd_mutual_information(
 
     E[softplus(-T(a, b+))] + E[softplus(T(a, b-))], with T the critic's scores of `joint` and of `marginal` pairs, the
     mean taken over the pairs that are `valid` (all of them by default); 2 ln 2 where the critic knows nothing. No valid
-    pair gives exactly 0, with a gradient of 0.
+    pair gives exactly 0, with a gradient of 0. Half-precision scores give a float32 loss.
 
     Source: Hjelm et al., "Deep InfoMax", ICLR 2019, eq. 4; Sharma et al., "MaNi", MICCAI 2022.
 
     >>> round(float(jsd_mutual_information(torch.zeros(3), torch.zeros(3))), 4)
     1.3863
     """
-    bound = F.softplus(-joint) + F.softplus(marginal)
+    precision = torch.promote_types(joint.dtype, torch.float32)  # a sum of float16 scores overflows
+    bound = F.softplus(-joint.to(precision)) + F.softplus(marginal.to(precision))
     if valid is None:
         return bound.sum() / max(bound.numel(), 1)
     return torch.where(valid, bound, 0).sum() / valid.sum().clamp(min=1)
@@ -69,11 +70,10 @@ def sample_pairs(
     slots = min(len(source_labels), len(target_labels))
     wanted = torch.arange(slots, device=counts.device) < counts[:, None]  # [classes, slots]
     first = wanted.flatten().to(torch.uint8).argsort(descending=True, stable=True)[:slots]
-
-    def draw(members: Bool[Tensor, "classes images"]) -> Int64[Tensor, " slots"]:
-        """A random order of each class's members, cut to the slots that are wanted."""
-        order = torch.rand(members.shape, device=members.device).masked_fill_(~members, 2).argsort(dim=1)
-        return order[:, :slots].flatten()[first]
-
-    source, target, other_source, other_target = map(draw, roles)
+    source, target, other_source, other_target = [_shuffled(role)[:, :slots].flatten()[first] for role in roles]
     return Pairs(source, target, other_source, other_target, wanted.flatten()[first])
+
+
+def _shuffled(members: Bool[Tensor, "classes images"]) -> Int64[Tensor, "classes images"]:
+    """For each class its members in a random order, then all others."""
+    return torch.rand(members.shape, device=members.device).masked_fill_(~members, 2).argsort(dim=1)

@@ -32,6 +32,11 @@ class Stage:
         for name in ("epochs", "batch_size", "learning_rate"):
             if not getattr(self, name) > 0:
                 raise MutualignError(f"{name} must be above 0, got {getattr(self, name)}")
+        if self.algorithm not in ALGORITHMS:
+            raise MutualignError(f'unknown algorithm "{self.algorithm}"; {nearest(self.algorithm, ALGORITHMS)}')
+        if self.options is None:
+            config_type, _ = ALGORITHMS[self.algorithm]
+            object.__setattr__(self, "options", config_type())
 
 
 @dataclass(frozen=True)
@@ -76,12 +81,15 @@ def load_recipe(name_or_path: str, overrides: Iterable[str] = ()) -> Recipe:
         path = Path(name_or_path)
         if not path.is_file():
             raise MutualignError(f"no recipe file {path}")
-        text, name = path.read_text(encoding="utf-8"), path.stem
+        try:
+            text, name = path.read_text(encoding="utf-8"), path.stem
+        except (OSError, UnicodeDecodeError) as error:
+            raise MutualignError(f"recipe {path}: cannot be read: {error}") from error
     elif name_or_path in recipe_names():
         text, name = (files("mutualign.recipes") / f"{name_or_path}.toml").read_text(encoding="utf-8"), name_or_path
     else:
         raise MutualignError(
-            f'unknown recipe "{name_or_path}"; {nearest(name_or_path, recipe_names())} (or give the path of a .toml file)'
+            f'unknown recipe "{name_or_path}"; {nearest(name_or_path, recipe_names())} (or give the path of a .toml)'
         )
     try:
         data = tomllib.loads(text)
@@ -100,7 +108,7 @@ def apply_override(data: dict[str, Any], override: str) -> None:
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
-        value = text
+        value = text.strip()
     *parents, last = path.strip().split(".")
     where: Any = data
     for key in parents:
@@ -127,12 +135,9 @@ def parse_recipe(data: Mapping[str, Any], where: str) -> Recipe:
 
 
 def _parse_stage(data: Mapping[str, Any], where: str) -> Stage:
-    algorithm = data.get("algorithm")
-    if algorithm not in ALGORITHMS:
-        raise MutualignError(f'{where}: unknown algorithm "{algorithm}"; {nearest(str(algorithm), ALGORITHMS)}')
-    config_type, _ = ALGORITHMS[algorithm]
-    options = _construct(config_type, data.get("options", {}), f"{where}.options")
-    return _construct(Stage, {**data, "options": options}, where)
+    stage = _construct(Stage, {key: value for key, value in data.items() if key != "options"}, where)
+    options = _construct(type(stage.options), data.get("options", {}), f"{where}.options")
+    return dataclasses.replace(stage, options=options)
 
 
 def _construct(cls: type[T], data: Any, where: str) -> T:

@@ -27,7 +27,10 @@ class Order:
 
 
 class Batches:
-    """The batches of one stage. An epoch is one pass over the source; the target goes through passes of its own."""
+    """The batches of one stage. An epoch is one pass over the source; the target goes through passes of its own.
+
+    Batches are where the images are: on one device, that of `source` and `target`.
+    """
 
     def __init__(
         self,
@@ -37,9 +40,8 @@ class Batches:
         batch_size: int,
         seed: int,
         stage: int,
-        device: torch.device,
     ) -> None:
-        self.source, self.target, self.channels, self.device = source, target, channels, device
+        self.source, self.target, self.channels = source, target, channels
         self.key = (seed, stage)
         self.source_order = Order(len(source), batch_size, *self.key, "source")
         self.target_order = None if target is None else Order(len(target), batch_size, *self.key, "target")
@@ -50,8 +52,8 @@ class Batches:
         parts = [self._take(self.source.images, rows, "source", step)]
         if self.target is not None and self.target_order is not None:
             parts.append(self._take(self.target, self.target_order.indices(step), "target", step))
-        return Batch(to_floats(torch.cat(parts), self.channels), self.source.labels[rows].to(self.device))
+        return Batch(to_floats(torch.cat(parts), self.channels), self.source.labels[rows.to(self.source.labels.device)])
 
     def _take(self, images: UnlabelledImages, rows: Tensor, domain: str, step: int) -> Tensor:
-        pixels = images.take(rows, derive_seed(*self.key, "take", domain, step)).to(self.device)
+        pixels = images.take(rows, derive_seed(*self.key, "take", domain, step))
         return pixels.expand(*pixels.shape[:3], self.channels)

@@ -75,6 +75,8 @@ def _commit() -> str:
     package = Path(__file__).parents[1]
     git = ["git", "-C", str(package)]
     try:
+        # A package that is installed inside somebody else's checkout is not tracked there.
+        subprocess.run([*git, "ls-files", "--error-unmatch", "__init__.py"], capture_output=True, check=True)
         commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
         changed = subprocess.run(
             [*git, "status", "--porcelain", "--", "."], capture_output=True, text=True, check=True

@@ -74,7 +74,7 @@ class StageTrainer:
         losses, metrics = self._forward(batch, progress)
         total = torch.stack(list(losses.values())).sum()
         if not torch.isfinite(total):
-            values = ", ".join(f"{name} {float(loss):g}" for name, loss in losses.items())
+            values = ", ".join(f"{name} {loss.item():g}" for name, loss in losses.items())
             raise NotFinite(
                 f"loss is not finite at stage {self.index} ({self.stage.algorithm}), step {self.steps_done}: {values}\n"
                 "  do       lower the learning rate, or try precision=float32"
@@ -110,9 +110,12 @@ class StageTrainer:
             part, _, name = key.partition(".")
             parts[part][name] = value
         self.algorithm.load_state_dict(parts["algorithm"])
+        parameters = self.optimizer.param_groups[0]["params"]
         state: dict[int, dict[str, Tensor]] = {}
-        for key, value in parts["optimizer"].items():
+        for key, saved in parts["optimizer"].items():
             number, _, name = key.partition(".")
+            # Fused Adam walks through memory as it lies: moments must lie as their weights do, channels-last or not.
+            value = saved if saved.dim() == 0 else torch.empty_like(parameters[int(number)]).copy_(saved)
             state.setdefault(int(number), {})[name] = value
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
         self.sums = {name: value.to(self.fabric.device) for name, value in parts["sums"].items()}
@@ -147,6 +150,7 @@ def train(
     A checkpoint is written after each epoch, every `save_every` seconds, and before `Stopped` is raised. torch's global
     generator is left as it was found.
     """
+    source, target = source.to(fabric.device), target.to(fabric.device)
     tensors, info = run.load_tensors("last") if run.has_checkpoint("last") else ({}, {"stage": 0})
     with torch.random.fork_rng():
         torch.manual_seed(derive_seed(seed, "classifier"))
@@ -161,7 +165,7 @@ def train(
             if index < info["stage"]:
                 continue  # this stage is done; the checkpoint holds what came of it
             used = target if algorithm.uses_target else None
-            batches = Batches(source, used, shape.channels, stage.batch_size, seed, index, fabric.device)
+            batches = Batches(source, used, shape.channels, stage.batch_size, seed, index)
             trainer = StageTrainer(index, stage, seed, algorithm, batches, fabric)
             if tensors and index == info["stage"]:
                 trainer.restore(tensors, info)

@@ -41,11 +41,11 @@ class RunFolder:
         run = cls(path)
         try:
             (path / "checkpoints").mkdir(parents=True, exist_ok=True)
+            write_atomically(path / "config.toml", tomli_w.dumps({"format": FORMAT, **config}).encode())
         except OSError as error:
             raise MutualignError(
                 f"cannot make the run folder {path}: {error.strerror}; choose another with --out"
             ) from error
-        write_atomically(path / "config.toml", tomli_w.dumps({"format": FORMAT, **config}).encode())
         return run
 
     @staticmethod
@@ -54,8 +54,8 @@ class RunFolder:
         if (path / "config.toml").exists():
             raise MutualignError(
                 f"{path} holds a run already\n"
-                f"  do       `mutualign run --resume {path}` to go on with it, `mutualign show {path}` to look at it, or\n"
-                "           choose another --out or --seed"
+                f"  do       `mutualign run --resume {path}` to go on with it, `mutualign show {path}` to look at it,\n"
+                "           or choose another --out or --seed"
             )
 
     @classmethod
@@ -126,7 +126,7 @@ class RunFolder:
         return self._checkpoint(name).is_file()
 
     def load_tensors(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Tensors and info of a checkpoint. Raises MutualignError naming the file if it is not there or not readable."""
+        """Tensors and info of a checkpoint. Raises MutualignError naming the file if it cannot be read."""
         path = self._checkpoint(name)
         try:
             with safe_open(path, framework="pt") as file:

@@ -1,0 +1,30 @@
+# The whole project in two commands: `make run` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: run test check readme clean
+
+run: $(VENV)/.installed  ## train the three systems on the embedded digits, in minutes, and print the table
+	$(BIN)/mutualign compare --task digits --seeds 1
+
+test: $(VENV)/.installed  ## all tests, with coverage
+	$(BIN)/pytest --cov
+
+check: $(VENV)/.installed  ## linter, formatter and type checker
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python tools/readme.py --check
+
+readme: $(VENV)/.installed  ## tables and pictures of the README, from results/
+	$(BIN)/python tools/readme.py
+	$(BIN)/python tools/pictures.py
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .coverage
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
+	touch $@

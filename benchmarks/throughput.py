@@ -1,0 +1,356 @@
+"""Throughput: our training step against the machine's matmul rate and against a plain loop, all in one run.
+
+Every round measures everything once, in turn, so that a machine that slows down does so for all. Values are medians
+over the rounds, with the least and the greatest; ratios are taken within a round. The README here explains the rows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import itertools
+import json
+import multiprocessing
+import os
+import resource
+import shlex
+import statistics
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import plain_loop
+import sklearn
+import torch
+import tyro
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from torch.utils.flop_counter import FlopCounterMode
+
+from mutualign.data.download import data_folder, require
+from mutualign.data.images import Batch, ImageShape, LabelledImages, UnlabelledImages
+from mutualign.data.tasks import Task, find_task
+from mutualign.errors import MutualignError
+from mutualign.experiment import Experiment
+from mutualign.recipes import load_recipe
+from mutualign.training.batches import Batches
+from mutualign.training.environment import describe_hardware, has_bf16, keep_freed_memory, make_fabric, versions
+from mutualign.training.loop import StageTrainer, build_algorithm, build_classifier
+from mutualign.training.runs import write_atomically
+
+WORKERS = (0, 1, 2)  # of the plain loop's DataLoader
+DATA_STEPS = 20  # batches drawn for every training step timed, when the data path is alone
+DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
+AT_LEAST = {"our rate / matmul rate": 55.0, "plain step, decoded an item / our step": 3.5}  # required on CPU
+AT_MOST = {"peak memory": 2048.0}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Measure the training step, the data path, a plain loop to compare with, and memory. Wants an idle machine."""
+
+    data: Path | None = None
+    """folder of the data files; default: $MUTUALIGN_DATA, else the user's cache folder"""
+    task: tuple[str, ...] = ("mnist-mnistm", "mnist-mnistm-resampled")
+    """tasks to train on; `digits` needs no files"""
+    steps: int = 8
+    """training steps timed in a round, for each thing measured"""
+    rounds: int = 5
+    """how many times everything is measured, in turn"""
+    warm_up: int = 5
+    """steps before those timed"""
+    size: int = 2048
+    """rows and columns of the matrices whose product is timed"""
+    out: Path = Path("results/throughput.json")
+    """where the numbers go"""
+
+
+class Measurements:
+    """Values by name and case: one a round, or just one."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+        self.units: dict[str, str] = {}
+
+    def add(self, name: str, case: str, unit: str, *values: float) -> None:
+        """Append to the values of a name and case."""
+        self.values[name][case] += values
+        self.units[name] = unit
+
+    def rows(self, judged: str | None) -> list[dict[str, Any]]:
+        """A row a name and case: median, least and greatest of its n values.
+
+        Rows for which something is required say whether it is met, ratios only those of the precision `judged`.
+        """
+        rows: list[dict[str, Any]] = []
+        for name, case, values in ((name, *item) for name, cases in self.values.items() for item in cases.items()):
+            value = statistics.median(values)
+            rows.append({"name": name, "case": case, "value": value, "unit": self.units[name], "n": len(values)})
+            rows[-1] |= {"min": min(values), "max": max(values)}
+            if judged and name in AT_LEAST and case.endswith(judged):
+                rows[-1] |= {"required": f">= {AT_LEAST[name]:g}", "met": value >= AT_LEAST[name]}
+            if judged and name in AT_MOST:
+                rows[-1] |= {"required": f"<= {AT_MOST[name]:g}", "met": value <= AT_MOST[name]}
+        return rows
+
+
+class OurStep:
+    """The product's own trainer of the `dann` recipe on a task, in one precision."""
+
+    def __init__(self, task: Task, precision: str) -> None:
+        self.recipe, self.fabric, classes = load_recipe("dann"), make_fabric(precision), len(task.class_names)
+        stage = self.recipe.stages[0]
+        algorithm = build_algorithm(stage, build_classifier(self.recipe, task.shape, classes))
+        self.batches = Batches(
+            task.source_train.to(self.fabric.device),
+            task.target_train.images.to(self.fabric.device),
+            task.shape.channels,
+            stage.batch_size,
+            seed=0,
+            stage=0,
+        )
+        self.trainer = StageTrainer(0, stage, 0, algorithm, self.batches, self.fabric)
+        self.part_seconds: dict[str, float] = defaultdict(float)
+
+    def seconds(self, steps: int, warm_up: int) -> float:
+        """Seconds a training step; `part_seconds` then holds those of its parts, where `time_parts` was called."""
+        for _ in range(warm_up):
+            self.trainer.step()
+        self.part_seconds.clear()
+        seconds = _seconds(self.fabric.device, lambda: [self.trainer.step() for _ in range(steps)])
+        for part in self.part_seconds:
+            self.part_seconds[part] /= steps
+        return seconds / steps
+
+    def data_seconds(self, count: int) -> float:
+        """Seconds a batch, without a model."""
+        _ = self.batches[0]  # draws the order of the first pass
+        return _seconds(self.fabric.device, lambda: [len(self.batches[step]) for step in range(count)]) / count
+
+    def time_parts(self) -> None:
+        """From now on, take the time of what the trainer calls. `forward` includes the losses."""
+        trainer = self.trainer
+        trainer.batches = _TimedBatches(self._timed("data", self.batches.__getitem__))
+        trainer._forward = self._timed("forward", trainer._forward)
+        trainer.fabric.backward = self._timed("backward", trainer.fabric.backward)
+        trainer._optimizer.step = self._timed("optimiser", trainer._optimizer.step)
+
+    def _timed(self, part: str, function: Callable[..., Any]) -> Any:
+        def call(*arguments: Any, **keywords: Any) -> Any:
+            start = time.perf_counter()
+            result = function(*arguments, **keywords)
+            self.part_seconds[part] += time.perf_counter() - start
+            return result
+
+        return call
+
+    def count_flops(self) -> int:
+        """Floating-point operations of one training step, as torch counts them."""
+        with FlopCounterMode(display=False) as counter:
+            self.trainer.step()
+        return counter.get_total_flops()
+
+
+class _TimedBatches:
+    """Batches whose lookup goes through a function that takes the time."""
+
+    def __init__(self, take: Callable[[int], Batch]) -> None:
+        self._take = take
+
+    def __getitem__(self, step: int) -> Batch:
+        return self._take(step)
+
+
+def dann_step_flops(shape: ImageShape, classes: int, n_source: int, n_target: int) -> int:
+    """Floating-point operations of a DANN step of the published network; a multiply-add counts as two.
+
+    A layer's backward pass costs twice its forward pass, but the first one's only once: images need no gradient.
+    """
+    n, channels, height, width = n_source + n_target, *shape
+    features = 64 * ((height - 8) // 2) * ((width - 8) // 2)
+    conv1 = 2 * n * (height - 4) * (width - 4) * 32 * (5 * 5 * channels)
+    conv2 = 2 * n * (height - 8) * (width - 8) * 64 * (5 * 5 * 32)
+    class_head = 2 * n_source * (features * 32 + 32 * classes)
+    discriminator = 2 * n * (features * 32 + 32)
+    return 2 * conv1 + 3 * (conv2 + class_head + discriminator)
+
+
+def matmul_rate(size: int, dtype: torch.dtype, device: torch.device, repeats: int = 4) -> float:
+    """GFLOP/s of a product of two square matrices: the best of several, with the second one in either layout."""
+    a, b = torch.randn(2, size, size, device=device).to(dtype)
+    calls = [partial(torch.matmul, a, second) for second in (b, b.t()) for _ in range(repeats)]
+    return 2 * size**3 / min(_seconds(device, call) for call in calls) / 1e9
+
+
+def peak_memory(task_name: str, data: Path, steps: int) -> float:
+    """The most memory, in MiB, that this process holds: a task loaded whole and a short run of `mani`, end to end.
+
+    The images are built anew, which takes more than loading them from the cache. Both stages train for so many steps
+    and are evaluated on all test images. To be called in a fresh process.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["XDG_CACHE_HOME"] = folder
+        task, recipe = find_task(task_name).load(data), load_recipe("mani", ["stages.0.epochs=1", "stages.1.epochs=1"])
+        rows, source = steps * recipe.stages[0].batch_size, task.source_train
+        few = LabelledImages(UnlabelledImages(source.images.pixels[:rows]), source.labels[:rows])  # a view: all stay
+        Experiment.start(recipe, dataclasses.replace(task, source_train=few), 0, Path(folder) / "run").run()
+    status = Path("/proc/self/status")
+    if status.is_file():  # ru_maxrss would count the memory of the process that started this one
+        return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM")) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)
+
+
+def _seconds(device: torch.device, call: Callable[[], Any]) -> float:
+    """Seconds that a call takes, with all that it starts on the device."""
+
+    def now() -> float:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return time.perf_counter()
+
+    start = now()
+    call()
+    return now() - start
+
+
+def _fresh_process(**options: Any) -> ProcessPoolExecutor:
+    """A process of its own: a new interpreter, with nothing of this one's memory or allocator settings."""
+    return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), **options)
+
+
+@contextlib.contextmanager
+def _plain_loop(task: Task, data: Path, batch_size: int) -> Iterator[Callable[..., float]]:
+    """`plain_loop.seconds`, in a process of its own that holds the task's digits and photos."""
+    paths = require(find_task(task.name).files, task.name, data)
+    photos = [path for path in paths if path.suffix == ".jpg"]
+    if not photos:  # the embedded task's are scikit-learn's
+        photos = sorted((Path(sklearn.__file__).parent / "datasets/images").glob("*.jpg"))
+    digits, labels = task.source_train.images.pixels[..., 0].numpy(), task.source_train.labels.tolist()
+    with _fresh_process(initializer=plain_loop.start, initargs=(digits, labels, photos, batch_size)) as process:
+        yield lambda *arguments: process.submit(plain_loop.seconds, *arguments).result()
+
+
+def measure(settings: Settings) -> tuple[str, list[dict[str, Any]]]:
+    """All measurements: the hardware, and the rows."""
+    keep_freed_memory()  # as every run does first
+    data, results, fabric = data_folder(settings.data), Measurements(), make_fabric("auto")
+    tasks = {name: find_task(name).load(data) for name in settings.task}
+    precisions = ["bf16", "float32"] if has_bf16(fabric.device) else ["float32"]  # the first is what `auto` chooses
+    ours = {(name, precision): OurStep(task, precision) for name, task in tasks.items() for precision in precisions}
+    on_cpu = fabric.device.type == "cpu"
+
+    task, first = tasks[settings.task[-1]], ours[settings.task[-1], precisions[0]]
+    n, flops = first.recipe.stages[0].batch_size, first.count_flops()
+    results.add("operations of a step", "counted by torch", "GFLOP", flops / 1e9)
+    formula = dann_step_flops(task.shape, len(task.class_names), n, n)
+    results.add("operations of a step", "closed form", "GFLOP", formula / 1e9)
+
+    with _plain_loop(task, data, n) if on_cpu else contextlib.nullcontext() as plain_seconds:
+        for step in ours.values() if on_cpu else ():
+            step.time_parts()
+        for _ in track(range(settings.rounds), "rounds", console=Console(stderr=True)):
+            for precision in precisions:
+                rate = matmul_rate(settings.size, DTYPES[precision], fabric.device)
+                results.add("matmul rate", precision, "GFLOP/s", rate)
+            for (name, precision), step in ours.items():
+                _measure_step(results, step, f"{name}, {precision}", precision, settings, flops)
+            for name in tasks:
+                _measure_data(results, ours[name, precisions[0]], f"{name}, {precisions[0]}", settings)
+            for variant, workers in itertools.product(plain_loop.VARIANTS, WORKERS) if plain_seconds else ():
+                seconds = plain_seconds(variant, workers, settings.steps, settings.warm_up)
+                results.add(f"plain step, {variant}", f"{workers} worker(s)", "ms", 1e3 * seconds)
+
+    if on_cpu:
+        _compare(results, [f"{name}, {precisions[0]}" for name in tasks])
+        for name in tasks:
+            with _fresh_process() as process:
+                peak = process.submit(peak_memory, name, data, settings.steps).result()
+            results.add("peak memory", name, "MiB", peak)
+    return describe_hardware(fabric), results.rows(precisions[0] if on_cpu else None)
+
+
+def _measure_step(
+    results: Measurements, step: OurStep, case: str, precision: str, settings: Settings, flops: int
+) -> None:
+    """A training step, its parts (on a GPU: steps a second), and its rate."""
+    seconds = step.seconds(settings.steps, settings.warm_up)
+    rate = flops / seconds / 1e9
+    results.add("our step", case, "ms", 1e3 * seconds)
+    for part, part_seconds in step.part_seconds.items():
+        results.add(f"our step: {part}", case, "ms", 1e3 * part_seconds)
+    if step.part_seconds:
+        results.add("our step: the rest", case, "ms", 1e3 * (seconds - sum(step.part_seconds.values())))
+    else:
+        results.add("our steps a second", case, "1/s", 1 / seconds)
+    results.add("our rate", case, "GFLOP/s", rate)
+    results.add("our rate / matmul rate", case, "%", 100 * rate / results.values["matmul rate"][precision][-1])
+
+
+def _measure_data(results: Measurements, step: OurStep, case: str, settings: Settings) -> None:
+    """The data path without a model."""
+    seconds, batch_size = step.data_seconds(DATA_STEPS * settings.steps), step.batches.source_order.batch_size
+    results.add("data path alone, batches", case, "1/s", 1 / seconds)
+    results.add("data path alone, images", case, "1/s", 2 * batch_size / seconds)
+    results.add("data path alone / our step", case, "%", 1e5 * seconds / results.values["our step"][case][-1])
+
+
+def _compare(results: Measurements, ours: list[str]) -> None:
+    """The plain step at its best number of workers over ours, round by round."""
+    for variant in plain_loop.VARIANTS:
+        plain = results.values[f"plain step, {variant}"]
+        best = min(plain, key=lambda case: statistics.median(plain[case]))
+        for case in ours:
+            pairs = zip(plain[best], results.values["our step"][case], strict=True)
+            ratios = [plain_step / our_step for plain_step, our_step in pairs]
+            results.add(f"plain step, {variant} / our step", f"{best} / {case}", "x", *ratios)
+
+
+def _table(hardware: str, rows: list[dict[str, Any]]) -> Table:
+    table = Table("", "", title=hardware, caption="median over rounds, and from the least to the greatest")
+    for column in ("median", "range", "unit", "required"):
+        table.add_column(column, justify="left" if column == "unit" else "right")
+    for before, row in zip([{"name": ""}, *rows], rows, strict=False):
+        if before["name"] != row["name"]:
+            table.add_section()
+        name = row["name"] if before["name"] != row["name"] else ""
+        extent = f"{row['min']:.4g} - {row['max']:.4g}" if row["n"] > 1 else ""
+        required = f"{row['required']}: {'met' if row['met'] else 'NOT MET'}" if "required" in row else ""
+        table.add_row(name, row["case"], f"{row['value']:.4g}", extent, row["unit"], required)
+    return table
+
+
+def main() -> None:
+    """Measure, print a table, write the JSON."""
+    settings = tyro.cli(Settings, description=Settings.__doc__)
+    try:
+        hardware, rows = measure(settings)
+    except MutualignError as error:
+        raise SystemExit(f"benchmarks/throughput.py: {error}") from None
+    console = Console()
+    console.width = console.width if console.is_terminal else 130
+    console.print(_table(hardware, rows))
+    software = versions()
+    report = {
+        "command": shlex.join(["python", *sys.argv]),
+        "commit": software.pop("commit"),
+        "hardware": hardware,
+        "versions": software,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "settings": {key: getattr(settings, key) for key in ("task", "steps", "rounds", "warm_up", "size")},
+        "rows": rows,
+    }
+    settings.out.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(settings.out, (json.dumps(report, indent=2) + "\n").encode())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,158 @@
+"""The throughput benchmark: what it counts, what it compares with, what it writes. No test here takes a time."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+import plain_loop  # noqa: E402
+import throughput  # noqa: E402
+
+from mutualign.algorithms.dann import DANN, DANNConfig  # noqa: E402
+from mutualign.data.images import Batch, ImageShape  # noqa: E402
+from mutualign.data.tasks import find_task  # noqa: E402
+from mutualign.nn.backbones import Classifier, PublishedCNN  # noqa: E402
+
+
+def test_torch_counts_as_many_operations_in_a_training_step_as_the_closed_form(tmp_path):
+    task = find_task("digits").load(tmp_path)
+    counted = throughput.OurStep(task, "float32").count_flops()
+    assert counted == throughput.dann_step_flops(task.shape, 10, 64, 64)
+
+
+def test_the_published_step_takes_the_operations_of_its_layers_counted_by_hand():
+    conv1, conv2 = 128 * 24 * 24 * 32 * 75, 128 * 20 * 20 * 64 * 800  # multiply-adds, forward
+    heads = 64 * (6400 * 32 + 32 * 10) + 128 * (6400 * 32 + 32)
+    by_hand = 2 * (2 * conv1 + 3 * conv2 + 3 * heads)
+    assert throughput.dann_step_flops(ImageShape(3, 28, 28), 10, 64, 64) == by_hand
+
+
+@pytest.fixture
+def twins() -> tuple[DANN, plain_loop.PlainDANN]:
+    """Ours and the plain network, in evaluation mode, of the same weights."""
+    torch.manual_seed(0)
+    ours = DANN(Classifier(PublishedCNN(3, 28, 28), 10), DANNConfig()).eval()
+    plain = plain_loop.PlainDANN().eval()
+
+    def copy(target: torch.nn.Module, source: torch.nn.Module, permute: bool = False) -> None:
+        weight = source.weight.detach()
+        if permute:  # ours takes (row, column, channel), the plain one (channel, row, column)
+            weight = weight.view(-1, 10, 10, 64).permute(0, 3, 1, 2).flatten(1)
+        target.weight.data.copy_(weight)
+        target.bias.data.copy_(source.bias.detach())
+
+    copy(plain.features[0], ours.classifier.features.conv1)
+    copy(plain.features[2], ours.classifier.features.conv2)
+    copy(plain.class_head[0], ours.classifier.head[0], permute=True)
+    copy(plain.class_head[3], ours.classifier.head[3])
+    copy(plain.domain_head[0], ours.discriminator.layers[0], permute=True)
+    copy(plain.domain_head[2], ours.discriminator.layers[2])
+    return ours, plain
+
+
+def test_the_plain_network_gives_the_features_and_logits_of_ours(twins):
+    ours, plain = twins
+    images = torch.rand(5, 3, 28, 28)
+    features = ours.classifier.features(images)
+    plain_features = plain.features(images).view(5, 64, 10, 10).permute(0, 2, 3, 1).flatten(1)
+    torch.testing.assert_close(plain_features, features)
+    class_logits, domain_logits = plain(images, n_source=3)
+    torch.testing.assert_close(class_logits, ours.classifier.head(features[:3]))
+    torch.testing.assert_close(domain_logits, ours.discriminator(features))
+
+
+def test_a_plain_step_computes_the_gradients_of_ours(twins):
+    ours, plain = twins
+    images, labels = torch.rand(5, 3, 28, 28), torch.tensor([1, 2, 3])
+    losses, _ = ours(Batch(images, labels), torch.tensor(0.5))
+    torch.stack(list(losses.values())).sum().backward()
+    class_logits, domain_logits = plain(images, n_source=3)
+    is_source = torch.tensor([1.0, 1, 1, 0, 0])
+    (F.cross_entropy(class_logits, labels) + F.binary_cross_entropy_with_logits(domain_logits, is_source)).backward()
+    torch.testing.assert_close(plain.features[0].weight.grad, ours.classifier.features.conv1.weight.grad)
+    torch.testing.assert_close(plain.features[2].weight.grad, ours.classifier.features.conv2.weight.grad)
+    torch.testing.assert_close(plain.domain_head[2].weight.grad, ours.discriminator.layers[2].weight.grad)
+
+
+def test_an_item_of_the_plain_dataset_is_a_digit_and_a_digit_blended_with_a_crop():
+    digits = torch.arange(2 * 28 * 28).view(2, 28, 28).remainder(256).to(torch.uint8).numpy()
+    photo = torch.full((28, 28, 3), 255, dtype=torch.uint8).numpy()  # of one crop only
+    source, label, target = plain_loop.PairedDigits(digits, [7, 8], [photo])[1]
+    assert label == 8
+    expected = torch.from_numpy(digits).float() / 255
+    torch.testing.assert_close(source, expected[1].expand(3, 28, 28))
+    assert any(torch.allclose(target, 1 - digit.expand(3, 28, 28)) for digit in expected)
+
+
+def test_measuring_the_parts_of_a_step_leaves_what_it_computes_as_it_was(tmp_path):
+    task = find_task("digits").load(tmp_path)
+    weights = []
+    for timed in (False, True):
+        torch.manual_seed(0)
+        step = throughput.OurStep(task, "float32")
+        if timed:
+            step.time_parts()
+        step.seconds(steps=1, warm_up=1)
+        weights.append(torch.cat([value.flatten() for value in step.trainer.algorithm.state_dict().values()]))
+    assert set(step.part_seconds) == {"data", "forward", "backward", "optimiser"}
+    assert torch.equal(*weights)
+
+
+def test_a_row_is_the_median_and_the_extent_of_its_values_and_says_whether_it_is_as_required():
+    results = throughput.Measurements()
+    share = "our rate / matmul rate"
+    results.add(share, "a, bf16", "%", 53.0, 51.0, 52.0)
+    results.add(share, "b, bf16", "%", 55.0)
+    results.add(share, "b, float32", "%", 54.0)
+    common = {"name": share, "unit": "%"}
+    assert results.rows("bf16") == [
+        common | {"case": "a, bf16", "value": 52, "n": 3, "min": 51, "max": 53, "required": ">= 55", "met": False},
+        common | {"case": "b, bf16", "value": 55, "n": 1, "min": 55, "max": 55, "required": ">= 55", "met": True},
+        common | {"case": "b, float32", "value": 54, "n": 1, "min": 54, "max": 54},
+    ]
+    assert not any("required" in row for row in results.rows(None))
+
+
+@pytest.mark.slow
+def test_a_run_on_the_embedded_task_writes_every_row(tmp_path):
+    out = tmp_path / "new" / "throughput.json"
+    options = ["--task", "digits", "--steps", "1", "--rounds", "1", "--warm-up", "0", "--size", "64", "--out", str(out)]
+    command = [sys.executable, str(ROOT / "benchmarks/throughput.py"), *options]
+    alone = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    run = subprocess.run(command, check=False, env=alone, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    report = json.loads(out.read_text())
+    assert {"command", "commit", "hardware", "created", "rows"} <= report.keys()
+    assert all(row["n"] == 1 and row["min"] == row["value"] == row["max"] for row in report["rows"])
+    assert {row["name"]: row["unit"] for row in report["rows"]} == {
+        "operations of a step": "GFLOP",
+        "matmul rate": "GFLOP/s",
+        "our step": "ms",
+        "our step: data": "ms",
+        "our step: forward": "ms",
+        "our step: backward": "ms",
+        "our step: optimiser": "ms",
+        "our step: the rest": "ms",
+        "our rate": "GFLOP/s",
+        "our rate / matmul rate": "%",
+        "data path alone, batches": "1/s",
+        "data path alone, images": "1/s",
+        "data path alone / our step": "%",
+        "plain step, decoded an item": "ms",
+        "plain step, decoded once": "ms",
+        "plain step, decoded an item / our step": "x",
+        "plain step, decoded once / our step": "x",
+        "peak memory": "MiB",
+    }
+    cases = {(row["name"], row["case"]) for row in report["rows"]}
+    assert {("plain step, decoded once", f"{workers} worker(s)") for workers in (0, 1, 2)} <= cases

@@ -1,0 +1,69 @@
+"""Accuracies and pseudo-label quality, counted by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from mutualign.data.images import LabelledImages, SealedImages, UnlabelledImages
+from mutualign.evidence.evaluation import PseudoLabelQuality, pseudo_label_quality, source_accuracy, target_accuracy
+
+
+def images(n):
+    return UnlabelledImages(torch.zeros(n, 2, 2, 1, dtype=torch.uint8))
+
+
+def sealed(labels):
+    return SealedImages(images(len(labels)), torch.tensor(labels))
+
+
+def of_two_classes(*chances):
+    """Logits of two classes with these probabilities of class 1."""
+    return torch.tensor([[0.0, math.log(p / (1 - p))] for p in chances])
+
+
+def test_accuracy_is_the_share_of_images_whose_largest_logit_is_the_labels():
+    logits = torch.tensor([[0.1, 0.2, -5.0], [9.0, 1.0, 1.0], [0.0, 0.0, 1e-3], [-1.0, -2.0, -3.0]])
+    labels = [1, 0, 1, 2]  # right, right, wrong, wrong
+    assert source_accuracy(logits, LabelledImages(images(4), torch.tensor(labels))) == 0.5
+    assert target_accuracy(logits, sealed(labels)) == 0.5
+
+
+@pytest.mark.parametrize(("labels", "expected"), [([2] * 5, 1.0), ([0] * 5, 0.0), ([2, 2, 2, 0, 1], 0.6)])
+def test_a_collapsed_classifier_is_as_right_as_its_class_is_frequent(labels, expected):
+    logits = torch.tensor([[0.0, 0.0, 1.0]] * 5)
+    assert target_accuracy(logits, sealed(labels)) == pytest.approx(expected)
+
+
+def test_accuracy_of_many_images_is_that_of_a_loop():
+    torch.manual_seed(0)
+    logits, labels = torch.randn(300, 7), torch.randint(7, (300,)).tolist()
+    right = sum(row.index(max(row)) == label for row, label in zip(logits.tolist(), labels, strict=True))
+    assert target_accuracy(logits, sealed(labels)) == pytest.approx(right / 300, rel=1e-12)
+
+
+def test_pseudo_labels_are_counted_where_the_top_probability_reaches_the_threshold():
+    logits = of_two_classes(0.95, 0.97, 0.02, 0.6, 0.3)
+    truth = sealed([1, 0, 0, 1, 0])  # of the confident first three, the first and the third are right
+    quality = pseudo_label_quality(logits, truth, torch.arange(5), 0.9)
+    assert quality == PseudoLabelQuality(coverage=pytest.approx(3 / 5), precision=pytest.approx(2 / 3))
+
+
+def test_the_threshold_is_inclusive():
+    truth = sealed([0, 0])
+    assert pseudo_label_quality(torch.zeros(2, 4), truth, torch.arange(2), 0.25) == (1.0, 1.0)
+    assert pseudo_label_quality(torch.zeros(2, 4), truth, torch.arange(2), 0.26) == (0.0, 0.0)
+
+
+def test_with_no_confident_image_coverage_and_precision_are_zero_not_nan():
+    assert pseudo_label_quality(of_two_classes(0.5, 0.6), sealed([1, 1]), torch.arange(2), 0.9) == (0.0, 0.0)
+
+
+def test_rows_say_which_images_the_logits_are_of():
+    truth = sealed([0, 1, 0, 1, 0, 1])
+    logits = of_two_classes(0.99, 0.99)
+    assert pseudo_label_quality(logits, truth, torch.tensor([1, 5]), 0.9) == (1.0, 1.0)
+    assert pseudo_label_quality(logits, truth, torch.tensor([0, 2]), 0.9) == (1.0, 0.0)
+    assert pseudo_label_quality(logits, truth, torch.tensor([4, 3]), 0.9) == (1.0, 0.5)

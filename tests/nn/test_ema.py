@@ -1,0 +1,122 @@
+"""The teacher against the recursion of its paper, written as a loop."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from mutualign.nn.ema import EMATeacher
+
+
+class Student(nn.Module):
+    """Weights, a running statistic and a dropout: all that a teacher must treat in its own way."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(3, 2)
+        self.norm = nn.BatchNorm1d(2)
+        self.dropout = nn.Dropout(0.5)
+
+    def forward(self, x):
+        return self.dropout(self.norm(self.linear(x)))
+
+
+def change(student):
+    with torch.no_grad():
+        for parameter in student.parameters():
+            parameter.add_(torch.randn_like(parameter))
+        student.norm.running_mean.add_(1)
+        student.norm.num_batches_tracked.add_(1)
+
+
+@pytest.mark.parametrize("decay", [0.99, 0.7, 0.0])
+def test_the_weights_follow_the_recursion_with_its_warm_up(decay):
+    torch.manual_seed(0)
+    student = Student()
+    teacher = EMATeacher(student, decay)
+    expected = {name: parameter.detach().double() for name, parameter in student.named_parameters()}
+    for t in range(8):
+        change(student)
+        teacher.update(student)
+        d = min(1 - 1 / (t + 1), decay)
+        for name, parameter in student.named_parameters():
+            expected[name] = d * expected[name] + (1 - d) * parameter.detach().double()
+        for name, parameter in teacher.model.named_parameters():
+            assert torch.allclose(parameter.double(), expected[name], rtol=1e-5, atol=1e-6), (t, name)
+
+
+def test_the_first_updates_are_a_plain_mean_of_the_students_so_far():
+    torch.manual_seed(0)
+    student = Student()
+    teacher = EMATeacher(student)
+    seen = []
+    for _ in range(5):
+        change(student)
+        seen.append(student.linear.weight.detach().double().clone())
+        teacher.update(student)
+        mean = torch.stack(seen).mean(0)
+        assert torch.allclose(teacher.model.linear.weight.double(), mean, rtol=1e-5, atol=1e-6)
+
+
+def test_the_first_update_is_the_student_exactly():
+    student = Student()
+    teacher = EMATeacher(student)
+    change(student)
+    teacher.update(student)
+    assert torch.equal(teacher.model.linear.weight, student.linear.weight)
+
+
+def test_buffers_are_copied_not_averaged():
+    student = Student()
+    teacher = EMATeacher(student)
+    for _ in range(3):
+        change(student)
+        teacher.update(student)
+        for mine, theirs in zip(teacher.model.buffers(), student.buffers(), strict=True):
+            assert torch.equal(mine, theirs)
+
+
+def test_a_teacher_is_never_in_training_mode_even_when_its_parent_is():
+    student = Student().train()
+    parent = nn.Module()
+    parent.teacher = EMATeacher(student)
+    for module in (parent.train(), parent.teacher.train(), parent.teacher.train(True)):
+        assert not any(part.training for part in module.modules() if part is not parent)
+    assert parent.training
+    x = torch.randn(4, 3)
+    assert torch.equal(parent.teacher(x), parent.teacher(x))
+    assert torch.equal(parent.teacher(x), copy.deepcopy(student).eval()(x))
+
+
+def test_a_teacher_neither_shares_weights_with_its_student_nor_gets_a_gradient():
+    student = Student()
+    teacher = EMATeacher(student)
+    before = copy.deepcopy(teacher.state_dict())
+    change(student)
+    assert all(torch.equal(before[name], value) for name, value in teacher.state_dict().items())
+    x = torch.randn(4, 3, requires_grad=True)
+    out = teacher(x)
+    assert not out.requires_grad
+    assert not any(parameter.requires_grad for parameter in teacher.parameters())
+    assert all(parameter.requires_grad for parameter in student.parameters())
+
+
+def test_the_state_holds_the_count_of_updates_and_a_loaded_teacher_goes_on_alike():
+    torch.manual_seed(0)
+    student = Student()
+    teacher = EMATeacher(student)
+    for _ in range(3):
+        change(student)
+        teacher.update(student)
+    assert int(teacher.state_dict()["updates"]) == 3
+
+    loaded = EMATeacher(Student())
+    loaded.load_state_dict(teacher.state_dict())
+    change(student)
+    teacher.update(student)
+    loaded.update(student)
+    for name, value in teacher.state_dict().items():
+        assert torch.equal(value, loaded.state_dict()[name]), name

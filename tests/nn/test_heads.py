@@ -1,0 +1,89 @@
+"""The heads: their shapes, their published sizes, and that all of them give logits."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from mutualign.nn.backbones import Classifier, PublishedCNN
+from mutualign.nn.heads import ClassHead, ConcatenatingCritic, DomainDiscriminator, Projection
+
+HEADS = {
+    "class": (lambda: ClassHead(20, 7), 1, (5, 7)),
+    "domain": (lambda: DomainDiscriminator(20), 1, (5,)),
+    "projection": (lambda: Projection(20), 1, (5, 64)),
+    "critic": (lambda: ConcatenatingCritic(20), 2, (5,)),
+}
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_a_head_gives_its_shape_for_any_batch(name):
+    build, inputs, shape = HEADS[name]
+    head = build()
+    assert head(*torch.randn(inputs, 5, 20)).shape == shape
+    assert head(*torch.randn(inputs, 1, 20)).shape == (1, *shape[1:])
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_no_head_ends_in_a_softmax_or_a_sigmoid(name):
+    squashing = (nn.Softmax, nn.LogSoftmax, nn.Softmax2d, nn.Sigmoid, nn.LogSigmoid, nn.Tanh)
+    head = HEADS[name][0]()
+    assert not any(isinstance(module, squashing) for module in head.modules())
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_no_head_bounds_or_normalises_what_it_gives(name):
+    """A ReLU network without biases doubles its output when its input doubles; a squashed one does not."""
+    build, inputs, _ = HEADS[name]
+    head = build().eval()
+    with torch.no_grad():
+        for key, parameter in head.named_parameters():
+            if key.endswith("bias"):
+                parameter.zero_()
+        values = torch.randn(inputs, 5, 20)
+        once, twice = head(*values), head(*(1024 * values))
+    assert torch.allclose(twice, 1024 * once, rtol=1e-4)
+    assert float(twice.abs().max()) > 1
+
+
+def test_nothing_in_a_classifier_normalises_either():
+    classifier = Classifier(PublishedCNN(1, 12, 12), 3)
+    kinds = {type(module).__name__ for module in classifier.modules()}
+    assert kinds == {"Classifier", "PublishedCNN", "Conv2d", "Dropout", "ClassHead", "Linear", "ReLU"}
+
+
+def linear_sizes(head):
+    return [(layer.in_features, layer.out_features) for layer in head.modules() if isinstance(layer, nn.Linear)]
+
+
+def test_the_heads_have_the_published_sizes():
+    assert linear_sizes(ClassHead(6400, 10)) == [(6400, 32), (32, 10)]
+    assert linear_sizes(DomainDiscriminator(6400)) == [(6400, 32), (32, 1)]
+    assert linear_sizes(Projection(6400)) == [(6400, 64)]
+    assert linear_sizes(ConcatenatingCritic()) == [(128, 512), (512, 512), (512, 1)]
+
+
+def test_the_class_head_drops_out_half_of_its_hidden_values_before_the_last_layer():
+    assert [type(layer).__name__ for layer in ClassHead(4, 2)] == ["Linear", "ReLU", "Dropout", "Linear"]
+    assert "p=0.5" in repr(ClassHead(4, 2))
+
+
+def test_the_projection_is_never_negative():
+    torch.manual_seed(0)
+    projected = Projection(20)(torch.randn(50, 20))
+    assert projected.min().item() == 0
+    assert projected.max().item() > 0
+
+
+def test_the_critic_scores_the_concatenation_of_a_pair_in_its_order():
+    torch.manual_seed(0)
+    critic = ConcatenatingCritic(3, 8)
+    a, b = torch.randn(2, 6, 3)
+    first, second, third = (layer for layer in critic.layers if isinstance(layer, nn.Linear))
+    for i in range(6):
+        hidden = F.relu(first.weight @ torch.cat([a[i], b[i]]) + first.bias)
+        hidden = F.relu(second.weight @ hidden + second.bias)
+        assert torch.allclose(critic(a, b)[i], (third.weight @ hidden + third.bias)[0], atol=1e-6)
+    assert not torch.allclose(critic(a, b), critic(b, a))

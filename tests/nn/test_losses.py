@@ -1,0 +1,226 @@
+"""The mutual-information loss against closed forms, and the pairing against its naive statement."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mutualign.nn.losses import jsd_mutual_information, sample_pairs
+
+
+def naive_bound(joint, marginal, valid=None):
+    """The loss by a loop over pairs, with softplus(x) = ln(1 + e^x) written so that e^x cannot overflow."""
+
+    def softplus(x):
+        return max(x, 0.0) + math.log1p(math.exp(-abs(x)))
+
+    kept = [i for i in range(len(joint)) if valid is None or valid[i]]
+    if not kept:
+        return 0.0
+    return sum(softplus(-float(joint[i])) + softplus(float(marginal[i])) for i in kept) / len(kept)
+
+
+# The loss -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pairs", [1, 7, 64])
+def test_the_loss_is_two_ln_two_for_a_critic_that_knows_nothing(pairs):
+    loss = jsd_mutual_information(torch.zeros(pairs), torch.zeros(pairs))
+    assert loss.item() == pytest.approx(2 * math.log(2), rel=1e-6)
+
+
+def test_the_loss_of_given_scores_has_its_closed_form():
+    joint, marginal = [2.0, -1.0, 0.5], [-3.0, 0.25, 1.0]
+    expected = (
+        math.log(1 + math.exp(-2.0))
+        + math.log(1 + math.exp(1.0))
+        + math.log(1 + math.exp(-0.5))
+        + math.log(1 + math.exp(-3.0))
+        + math.log(1 + math.exp(0.25))
+        + math.log(1 + math.exp(1.0))
+    ) / 3
+    loss = jsd_mutual_information(torch.tensor(joint).double(), torch.tensor(marginal).double())
+    assert loss.item() == pytest.approx(expected, rel=1e-12)
+
+
+@settings(deadline=None, max_examples=50, derandomize=True)
+@given(st.lists(st.tuples(st.floats(-50, 50), st.floats(-50, 50), st.booleans()), min_size=1, max_size=30))
+def test_the_loss_is_the_mean_over_valid_pairs_and_over_them_only(rows):
+    joint, marginal, valid = zip(*rows, strict=True)
+    scores = torch.tensor([joint, marginal], dtype=torch.float64)
+    assert float(jsd_mutual_information(*scores)) == pytest.approx(naive_bound(joint, marginal), rel=1e-9)
+    loss = jsd_mutual_information(*scores, torch.tensor(valid))
+    assert loss.item() == pytest.approx(naive_bound(joint, marginal, valid), rel=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(
+    ("pairs", "valid"), [(0, None), (0, torch.zeros(0, dtype=torch.bool)), (5, torch.zeros(5, dtype=torch.bool))]
+)
+def test_no_valid_pair_gives_exactly_zero_with_a_gradient_of_exactly_zero(pairs, valid, dtype):
+    joint = torch.full((pairs,), 3.0, dtype=dtype, requires_grad=True)
+    marginal = torch.full((pairs,), -2.0, dtype=dtype, requires_grad=True)
+    loss = jsd_mutual_information(joint, marginal, valid)
+    loss.backward()
+    assert loss.item() == 0
+    for scores in (joint, marginal):
+        assert scores.grad is not None
+        assert torch.equal(scores.grad, torch.zeros_like(scores))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("with_mask", [False, True])
+def test_extreme_scores_give_their_finite_value_in_every_precision(dtype, with_mask):
+    wrong = torch.full((64,), 1e4, dtype=dtype)  # bf16 rounds it to 9984
+    valid = torch.ones(64, dtype=torch.bool) if with_mask else None
+    joint, marginal = (-wrong).requires_grad_(), wrong.clone().requires_grad_()
+    loss = jsd_mutual_information(joint, marginal, valid)
+    assert loss.item() == pytest.approx(2 * float(wrong[0]), rel=1e-6)
+    loss.backward()
+    assert torch.allclose(joint.grad, torch.full_like(joint, -1 / 64), rtol=1e-2)
+    assert torch.allclose(marginal.grad, torch.full_like(marginal, 1 / 64), rtol=1e-2)
+    assert float(jsd_mutual_information(wrong, -wrong, valid)) == 0
+
+
+def test_scores_of_slots_that_are_not_valid_change_neither_loss_nor_gradient():
+    valid = torch.tensor([True, False])
+    joint = torch.tensor([0.3, float("inf")], requires_grad=True)
+    marginal = torch.tensor([-0.2, 1e30], requires_grad=True)
+    loss = jsd_mutual_information(joint, marginal, valid)
+    loss.backward()
+    assert loss.item() == pytest.approx(naive_bound([0.3], [-0.2]), rel=1e-6)
+    assert float(joint.grad[1]) == float(marginal.grad[1]) == 0
+
+
+@pytest.mark.parametrize("valid", [None, torch.tensor([True, False, True, True, False])])
+def test_the_gradient_passes_gradcheck(valid):
+    torch.manual_seed(0)
+    scores = [torch.randn(5, dtype=torch.float64, requires_grad=True) for _ in range(2)]
+    assert torch.autograd.gradcheck(lambda joint, marginal: jsd_mutual_information(joint, marginal, valid), scores)
+
+
+# The pairing ----------------------------------------------------------------------------------------------------------
+
+
+@st.composite
+def labelled_batches(draw):
+    """Source labels, target labels, confidence, the number of classes: any sizes, any classes missing."""
+    classes = draw(st.integers(1, 12))
+    label = st.integers(0, classes - 1)
+    source = draw(st.lists(label, min_size=1, max_size=24))
+    target = draw(st.lists(st.tuples(label, st.booleans()), min_size=1, max_size=24))
+    return source, [label for label, _ in target], [confident for _, confident in target], classes
+
+
+def pairs_of(source, target, confident, classes, seed=0):
+    torch.manual_seed(seed)
+    return sample_pairs(torch.tensor(source), torch.tensor(target), torch.tensor(confident), classes)
+
+
+def naive_counts(source, target, confident, classes):
+    """The number of pairs of each class, counted by a loop."""
+    sure = [label for label, flag in zip(target, confident, strict=True) if flag]
+    counts = {}
+    for c in range(classes):
+        others_s, others_t = sum(x != c for x in source), sum(x != c for x in sure)
+        if count := min(source.count(c), sure.count(c), others_t, others_s):
+            counts[c] = count
+    return counts
+
+
+@settings(deadline=None, max_examples=150, derandomize=True)
+@given(labelled_batches(), st.integers(0, 2**32))
+def test_pairing_never_crosses_classes_and_its_counts_are_the_naive_ones(batch, seed):
+    source, target, confident, _ = batch
+    pairs = pairs_of(*batch, seed)
+
+    slots = min(len(source), len(target))
+    assert all(field.shape == (slots,) for field in pairs)
+
+    per_class, drawn = Counter(), Counter()
+    for s, t, other_s, other_t, valid in zip(*(field.tolist() for field in pairs), strict=True):
+        if not valid:
+            continue
+        c = source[s]
+        assert target[t] == c
+        assert source[other_s] != c
+        assert target[other_t] != c
+        assert confident[t]
+        assert confident[other_t]
+        per_class[c] += 1
+        drawn.update([(c, "source", s), (c, "target", t), (c, "other source", other_s), (c, "other target", other_t)])
+    assert per_class == naive_counts(*batch)
+    assert all(times == 1 for times in drawn.values())  # within a role no image is drawn twice for a class
+
+
+@settings(deadline=None, max_examples=30, derandomize=True)
+@given(labelled_batches())
+def test_every_index_of_every_slot_is_a_row_of_its_batch(batch):
+    pairs = pairs_of(*batch)
+    for rows, size in zip(pairs[:4], (len(batch[0]), len(batch[1])) * 2, strict=True):
+        assert all(0 <= row < size for row in rows.tolist())
+
+
+def test_no_confident_target_gives_no_valid_pair():
+    pairs = pairs_of([0, 1, 2, 0], [0, 1, 2, 0], [False] * 4, 3)
+    assert not pairs.valid.any()
+
+
+def test_a_confident_target_of_one_class_only_has_no_negatives_and_gives_no_pair():
+    assert not pairs_of([0, 0, 1, 1], [0, 0, 0, 1], [True, True, True, False], 2).valid.any()
+
+
+def test_a_source_of_one_class_only_has_no_negatives_and_gives_no_pair():
+    assert not pairs_of([1, 1, 1], [0, 1, 2], [True] * 3, 3).valid.any()
+
+
+def test_a_class_that_is_missing_on_one_side_gives_no_pair_and_the_others_do():
+    source = [0, 0, 1, 1, 2]
+    pairs = pairs_of(source, [0, 1, 1, 3, 3], [True] * 5, 4)
+    of_class = Counter(
+        source[row] for row, valid in zip(pairs.source.tolist(), pairs.valid.tolist(), strict=True) if valid
+    )
+    assert of_class == {0: 1, 1: 2}
+
+
+@pytest.mark.parametrize(("n_source", "n_target"), [(1, 9), (9, 1), (4, 6)])
+def test_batches_of_different_sizes_give_as_many_slots_as_the_smaller_has_images(n_source, n_target):
+    pairs = pairs_of([i % 2 for i in range(n_source)], [i % 2 for i in range(n_target)], [True] * n_target, 2)
+    assert len(pairs.valid) == min(n_source, n_target)
+
+
+def test_the_same_torch_seed_gives_the_same_pairs_and_another_gives_others():
+    batch = ([0, 1] * 8, [1, 0] * 8, [True] * 16, 2)
+    first, again, other = pairs_of(*batch, 1), pairs_of(*batch, 1), pairs_of(*batch, 2)
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(first, other, strict=True))
+
+
+def test_each_member_of_a_role_and_each_combination_is_drawn_about_equally_often():
+    source, target, confident = [0] * 5 + [1] * 4, [0] * 3 + [1] * 2 + [0] * 4, [True] * 5 + [False] * 4
+    labels, pseudo, sure = torch.tensor(source), torch.tensor(target), torch.tensor(confident)
+    torch.manual_seed(0)
+    draws, roles, combinations = 600, [Counter() for _ in range(4)], Counter()
+    for _ in range(draws):
+        pairs = sample_pairs(labels, pseudo, sure, 2)
+        of_zero = pairs.valid & (labels[pairs.source] == 0)  # min(5, 3, 2, 4) = 2 pairs
+        rows = [field[of_zero].tolist() for field in pairs[:4]]
+        for role, drawn in zip(roles, rows, strict=True):
+            role.update(drawn)
+        combinations.update(zip(rows[0], rows[1], strict=True))
+
+    def about_equal(counter, members):
+        """Each member's count within 5 standard deviations of a binomial with equal chances."""
+        n, p = sum(counter.values()), 1 / len(members)
+        assert set(counter) == set(members)
+        assert all(abs(count - n * p) < 5 * math.sqrt(n * p * (1 - p)) for count in counter.values())
+
+    for role, members in zip(roles, (range(5), range(3), range(5, 9), (3, 4)), strict=True):
+        assert sum(role.values()) == 2 * draws
+        about_equal(role, members)
+    about_equal(combinations, [(s, t) for s in range(5) for t in range(3)])

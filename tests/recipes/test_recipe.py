@@ -1,0 +1,254 @@
+"""Recipes: the published settings, the way to and from TOML, and what is said of a mistake."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from importlib.resources import files
+
+import pytest
+import tomli_w
+
+from mutualign.algorithms import DANNConfig, MaNiConfig, SourceOnlyConfig
+from mutualign.errors import MutualignError
+from mutualign.recipes import Recipe, Stage, load_recipe, parse_recipe, recipe_names
+
+MINIMAL = 'description = "mine"\n[[stages]]\nalgorithm = "mani"\nepochs = 2\n'
+
+
+@pytest.fixture
+def own(tmp_path):
+    """Writes a recipe file of the user's and gives its path."""
+
+    def own(text, name="own.toml"):
+        path = tmp_path / name
+        path.write_text(text, encoding="utf-8")
+        return str(path)
+
+    return own
+
+
+# The published settings -----------------------------------------------------------------------------------------------
+
+DANN_STAGE = Stage("dann", epochs=40, batch_size=64, learning_rate=1e-4, options=DANNConfig(1.0, "constant"))
+MANI_OPTIONS = MaNiConfig(domain=DANNConfig(1.0, "constant"), weight=1.0, threshold=0.9, decay=0.99)
+PUBLISHED = {
+    "source_only": (Stage("source_only", 10, 64, 1e-3, SourceOnlyConfig()),),
+    "dann": (DANN_STAGE,),
+    "mani": (DANN_STAGE, Stage("mani", 40, 64, 1e-4, MANI_OPTIONS)),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_shipped_recipe_has_the_published_settings(name):
+    recipe = load_recipe(name)
+    assert recipe.stages == PUBLISHED[name]
+    assert (recipe.name, recipe.backbone, recipe.precision) == (name, "published_cnn", "auto")
+    assert recipe.description
+
+
+def test_the_names_are_those_of_the_files_that_are_shipped():
+    shipped = [file.name for file in files("mutualign.recipes").iterdir() if file.name.endswith(".toml")]
+    assert [f"{name}.toml" for name in recipe_names()] == sorted(shipped)
+    assert set(PUBLISHED) <= set(recipe_names())
+
+
+# To TOML and back -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("overrides", [(), ("precision=bf16", "stages.0.epochs=3", "stages.0.learning_rate=0.1")])
+def test_a_recipe_survives_the_way_to_toml_and_back(name, overrides):
+    recipe = load_recipe(name, overrides)
+    again = parse_recipe(tomllib.loads(tomli_w.dumps(recipe.to_dict())), "here")
+    assert again == recipe
+
+
+def test_a_recipe_made_in_python_survives_it_too_and_has_the_defaults_of_its_algorithm():
+    recipe = Recipe("mine", "of my own", (Stage("mani", epochs=1), Stage("source_only", epochs=2)))
+    assert recipe.stages[0].options == MANI_OPTIONS
+    assert recipe.stages[1].options == SourceOnlyConfig()
+    assert parse_recipe(tomllib.loads(tomli_w.dumps(recipe.to_dict())), "here") == recipe
+
+
+def test_the_options_of_a_file_are_read_at_every_level(own):
+    text = MINIMAL + "[stages.options]\nthreshold = 0.8\n[stages.options.domain]\nreversal = 'ramp'\n"
+    (stage,) = load_recipe(own(text)).stages
+    assert stage.options == MaNiConfig(domain=DANNConfig(reversal="ramp"), threshold=0.8)
+
+
+def test_a_whole_number_serves_as_a_float(own):
+    recipe = load_recipe(own(MINIMAL + "learning_rate = 1\n[stages.options]\nweight = 2\n"))
+    assert type(recipe.stages[0].learning_rate) is float
+    assert type(recipe.stages[0].options.weight) is float
+    assert recipe.stages[0].options.weight == 2.0
+
+
+def test_a_file_of_the_users_gives_its_name_unless_it_holds_one(own):
+    assert load_recipe(own(MINIMAL, "steep.toml")).name == "steep"
+    assert load_recipe(own('name = "gentle"\n' + MINIMAL, "steep.toml")).name == "gentle"
+
+
+def test_a_recipe_cannot_be_changed():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        load_recipe("dann").precision = "float32"
+
+
+# Mistakes -------------------------------------------------------------------------------------------------------------
+
+MISTAKES = {
+    "in the options": (MINIMAL + "[stages.options]\ntreshold = 0.8", r'stages\.0\.options.*"treshold".*"threshold"\?'),
+    "in nested options": (
+        MINIMAL + "[stages.options.domain]\nwieght = 0.8",
+        r'stages\.0\.options\.domain.*"wieght".*"weight"\?',
+    ),
+    "in a stage": (MINIMAL + "bach_size = 3", r'stages\.0.*"bach_size".*"batch_size"\?'),
+    "at the top": ('precison = "bf16"\n' + MINIMAL, r'own\.toml: .*"precison".*"precision"\?'),
+    "far from all": ('zzzz = "bf16"\n' + MINIMAL, r"zzzz.*allowed: .*backbone, .*precision"),
+    "a string for a number": (MINIMAL + 'batch_size = "64"', r"stages\.0, batch_size: expected int, got '64'"),
+    "a float for a whole number": (MINIMAL + "batch_size = 6.4", r"batch_size: expected int, got 6\.4"),
+    "a truth for a number": (MINIMAL + "learning_rate = true", r"learning_rate: expected float, got True"),
+    "a number for a string": ("description = 1\n[[stages]]\nalgorithm = 'dann'\nepochs = 1", "expected str, got 1"),
+    "a list for an algorithm": ('description = ""\n[[stages]]\nalgorithm = ["dann"]\nepochs = 1', "expected str"),
+    "a value for options": (MINIMAL + "options = 3", r"stages\.0\.options: expected a table, got 3"),
+    "a value for nested options": (
+        MINIMAL + "[stages.options]\ndomain = 3",
+        r"options\.domain: expected a table, got 3",
+    ),
+    "not one of a few": ('precision = "fp16"\n' + MINIMAL, r'precision: got "fp16"; allowed: auto, float32, bf16'),
+    "not a schedule": (MINIMAL + '[stages.options.domain]\nreversal = "up"', r'"up"; allowed: constant, ramp'),
+    "no epochs": ('description = ""\n[[stages]]\nalgorithm = "dann"', r"stages\.0: missing epochs"),
+    "no algorithm": ('description = ""\n[[stages]]\nepochs = 1', r"stages\.0: missing algorithm"),
+    "no description": ('[[stages]]\nalgorithm = "dann"\nepochs = 1', "missing description"),
+    "no stages": ('description = ""', r"needs one or more \[\[stages\]\]"),
+    "no stage": ('description = ""\nstages = []', "at least one stage"),
+    "a value for stages": ('description = ""\nstages = 3', r"needs one or more \[\[stages\]\]"),
+    "values for stages": ('description = ""\nstages = [3]', r"needs one or more \[\[stages\]\]"),
+    "no such algorithm": (
+        'description = ""\n[[stages]]\nalgorithm = "damn"\nepochs = 1',
+        r'stages\.0.*"damn".*"dann"\?',
+    ),
+    "no such backbone": ('backbone = "publishd_cnn"\n' + MINIMAL, r'"publishd_cnn"; did you mean "published_cnn"\?'),
+    "zero epochs": (
+        'description = ""\n[[stages]]\nalgorithm = "dann"\nepochs = 0',
+        r"stages\.0: epochs must be above 0",
+    ),
+    "an empty batch": (MINIMAL + "batch_size = -1", r"stages\.0: batch_size must be above 0, got -1"),
+    "nan": (MINIMAL + "learning_rate = nan", r"learning_rate must be above 0, got nan"),
+    "not TOML": ("description = ", r"own\.toml: not TOML"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_in_a_recipe_is_told_with_its_place_and_what_is_allowed(own, mistake):
+    text, message = MISTAKES[mistake]
+    with pytest.raises(MutualignError, match=message) as error:
+        load_recipe(own(text))
+    assert "own.toml" in str(error.value)
+
+
+def test_the_second_stage_is_told_from_the_first(own):
+    text = MINIMAL + '[[stages]]\nalgorithm = "mani"\nepochs = 2\n[stages.options]\ntreshold = 1\n'
+    with pytest.raises(MutualignError, match=r"stages\.1\.options"):
+        load_recipe(own(text))
+
+
+def test_an_unknown_recipe_is_answered_with_the_nearest():
+    with pytest.raises(MutualignError, match=r'unknown recipe "dan"; did you mean "dann"\?'):
+        load_recipe("dan")
+    with pytest.raises(MutualignError, match=r"allowed: .*dann, .*mani, .*source_only"):
+        load_recipe("xyzzy")
+
+
+def test_a_file_that_is_not_there_or_not_text_is_named(tmp_path):
+    with pytest.raises(MutualignError, match=r"no recipe file .*absent\.toml"):
+        load_recipe(str(tmp_path / "absent.toml"))
+    (tmp_path / "latin.toml").write_bytes('description = "é"'.encode("latin-1"))
+    with pytest.raises(MutualignError, match=r"latin\.toml: cannot be read"):
+        load_recipe(str(tmp_path / "latin.toml"))
+
+
+def test_a_stage_made_in_python_is_checked_as_well():
+    with pytest.raises(MutualignError, match=r'unknown algorithm "damn"; did you mean "dann"\?'):
+        Stage("damn", epochs=1)
+    with pytest.raises(MutualignError, match="epochs must be above 0, got 0"):
+        Stage("dann", epochs=0)
+    with pytest.raises(MutualignError, match="at least one stage"):
+        Recipe("mine", "", ())
+
+
+# Overrides ------------------------------------------------------------------------------------------------------------
+
+
+def test_overrides_set_any_field_at_any_level():
+    recipe = load_recipe(
+        "mani",
+        [
+            "precision=float32",
+            "stages.0.epochs=5",
+            "stages.1.learning_rate=2e-3",
+            "stages.1.options.threshold=0.8",
+            'stages.1.options.domain.reversal="ramp"',
+            "name = my own",
+        ],
+    )
+    assert (recipe.precision, recipe.name) == ("float32", "my own")
+    first, second = recipe.stages
+    assert first == dataclasses.replace(DANN_STAGE, epochs=5)
+    assert second.learning_rate == 2e-3
+    assert second.options == MaNiConfig(domain=DANNConfig(reversal="ramp"), threshold=0.8)
+
+
+@pytest.mark.parametrize("override", ["precision=bf16", 'precision="bf16"', "precision = bf16", "precision='bf16'"])
+def test_a_bare_word_is_a_string_and_blanks_do_not_count(override):
+    assert load_recipe("dann", [override]).precision == "bf16"
+
+
+def test_the_last_of_two_overrides_holds():
+    assert load_recipe("dann", ["stages.0.epochs=5", "stages.0.epochs=6"]).stages[0].epochs == 6
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("stages.0.epochs", r'"stages\.0\.epochs": write it as key=value'),
+        ("stages.2.epochs=1", r'there are stages 0 to 1, not "2"'),
+        ("stages.-1.epochs=1", r'there are stages 0 to 1, not "-1"'),
+        ("stages.first.epochs=1", r'there are stages 0 to 1, not "first"'),
+        ("stages.0=1", r"name a field of the stage, for example stages\.0\.epochs"),
+        ("precision.deep=1", r'precision: got ".*deep.*"; allowed: auto, float32, bf16'),
+        ("description.a.b=1", r'"description" is a value, not a table'),
+        ("stages.0.epochs=many", r"stages\.0, epochs: expected int, got 'many'"),
+        ("stages.0.epochs=", r"stages\.0, epochs: expected int, got ''"),
+        ("stages.1.options.treshold=1", r'unknown key "treshold"; did you mean "threshold"\?'),
+        ("stages.0.options.threshold=1", r"stages\.0\.options: unknown key \"threshold\""),
+        ("=5", 'unknown key ""'),
+        ("precison=bf16", r'unknown key "precison"; did you mean "precision"\?'),
+    ],
+)
+def test_a_malformed_override_says_what_is_wrong(override, message):
+    with pytest.raises(MutualignError, match=message):
+        load_recipe("mani", [override])
+
+
+# Prefixes -------------------------------------------------------------------------------------------------------------
+
+
+def test_dann_is_the_beginning_of_mani_and_mani_not_of_dann():
+    dann, mani = load_recipe("dann"), load_recipe("mani")
+    assert dann.is_prefix_of(mani)
+    assert not mani.is_prefix_of(dann)
+    assert mani.is_prefix_of(mani)
+    assert not load_recipe("source_only").is_prefix_of(mani)
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["precision=float32", "stages.0.epochs=39", "stages.0.learning_rate=1e-3", "stages.0.options.reversal=ramp"],
+)
+def test_a_recipe_that_trains_otherwise_is_no_prefix(override):
+    assert not load_recipe("dann", [override]).is_prefix_of(load_recipe("mani"))
+
+
+def test_names_and_descriptions_do_not_count():
+    assert load_recipe("dann", ["name=other", "description=other"]).is_prefix_of(load_recipe("mani"))

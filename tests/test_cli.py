@@ -1,0 +1,180 @@
+"""The command line, in this process and, for signals, in another."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from mutualign import cli
+from mutualign.training.runs import RunFolder
+
+SHORT = ["--set", "stages.0.epochs=2", "stages.0.batch_size=128"]
+
+
+@pytest.fixture
+def mutualign(monkeypatch, capsys, tmp_path):
+    """Call the command line in this process; gives exit code, standard output and standard error."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "160")
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["mutualign", *arguments])
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as leaving:
+            code = int(leaving.code or 0)
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    yield call
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def test_compare_trains_prints_a_table_and_keeps_the_rows(mutualign, tmp_path):
+    command = [
+        "compare",
+        "--recipes",
+        "source_only,dann",
+        "--task",
+        "digits",
+        "--seeds",
+        "1",
+        *SHORT,
+        "--save",
+        "rows.json",
+    ]
+    code, out, _ = mutualign(*command)
+    assert code == 0
+    for part in (
+        "source_only",
+        "dann",
+        "oracle",
+        "needs labels",
+        "next, for example: mutualign show runs/digits/dann/seed-0",
+    ):
+        assert part in out
+    content = json.loads((tmp_path / "rows.json").read_text())
+    assert content["command"] == " ".join(["mutualign", *command])
+    assert len(content["rows"]) == 6
+    code, out, _ = mutualign("show", "runs/digits/dann/seed-0")
+    assert code == 0
+    assert "stage 1: dann" in out
+
+
+def test_run_refuses_a_folder_that_holds_a_run_and_says_what_to_do(mutualign):
+    command = ["run", "--recipe", "source_only", "--set", "stages.0.epochs=1", "stages.0.batch_size=128"]
+    code, out, _ = mutualign(*command)
+    assert code == 0
+    assert "runs/digits/source_only/seed-0" in out
+    code, _, err = mutualign(*command)
+    assert code == 2
+    assert "mutualign run --resume runs/digits/source_only/seed-0" in err
+    assert mutualign("run", "--resume", "runs/digits/source_only/seed-0")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["run", "--task", "digitz"], 'unknown task "digitz"; did you mean "digits"?'),
+        (["run", "--recipe", "dan"], 'unknown recipe "dan"; did you mean "dann"?'),
+        (["compare", "--task", "digits,mnist"], 'unknown task "mnist"'),
+        (["run", "--set", "stages.1.options.treshold=0.5"], 'unknown key "treshold"; did you mean "threshold"?'),
+        (["run", "--resume", "nowhere"], "nowhere is not a run folder"),
+        (["show", "nowhere"], "nowhere is not a run folder"),
+        (["run", "--data", "nowhere", "--task", "mnist-mnistm"], "--data nowhere: no such folder"),
+    ],
+)
+def test_bad_input_is_answered_in_a_sentence_without_a_traceback(mutualign, arguments, told):
+    code, _, err = mutualign(*arguments)
+    assert code == 2
+    assert err.startswith("mutualign: ")
+    assert told in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("command", ["run", "compare", "show", "data"])
+def test_every_help_teaches(mutualign, command):
+    code, out, _ = mutualign(command, "--help")
+    assert code == 0
+    assert "--help" in out
+    assert len(out.splitlines()) > 5
+
+
+def test_data_list_names_every_task(mutualign, tmp_path):
+    (tmp_path / "data").mkdir()
+    code, out, _ = mutualign("data", "list", "--data", "data")
+    assert code == 0
+    assert "mnist-mnistm-resampled" in out
+    assert "0 of 504 files" in out
+
+
+def test_data_verify_names_a_damaged_file(mutualign, tmp_path):
+    (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(b"damaged")
+    code, _, err = mutualign("data", "verify", "--data", ".")
+    assert code == 2
+    assert "damaged  train-images-idx3-ubyte.gz" in err
+
+
+def test_data_verify_finds_the_real_files_whole(mutualign, real_data):
+    code, out, _ = mutualign("data", "verify", "mnist-mnistm-resampled", "--data", str(real_data))
+    assert code == 0
+    assert "504 of 504 files, 0 damaged" in out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+def test_a_stopped_run_resumes_bit_for_bit(tmp_path, number, expected):
+    def command(*arguments: str) -> subprocess.Popen[str]:
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        return subprocess.Popen(
+            [sys.executable, "-m", "mutualign", "run", *arguments],
+            cwd=tmp_path,
+            env=environment,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    settings = ["--recipe", "dann", "--set", "stages.0.epochs=4", "stages.0.batch_size=128"]
+    whole = command("--out", "whole", *settings)
+    whole.communicate(timeout=120)
+    assert whole.returncode == 0
+
+    stopped = command("--out", "stopped", *settings)
+    folder = RunFolder(tmp_path / "stopped" / "digits" / "dann" / "seed-0")
+    deadline = time.monotonic() + 120
+    while len(folder.metrics()) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    stopped.send_signal(number)
+    _, err = stopped.communicate(timeout=60)
+    assert stopped.returncode == expected
+    assert folder.result() is None
+    if number != signal.SIGKILL:
+        assert "go on with: mutualign run --resume stopped/digits/dann/seed-0" in err
+
+    resumed = command("--resume", "stopped/digits/dann/seed-0")
+    resumed.communicate(timeout=120)
+    assert resumed.returncode == 0
+    other = RunFolder(tmp_path / "whole" / "digits" / "dann" / "seed-0")
+    ours, theirs = folder.load_tensors("last")[0], other.load_tensors("last")[0]
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+    def numbers(run: RunFolder) -> list[dict]:
+        return [{key: value for key, value in record.items() if key != "train_seconds"} for record in run.metrics()]
+
+    assert numbers(folder) == numbers(other)
+
+
+def test_the_module_runs_as_a_program():
+    help_ = subprocess.run([sys.executable, "-m", "mutualign", "--help"], capture_output=True, text=True, check=True)
+    assert "compare" in help_.stdout

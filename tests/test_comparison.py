@@ -1,0 +1,122 @@
+"""Rows, intervals, and which runs a comparison trains."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+import torch
+
+from mutualign import comparison
+from mutualign.comparison import Comparison, Interval, Summary, rows_of, run_path, save_results, summarise
+from mutualign.data.tasks import TaskEntry
+from mutualign.errors import MutualignError
+from mutualign.experiment import Experiment
+from mutualign.recipes import load_recipe
+from mutualign.training.runs import RunFolder
+
+SHORT = ["stages.0.epochs=1", "stages.0.batch_size=25"]
+RECIPES = (
+    load_recipe("source_only", SHORT),
+    load_recipe("dann", SHORT),
+    load_recipe("mani", [*SHORT, "stages.1.epochs=1", "stages.1.batch_size=25"]),
+)
+
+
+@pytest.fixture
+def loads(monkeypatch, tiny_task) -> list[str]:
+    """The tiny task under its name; the list tells how often it was loaded."""
+    calls: list[str] = []
+
+    def load(folder):
+        calls.append("tiny")
+        return tiny_task
+
+    monkeypatch.setattr(comparison, "find_task", lambda name: TaskEntry("for tests", (), load))
+    return calls
+
+
+def test_an_interval_of_one_value_has_no_width_and_equal_values_have_width_zero():
+    assert Interval.of([0.5]) == Interval(0.5, None, 1)
+    assert Interval.of([0.5, 0.5, 0.5]) == Interval(0.5, 0.0, 3)
+
+
+def test_an_interval_equals_students_closed_form_for_two_values():
+    # t(0.975, 1 degree of freedom) = tan(0.475 pi); the standard error of {a, b} is |a - b| / 2
+    interval = Interval.of([0.6, 0.8])
+    assert interval.mean == pytest.approx(0.7)
+    assert interval.half_width == pytest.approx(math.tan(0.475 * math.pi) * 0.1)
+    assert interval.percent() == f"70.0 ± {100 * math.tan(0.475 * math.pi) * 0.1:.1f}"
+
+
+def test_a_prefix_recipe_is_not_trained_on_its_own_and_its_row_is_what_training_it_would_give(
+    tmp_path, loads, tiny_task
+):
+    rows = Comparison(RECIPES, ("tiny",), (0,), tmp_path / "all").run(tmp_path)
+    assert not run_path(tmp_path / "all", "tiny", RECIPES[1], 0).exists()
+    alone = Experiment.start(RECIPES[1], tiny_task, 0, tmp_path / "alone")
+    alone.run()
+
+    def untimed(rows: list[dict]) -> list[dict]:
+        return [{key: value for key, value in row.items() if key != "train_seconds"} for row in rows]
+
+    shared = [row for row in rows if row["recipe"] == "dann"]
+    assert untimed(shared) == untimed(rows_of(RECIPES[1], alone.folder))
+    ours = RunFolder(run_path(tmp_path / "all", "tiny", RECIPES[2], 0)).load_tensors("stage-0-last")[0]
+    theirs = alone.folder.load_tensors("stage-0-last")[0]
+    assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+
+
+def test_a_comparison_has_a_row_a_recipe_seed_and_selection_and_skips_what_is_done(tmp_path, loads):
+    seen: list[int] = []
+    comparison_ = Comparison(RECIPES, ("tiny",), (0, 1), tmp_path)
+    rows = comparison_.run(tmp_path, lambda rows: seen.append(len(rows)))
+    selections = ("last", "validator:information_maximisation", "oracle")
+    expected = {(r.name, seed, selection) for r in RECIPES for seed in (0, 1) for selection in selections}
+    assert {(row["recipe"], row["seed"], row["selection"]) for row in rows} == expected
+    assert len(rows) == len(expected)
+    assert seen == [9, 18]
+    assert loads == ["tiny"]
+    assert comparison_.run(tmp_path) == rows
+    assert loads == ["tiny"]  # nothing was trained, so nothing was loaded
+
+
+def test_a_stopped_comparison_goes_on_with_the_unfinished_run(tmp_path, loads, tiny_task):
+    Experiment.start(RECIPES[0], tiny_task, 0, run_path(tmp_path, "tiny", RECIPES[0], 0))  # begun, not trained
+    rows = Comparison(RECIPES[:1], ("tiny",), (0,), tmp_path).run(tmp_path)
+    assert {row["recipe"] for row in rows} == {"source_only"}
+
+
+def test_a_run_folder_of_other_settings_is_refused_and_kept(tmp_path, loads):
+    Comparison(RECIPES[:1], ("tiny",), (0,), tmp_path).run(tmp_path)
+    other = load_recipe("source_only", ["stages.0.epochs=2"])
+    with pytest.raises(MutualignError, match="other settings"):
+        Comparison((other,), ("tiny",), (0,), tmp_path).run(tmp_path)
+    assert RunFolder.open(run_path(tmp_path, "tiny", other, 0)).result()
+
+
+def test_rows_of_an_unfinished_run_are_refused_with_the_command_that_finishes_it(tmp_path):
+    run = RunFolder.create(tmp_path / "run", {})
+    with pytest.raises(MutualignError, match="mutualign run --resume"):
+        rows_of(RECIPES[0], run)
+
+
+def test_a_summary_takes_means_over_seeds_by_selection():
+    def row(seed: int, selection: str, target: float) -> dict:
+        keys = {"task": "t", "recipe": "r", "seed": seed, "selection": selection}
+        return keys | {"target_accuracy": target, "source_accuracy": 0.5, "train_seconds": 10.0 * (seed + 1)}
+
+    (summary,) = summarise([row(0, "last", 0.2), row(0, "oracle", 0.4), row(1, "last", 0.2), row(1, "oracle", 0.4)])
+    assert summary == Summary(
+        "t", "r", Interval(0.5, 0.0, 2), {"last": Interval(0.2, 0.0, 2), "oracle": Interval(0.4, 0.0, 2)}, 15.0
+    )
+
+
+def test_a_results_file_holds_what_the_house_format_asks(tmp_path, loads):
+    rows = Comparison(RECIPES[:1], ("tiny",), (0,), tmp_path).run(tmp_path)
+    save_results(tmp_path / "new" / "results.json", "mutualign compare", rows)
+    content = json.loads((tmp_path / "new" / "results.json").read_text())
+    assert content.keys() == {"command", "commit", "hardware", "created", "rows"}
+    asked = {"recipe", "task", "seed", "selection", "target_accuracy", "source_accuracy", "train_seconds", "epochs"}
+    assert all(asked <= row.keys() for row in content["rows"])

@@ -1,0 +1,78 @@
+"""Inference against one forward an image."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from mutualign.data.images import UnlabelledImages
+from mutualign.nn.backbones import Classifier, PublishedCNN
+from mutualign.training.environment import make_fabric
+from mutualign.training.inference import predict_logits
+
+
+@pytest.fixture
+def fabric():
+    return make_fabric("float32", "cpu")
+
+
+def classifier(channels=3):
+    torch.manual_seed(0)
+    return Classifier(PublishedCNN(channels, 12, 12), 5)
+
+
+def images(n, channels=3):
+    rng = torch.Generator().manual_seed(1)
+    return UnlabelledImages(torch.randint(0, 256, (n, 12, 12, channels), dtype=torch.uint8, generator=rng))
+
+
+@pytest.mark.parametrize(("n", "batch_size"), [(10, 4), (8, 4), (3, 500), (1, 1)])
+@pytest.mark.parametrize("stored", [1, 3])
+def test_logits_are_those_of_one_forward_an_image_in_evaluation_mode(fabric, n, batch_size, stored):
+    network, data = classifier().train(), images(n, stored)
+    logits = predict_logits(network, data, 3, fabric, batch_size=batch_size)
+    network.eval()
+    for i in range(n):
+        image = (data.pixels[i].double() / 255).float().permute(2, 0, 1).expand(3, 12, 12)
+        assert torch.allclose(logits[i], network(image[None])[0], rtol=1e-4, atol=1e-6)
+    assert logits.shape == (n, 5)
+    assert logits.dtype == torch.float32
+    assert not logits.requires_grad
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_mode_of_the_network_is_what_it_was(fabric, training):
+    network = classifier().train(training)
+    predict_logits(network, images(3), 3, fabric)
+    assert all(module.training == training for module in network.modules())
+
+
+def test_torchs_generator_is_left_alone(fabric):
+    state = torch.get_rng_state()
+    predict_logits(classifier().train(), images(3), 3, fabric)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_bf16_gives_float32_logits_within_its_rounding(fabric):
+    network, data = classifier(), images(6)
+    exact = predict_logits(network, data, 3, fabric)
+    rounded = predict_logits(network, data, 3, make_fabric("bf16", "cpu"))
+    assert rounded.dtype == torch.float32
+    assert not torch.equal(rounded, exact)
+    assert torch.allclose(rounded, exact, atol=0.05)
+
+
+def test_each_batch_has_a_key_of_its_own_that_begins_with_the_one_given(fabric):
+    @dataclasses.dataclass(frozen=True)
+    class Watched(UnlabelledImages):
+        keys: list[int] = dataclasses.field(default_factory=list)
+
+        def take(self, indices, key):
+            self.keys.append(key)
+            return super().take(indices, key)
+
+    data = Watched(images(10).pixels)
+    predict_logits(classifier(), data, 3, fabric, key=70, batch_size=4)
+    assert data.keys == [70, 71, 72]

@@ -1,0 +1,98 @@
+"""The tables of the README, generated from results/*.json: `python tools/readme.py [--check]`."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from mutualign.comparison import summarise
+
+ROOT = Path(__file__).parents[1]
+BLOCK = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
+PUBLISHED = {"source_only": "53", "dann": "71", "mani": "87"}  # target accuracy, %
+
+
+def accuracy_table(results: dict[str, Any]) -> list[str]:
+    """Systems on tasks: target accuracy at the last, the selected and (needing labels) the best epoch."""
+    head = (
+        "task",
+        "system",
+        "published",
+        "target, last epoch",
+        "target, selected epoch",
+        "*oracle epoch*",
+        "source",
+        "n",
+    )
+    lines = [f"| {' | '.join((*head, 'seconds'))} |", "|---" * (len(head) + 1) + "|"]
+    for summary in summarise(results["rows"]):
+        selected = next(interval for name, interval in summary.target.items() if name.startswith("validator:"))
+        published = PUBLISHED.get(summary.recipe, "") if summary.task.startswith("mnist-mnistm") else ""
+        last, oracle = summary.target["last"], summary.target["oracle"]
+        lines.append(
+            f"| {summary.task} | {summary.recipe} | {published} | **{last.percent()}** | {selected.percent()} | "
+            f"*{oracle.percent()}* | {summary.source.percent()} | {last.n} | {summary.seconds:.0f} |"
+        )
+    return lines
+
+
+HEADLINES = (
+    "our step",
+    "our rate / matmul rate",
+    "plain step, decoded an item / our step",
+    "plain step, decoded once / our step",
+    "data path alone / our step",
+    "peak memory",
+)
+
+
+def throughput_table(results: dict[str, Any]) -> list[str]:
+    """The benchmark's rows that matter to a reader; all are in the file."""
+    lines = ["| measured (DANN step, 64 + 64 images) | case | median | range | n |", "|---|---|---|---|---|"]
+    for row in (row for name in HEADLINES for row in results["rows"] if row["name"] == name):
+        extent = f"{row['min']:.3g} to {row['max']:.3g}" if row["n"] > 1 else ""
+        lines.append(f"| {row['name']} | {row['case']} | {row['value']:.3g} {row['unit']} | {extent} | {row['n']} |")
+    return lines
+
+
+TABLES = {
+    "reproduction": accuracy_table,
+    "digits": accuracy_table,
+    "precision": accuracy_table,
+    "throughput": throughput_table,
+}
+
+
+def table(name: str) -> str:
+    """A table with the line that every number needs: command, hardware, commit, file."""
+    results = json.loads((ROOT / "results" / f"{name}.json").read_text(encoding="utf-8"))
+    commits = ", ".join(part.strip()[:7] for part in results["commit"].split(","))
+    about = (
+        f"`{results['command']}`; {results['hardware']}; commit {commits}; [results/{name}.json](results/{name}.json)"
+    )
+    return "\n".join([*TABLES[name](results), "", f"<sub>{about}</sub>", ""])
+
+
+def filled(readme: str) -> str:
+    """The README with every table generated anew."""
+    return BLOCK.sub(lambda match: match[1] + table(match[2]) + match[3], readme)
+
+
+def main() -> int:
+    """Write the tables into the README, or with --check say whether they are up to date."""
+    path = ROOT / "README.md"
+    text = path.read_text(encoding="utf-8")
+    new = filled(text)
+    if "--check" in sys.argv[1:]:
+        if new != text:
+            print("README.md: tables are not those of results/; run `make readme`", file=sys.stderr)
+        return int(new != text)
+    path.write_text(new, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
