@@ -14,6 +14,7 @@ from mutualign.randomness import derive_seed, generator
 
 SIZE, BOX = 28, 20  # as in MNIST: the digit in a box of 20x20, centred in an image of 28x28
 TEST_DIGITS = 360  # of 1,797
+COPIES, SHIFT = 2, 2  # each training digit appears twice, moved by up to two pixels in either direction
 SKY, STRIPES = 140, 10  # rows left out of each photo's 427, and stripes its 640 columns are cut into
 
 
@@ -21,9 +22,12 @@ def load_digits() -> tuple[LabelledImages, LabelledImages, SealedImages, SealedI
     """Source train and test, target train and test.
 
     Source: the 8x8 digits of Optical Recognition of Handwritten Digits (UCI), enlarged as `enlarge` does; 1,437 to
-    train, 360 to test. Target: the same digits blended over patches of the two photos that scikit-learn ships. Of both
-    photos the upper third is left out: white sky, over which the blend inverts a digit, is rare in MNIST-M. The rest
-    is cut into ten stripes; training digits lie over the first, third, ..., test digits over the others.
+    train, 360 to test. Each training digit appears twice, moved at random by up to two pixels: without that, a network
+    grows so sure of itself on so few digits that pseudo-labels mean little.
+
+    Target: the same images blended over patches of the two photos that scikit-learn ships. Of both photos the upper
+    third is left out: white sky, over which the blend inverts a digit, is rare in MNIST-M. The rest is cut into ten
+    stripes; training digits lie over the first, third, ..., test digits over the others.
     """
     from sklearn import datasets  # takes a second to import, and only this task needs it
 
@@ -33,15 +37,27 @@ def load_digits() -> tuple[LabelledImages, LabelledImages, SealedImages, SealedI
     photos = [torch.from_numpy(photo[SKY:].copy()) for photo in datasets.load_sample_images().images]
     stripes = [torch.split(photo, photo.shape[1] // STRIPES, dim=1) for photo in photos]
 
-    def split(rows: Tensor, first: int, name: str) -> tuple[LabelledImages, SealedImages]:
+    def over(first: int, digits: UInt8[Tensor, "n size size 1"], name: str) -> UInt8[Tensor, "n size size 3"]:
         regions = Photos([stripe for photo in stripes for stripe in photo[first::2]])
-        blended = blend_over_photos(pixels[rows], regions, derive_seed("digits", name))
-        images = LabelledImages(UnlabelledImages(pixels[rows]), labels[rows])
-        return images, SealedImages(UnlabelledImages(blended), labels[rows])
+        return blend_over_photos(digits, regions, derive_seed("digits", name))
 
-    source_train, target_train = split(order[TEST_DIGITS:], 0, "train")
-    source_test, target_test = split(order[:TEST_DIGITS], 1, "test")
-    return source_train, source_test, target_train, target_test
+    train, test = order[TEST_DIGITS:].repeat(COPIES), order[:TEST_DIGITS]
+    train_pixels, test_pixels = moved(pixels[train]), pixels[test]
+    return (
+        LabelledImages(UnlabelledImages(train_pixels), labels[train]),
+        LabelledImages(UnlabelledImages(test_pixels), labels[test]),
+        SealedImages(UnlabelledImages(over(0, train_pixels, "train")), labels[train]),
+        SealedImages(UnlabelledImages(over(1, test_pixels, "test")), labels[test]),
+    )
+
+
+def moved(digits: UInt8[Tensor, "n size size 1"]) -> UInt8[Tensor, "n size size 1"]:
+    """Each digit moved by its own random shift; the margin around it is wide enough that nothing is cut off."""
+    shifts = torch.randint(-SHIFT, SHIFT + 1, (len(digits), 2), generator=generator("digits", "shift"))
+    shifted = [
+        digit.roll((down, right), dims=(0, 1)) for digit, (down, right) in zip(digits, shifts.tolist(), strict=True)
+    ]
+    return torch.stack(shifted)
 
 
 def enlarge(digits: Float[Tensor, "n height width"]) -> UInt8[Tensor, "n size size 1"]:

@@ -98,7 +98,8 @@ def _download(files: Sequence[DataFile], folder: Path) -> list[str]:
         TimeRemainingColumn(),
         TextColumn("{task.description}"),
     )
-    with Progress(*columns, transient=True, console=Console(stderr=True)) as progress, Mirrors() as mirrors:
+    mirrors = Mirrors()
+    with Progress(*columns, transient=True, console=Console(stderr=True)) as progress:
         bar = progress.add_task("", total=len(files), received=0.0)
 
         def received(count: int) -> None:

@@ -1,16 +1,14 @@
-"""Downloads: a file from one of its mirrors over HTTP, checked before it gets its name."""
+"""Downloads: a file from one of its mirrors, checked before it gets its name; pooch does the work of one download."""
 
 from __future__ import annotations
 
-import hashlib
-import os
 import re
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import TracebackType
 from urllib.parse import urlsplit
 
+import pooch
 import requests
 
 from mutualign.errors import MutualignError
@@ -23,27 +21,19 @@ PIECE = 1 << 17  # bytes written at a time
 
 _SILENCE = (requests.ConnectionError, requests.Timeout)
 
+pooch.get_logger().setLevel("WARNING")  # what it tells is told by the progress bar and by the errors here
+
 
 class _WrongFile(Exception):
     """What came is not what was asked for."""
 
 
 class Mirrors:
-    """A session of downloads. It remembers what failed, and does not ask a host again that did not answer."""
+    """Downloads that remember what failed, and do not ask a host again that did not answer."""
 
     def __init__(self) -> None:
         self.failures: list[str] = []
         self._silent_hosts: set[str] = set()
-        self._session = requests.Session()
-        self._session.headers["Accept-Encoding"] = "identity"  # the file as published, not unzipped on the way
-
-    def __enter__(self) -> Mirrors:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._session.close()
 
     def fetch(
         self, urls: Sequence[str], sha256: str, place: Path, received: Callable[[int], None] = lambda count: None
@@ -60,7 +50,7 @@ class Mirrors:
             return False
         for tries_left in reversed(range(TRIES)):
             try:
-                self._download(url, sha256, place, received)
+                _download(url, sha256, place, received)
                 return True
             except (requests.RequestException, _WrongFile) as error:
                 if _may_pass(error) and tries_left:
@@ -77,27 +67,43 @@ class Mirrors:
                 ) from error
         return False
 
-    def _download(self, url: str, sha256: str, place: Path, received: Callable[[int], None]) -> None:
-        """Download beside the place, check, rename. Whatever happens, no part of a file stays behind."""
-        beside = place.with_name(f".{place.name}.{os.getpid()}.part")
-        digest, size = hashlib.sha256(), 0
-        try:
-            with self._session.get(url, stream=True, timeout=TIMEOUT) as answer:
-                answer.raise_for_status()
-                place.parent.mkdir(parents=True, exist_ok=True)
-                with beside.open("wb") as file:
-                    for piece in answer.iter_content(PIECE):
-                        size += len(piece)
-                        if size > MAX_BYTES:
-                            raise _WrongFile(f"more than {MAX_BYTES >> 20} MiB")
-                        digest.update(piece)
-                        file.write(piece)
-                        received(len(piece))
-            if digest.hexdigest() != sha256:
-                raise _WrongFile(f"{size} bytes with the SHA-256 {digest.hexdigest()}, not {sha256}")
-            beside.replace(place)
-        finally:
-            beside.unlink(missing_ok=True)
+
+class _Pieces:
+    """Where pooch tells of each piece that came: what it takes for a progress bar."""
+
+    def __init__(self, received: Callable[[int], None]) -> None:
+        self.total, self.size, self._received = 0, 0, received
+
+    def update(self, count: int) -> None:
+        if self.total:
+            count = min(count, self.total - self.size)  # pooch tells the last piece as if it were a whole one
+        self.size += count
+        if self.size > MAX_BYTES:
+            raise _WrongFile(f"more than {MAX_BYTES >> 20} MiB")
+        self._received(count)
+
+    def reset(self) -> None:
+        """Called at the end, before a last update with the total, which has been told piece by piece."""
+        self.size, self._received = 0, lambda count: None
+
+    def close(self) -> None:
+        """Called after the end."""
+
+
+def _download(url: str, sha256: str, place: Path, received: Callable[[int], None]) -> None:
+    """Download beside the place, check, rename. Whatever happens, no part of a file stays behind."""
+    downloader = pooch.HTTPDownloader(
+        progressbar=_Pieces(received),
+        chunk_size=PIECE,
+        timeout=TIMEOUT,
+        headers={"Accept-Encoding": "identity"},  # the file as published, not unzipped on the way
+    )
+    try:
+        pooch.retrieve(url, f"sha256:{sha256}", place.name, place.parent, downloader=downloader)
+    except ValueError as error:
+        if isinstance(error, requests.RequestException):
+            raise
+        raise _WrongFile(f"what came does not have the SHA-256 {sha256}") from error
 
 
 def _in_short(error: Exception) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import collections
+import itertools
 import math
 
 import numpy as np
@@ -20,8 +22,8 @@ def loaded() -> Loaded:
     return load_digits()
 
 
-def test_there_are_1437_digits_to_train_and_360_to_test_of_28x28_in_both_domains(loaded):
-    for part, n, channels in zip(loaded, (1437, 360, 1437, 360), (1, 1, 3, 3), strict=True):
+def test_there_are_1437_digits_twice_to_train_and_360_to_test_of_28x28_in_both_domains(loaded):
+    for part, n, channels in zip(loaded, (2874, 360, 2874, 360), (1, 1, 3, 3), strict=True):
         assert part.images.pixels.shape == (n, 28, 28, channels)
         assert part.images.pixels.dtype == torch.uint8
 
@@ -32,18 +34,30 @@ def test_the_same_twice(loaded):
     assert torch.equal(loaded[0].labels, load_digits()[0].labels)
 
 
-def test_train_and_test_together_are_all_digits_once(loaded):
+def moved_back(image: torch.Tensor) -> set[bytes]:
+    """The image moved by every shift of up to two pixels."""
+    shifts = itertools.product(range(-2, 3), repeat=2)
+    return {bytes(image.roll(shift, dims=(0, 1)).numpy()) for shift in shifts}
+
+
+def test_train_and_test_together_are_all_digits_those_of_train_twice_and_moved(loaded):
     source_train, source_test, _, _ = loaded
     bunch = datasets.load_digits()
     everything = enlarge(torch.tensor(bunch.images) / 16)
-    expected = sorted((bytes(image.numpy()), int(label)) for image, label in zip(everything, bunch.target, strict=True))
-    found = [
-        (bytes(image.numpy()), int(label))
-        for part in (source_train, source_test)
-        for image, label in zip(part.images.pixels, part.labels, strict=True)
-    ]
-    assert sorted(found) == expected
-    assert len({image for image, _ in found}) == 1797  # no two digits are alike, so none is in both
+    digits = {bytes(image.numpy()): int(label) for image, label in zip(everything, bunch.target, strict=True)}
+    assert len(digits) == 1797  # no two digits are alike
+    tested = [bytes(image.numpy()) for image in source_test.images.pixels]
+    assert [digits[image] for image in tested] == source_test.labels.tolist()
+    trained = []
+    for image, label in zip(source_train.images.pixels, source_train.labels.tolist(), strict=True):
+        (found,) = moved_back(image) & digits.keys()
+        assert digits[found] == label
+        trained.append(found)
+    times = collections.Counter(trained)
+    assert set(times.values()) == {2}
+    assert len(times) == 1437
+    assert not times.keys() & set(tested)
+    assert len({bytes(image.numpy()) for image in source_train.images.pixels}) > 2700  # the two are moved apart
 
 
 def test_the_target_has_the_labels_of_its_digits(loaded):
@@ -53,10 +67,11 @@ def test_the_target_has_the_labels_of_its_digits(loaded):
     assert torch.bincount(source_test.labels, minlength=10).min() >= 20
 
 
-def test_a_digit_lies_in_a_black_border_of_4_pixels_and_uses_the_range(loaded):
-    pixels = loaded[0].images.pixels
+@pytest.mark.parametrize(("part", "border"), [(0, 2), (1, 4)], ids=["train", "test"])
+def test_a_digit_lies_in_a_black_border_and_uses_the_range(loaded, part, border):
+    pixels = loaded[part].images.pixels
     inner = torch.zeros(28, 28, dtype=torch.bool)
-    inner[4:24, 4:24] = True
+    inner[border:-border, border:-border] = True
     assert pixels[:, ~inner].max() == 0
     assert (pixels.amax(dim=(1, 2, 3)) > 200).all()
 

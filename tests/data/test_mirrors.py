@@ -37,8 +37,8 @@ def closed_port() -> int:
 
 def fetch(place: Path, *urls: str) -> tuple[bool, list[str]]:
     """What `fetch` says, and the failures. The place must hold CONTENT or nothing, and nothing may lie beside it."""
-    with Mirrors() as downloads:
-        success = downloads.fetch(urls, SHA256, place)
+    downloads = Mirrors()
+    success = downloads.fetch(urls, SHA256, place)
     assert success == place.exists()
     assert not success or place.read_bytes() == CONTENT
     assert [path for path in place.parent.glob("*") if path != place] == []
@@ -48,8 +48,8 @@ def fetch(place: Path, *urls: str) -> tuple[bool, list[str]]:
 def test_a_good_mirror_gives_the_file_in_a_new_folder_and_tells_of_every_piece(tmp_path, server):
     pieces: list[int] = []
     place = tmp_path / "a" / "b" / "file"
-    with Mirrors() as downloads:
-        assert downloads.fetch([server.url("good/x")], SHA256, place, pieces.append)
+    downloads = Mirrors()
+    assert downloads.fetch([server.url("good/x")], SHA256, place, pieces.append)
     assert place.read_bytes() == CONTENT
     assert sum(pieces) == len(CONTENT)
     assert len(pieces) > 1
@@ -92,19 +92,19 @@ def test_no_good_mirror_leaves_no_file_and_tells_of_each(tmp_path, server):
 
 def test_a_host_that_does_not_answer_is_not_asked_for_the_next_file(tmp_path, server):
     dead = f"http://127.0.0.1:{closed_port()}/"
-    with Mirrors() as downloads:
-        assert not downloads.fetch([server.url("silent/1"), dead + "1"], SHA256, tmp_path / "1")
-        start = time.monotonic()
-        assert not downloads.fetch([server.url("good/2"), dead + "2"], SHA256, tmp_path / "2")
-        assert time.monotonic() - start < 0.2
+    downloads = Mirrors()
+    assert not downloads.fetch([server.url("silent/1"), dead + "1"], SHA256, tmp_path / "1")
+    start = time.monotonic()
+    assert not downloads.fetch([server.url("good/2"), dead + "2"], SHA256, tmp_path / "2")
+    assert time.monotonic() - start < 0.2
     assert server.asked == ["/silent/1"] * 2
     assert len(downloads.failures) == 2
 
 
 def test_a_file_that_only_one_host_lacks_does_not_stop_the_next_one(tmp_path, server):
-    with Mirrors() as downloads:
-        assert not downloads.fetch([server.url("absent/1")], SHA256, tmp_path / "1")
-        assert downloads.fetch([server.url("good/2")], SHA256, tmp_path / "2")
+    downloads = Mirrors()
+    assert not downloads.fetch([server.url("absent/1")], SHA256, tmp_path / "1")
+    assert downloads.fetch([server.url("good/2")], SHA256, tmp_path / "2")
 
 
 def test_a_mirror_that_never_ends_is_left(tmp_path, server, monkeypatch):
@@ -120,7 +120,8 @@ def test_the_file_comes_as_published_and_is_not_unzipped_on_the_way(tmp_path, se
 
 def test_a_place_that_cannot_be_written_is_an_error_of_the_place_and_not_of_the_mirror(tmp_path, server):
     (tmp_path / "data").write_text("a file where the folder should be")
-    with Mirrors() as downloads, pytest.raises(MutualignError, match=r"cannot be written(.|\n)*--data"):
+    downloads = Mirrors()
+    with pytest.raises(MutualignError, match=r"cannot be written(.|\n)*--data"):
         downloads.fetch([server.url("good/x")], SHA256, tmp_path / "data" / "file")
     assert downloads.failures == []
 
@@ -129,7 +130,8 @@ def test_an_interrupted_download_leaves_nothing_behind(tmp_path, server):
     def interrupt(count: int) -> None:
         raise KeyboardInterrupt
 
-    with Mirrors() as downloads, pytest.raises(KeyboardInterrupt):
+    downloads = Mirrors()
+    with pytest.raises(KeyboardInterrupt):
         downloads.fetch([server.url("good/x")], SHA256, tmp_path / "data" / "file", interrupt)
     assert list((tmp_path / "data").iterdir()) == []
 

@@ -11,7 +11,6 @@ from mutualign.data.images import LabelledImages, UnlabelledImages
 from mutualign.training.batches import Batches, Order
 
 
-
 def numbered(n, channels=1, first=0):
     """Images that hold their number in every pixel."""
     numbers = torch.arange(first, first + n, dtype=torch.uint8)
@@ -137,9 +136,7 @@ def test_every_access_has_its_own_key_and_the_same_access_the_same():
     def keys_of(steps, **settings):
         source, target = Watched(numbered(10).pixels), Watched(numbered(14).pixels)
         settings = {"seed": 0, "stage": 0} | settings
-        batches = Batches(
-            LabelledImages(source, torch.zeros(10, dtype=torch.int64)), target, 1, 4, **settings
-        )
+        batches = Batches(LabelledImages(source, torch.zeros(10, dtype=torch.int64)), target, 1, 4, **settings)
         for step in steps:
             batches[step]
         return source.keys + target.keys
