@@ -14,8 +14,8 @@ from scipy import special
 
 from mutualign.data.tasks import Task, find_task
 from mutualign.errors import MutualignError
-from mutualign.experiment import Experiment, curves
-from mutualign.recipes import Recipe, parse_recipe
+from mutualign.experiment import Experiment, Plan, curves
+from mutualign.recipes import Recipe
 from mutualign.training.runs import RunFolder, write_atomically
 
 Row = dict[str, Any]
@@ -59,7 +59,7 @@ class Comparison:
         if not path.exists():
             return None
         run = RunFolder.open(path)
-        found = parse_recipe(run.config()["recipe"], f"{path}/config.toml")
+        found = Plan.of(run).recipe
         if not (found.is_prefix_of(recipe) and recipe.is_prefix_of(found)):
             raise MutualignError(
                 f"{path} holds a run with other settings of {recipe.name}\n  do       choose another --out"

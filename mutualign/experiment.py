@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from lightning_fabric import Fabric
@@ -41,6 +41,23 @@ class Display:
         """An epoch is recorded."""
 
 
+class Plan(NamedTuple):
+    """What a run folder was made for."""
+
+    recipe: Recipe
+    task: str
+    seed: int
+
+    @classmethod
+    def of(cls, folder: RunFolder) -> Plan:
+        """The plan in a folder's config. Raises MutualignError that names what is missing there."""
+        config, where = folder.config(), f"{folder.path}/config.toml"
+        try:
+            return cls(parse_recipe(config["recipe"], where), config["task"], config["seed"])
+        except KeyError as error:
+            raise MutualignError(f"{where}: missing {error}") from error
+
+
 @dataclass(frozen=True)
 class Experiment:
     """A recipe on a task with a seed; `run` trains, selects, evaluates, and gives the result."""
@@ -64,16 +81,8 @@ class Experiment:
     def resume(cls, path: Path, data_folder: Path, **settings: Any) -> Experiment:
         """The experiment of a run folder, to go on with."""
         folder = RunFolder.open(path)
-        config = folder.config()
-        try:
-            recipe, task_name, seed = (
-                parse_recipe(config["recipe"], f"{path}/config.toml"),
-                config["task"],
-                config["seed"],
-            )
-        except KeyError as error:
-            raise MutualignError(f"{path}/config.toml: missing {error}") from error
-        return cls(recipe, find_task(task_name).load(data_folder), seed, folder, **settings)
+        plan = Plan.of(folder)
+        return cls(plan.recipe, find_task(plan.task).load(data_folder), plan.seed, folder, **settings)
 
     def run(self) -> dict[str, Any]:
         """Train from where the folder is to the end. A run that is complete gives its result at once."""
@@ -134,8 +143,7 @@ class Experiment:
         record["target_accuracy"] = evaluation.target_accuracy(target_logits, task.target_test)
         if algorithm.teacher is not None:
             labels = predict_logits(algorithm.teacher.model, scored, channels, fabric)
-            threshold = self.recipe.stages[epoch.stage].options.threshold
-            quality = evaluation.pseudo_label_quality(labels, task.target_train, rows, threshold)
+            quality = evaluation.pseudo_label_quality(labels, task.target_train, rows, algorithm.threshold)
             record["pseudo_labels"] = quality._asdict()
         self.folder.append_metrics(record)
         self.display.epoch(record)

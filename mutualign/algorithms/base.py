@@ -21,12 +21,14 @@ class Algorithm(nn.Module):
     """
 
     uses_target = True
-    teacher: EMATeacher | None  # what labels the target, if the method has one
+    teacher: EMATeacher | None  # what labels the target, if the method has one,
+    threshold: float  # where its top probability is at least this
 
     def __init__(self, classifier: Classifier) -> None:
         super().__init__()
         self.classifier = classifier
         self.teacher = None
+        self.threshold = 0.0
 
     def forward(self, batch: Batch, progress: Float[Tensor, ""]) -> tuple[Losses, Metrics]:
         """Losses, weighted and ready to be summed, and metrics to be logged; `progress` of the stage is in [0, 1]."""
