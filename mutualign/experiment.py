@@ -74,7 +74,13 @@ class Experiment:
     def start(cls, recipe: Recipe, task: Task, seed: int, path: Path, **settings: Any) -> Experiment:
         """A new experiment in a new run folder."""
         command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
-        config = {"command": command, "task": task.name, "seed": seed, "recipe": recipe.to_dict()}
+        config = {
+            "command": command,
+            "task": task.name,
+            "data": task.identity,
+            "seed": seed,
+            "recipe": recipe.to_dict(),
+        }
         return cls(recipe, task, seed, RunFolder.create(path, config), **settings)
 
     @classmethod
@@ -85,9 +91,13 @@ class Experiment:
         return cls(plan.recipe, find_task(plan.task).load(data_folder), plan.seed, folder, **settings)
 
     def run(self) -> dict[str, Any]:
-        """Train from where the folder is to the end. A run that is complete gives its result at once."""
+        """Train from where the folder is to the end. A run that is complete gives its result at once.
+
+        Raises MutualignError if the task's images are not those that the run began with.
+        """
         if result := self.folder.result():
             return result
+        self._refuse_other_data()
         self.display.begin(self.recipe, self.task.name, self.seed)
         keep_freed_memory()
         fabric = make_fabric(self.recipe.precision, self.accelerator)
@@ -157,6 +167,16 @@ class Experiment:
         self.folder.save_tensors(f"stage-{stage}-last", weights, info)
         if record["scores"][validator] > max(earlier, default=-float("inf")):
             self.folder.save_tensors(f"stage-{stage}-selected", weights, info)
+
+    def _refuse_other_data(self) -> None:
+        began_with = self.folder.config().get("data")
+        if began_with != self.task.identity:
+            raise MutualignError(
+                f"{self.folder.path}: the run began with other data\n"
+                f"  then     {began_with}\n"
+                f"  now      {self.task.identity}\n"
+                "  do       give the data folder of then with --data, or begin a new run"
+            )
 
     def _forget_epochs_after_checkpoint(self) -> None:
         """A kill between an epoch's record and its checkpoint leaves a record of an epoch that is trained again."""

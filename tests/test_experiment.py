@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -105,6 +106,13 @@ def test_starting_where_a_run_is_already_is_refused_and_nothing_is_lost(tmp_path
     with pytest.raises(MutualignError, match="holds a run already"):
         run(tmp_path / "run", tiny_task)
     assert RunFolder.open(tmp_path / "run").result() == result
+
+
+def test_a_run_does_not_go_on_with_other_data(tmp_path, tiny_task):
+    begun = Experiment.start(load_recipe("mani", SHORT), tiny_task, 0, tmp_path / "run")
+    other = dataclasses.replace(tiny_task, identity="another draw")
+    with pytest.raises(MutualignError, match=r"made in a test(.|\n)*another draw"):
+        dataclasses.replace(begun, task=other).run()
 
 
 def test_a_config_that_lacks_a_key_is_an_error_that_names_it(tmp_path):
