@@ -101,6 +101,7 @@ class Experiment:
         self.display.begin(self.recipe, self.task.name, self.seed)
         keep_freed_memory()
         fabric = make_fabric(self.recipe.precision, self.accelerator)
+        software = versions()  # now: by the end, the checkout may have moved on
         self._forget_epochs_after_checkpoint()
         hooks = Hooks(
             self.display.step, lambda algorithm, epoch: self._end_epoch(algorithm, epoch, fabric), self.should_stop
@@ -124,7 +125,7 @@ class Experiment:
             "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "command": self.folder.config()["command"],
             "hardware": describe_hardware(fabric),
-            "versions": versions(),
+            "versions": software,
             "stages": summarise(self.folder.metrics(), selection.DEFAULT_VALIDATOR),
         }
         self.folder.write_result(result)

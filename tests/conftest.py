@@ -16,6 +16,7 @@ from mutualign.data.images import LabelledImages, SealedImages, UnlabelledImages
 from mutualign.data.tasks import Task  # noqa: E402
 
 torch.set_num_threads(1)
+torch.set_warn_always(True)  # what warns once only would fail whichever test comes first
 
 
 @pytest.fixture(autouse=True)

@@ -18,9 +18,11 @@ def predict_logits(
     was_training = network.training
     network.eval()
     logits = []
-    for number, rows in enumerate(torch.split(torch.arange(len(images)), batch_size)):
-        pixels = images.take(rows, key + number).to(fabric.device)
-        with fabric.autocast():
-            logits.append(network(to_floats(pixels, channels)).float().cpu())
-    network.train(was_training)
+    try:
+        for number, rows in enumerate(torch.split(torch.arange(len(images)), batch_size)):
+            pixels = images.take(rows, key + number).to(fabric.device)
+            with fabric.autocast():
+                logits.append(network(to_floats(pixels, channels)).float().cpu())
+    finally:
+        network.train(was_training)
     return torch.cat(logits)

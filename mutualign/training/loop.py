@@ -45,7 +45,7 @@ class Stopped(Exception):
 
 
 class NotFinite(MutualignError):
-    """A loss is NaN or infinite; the weights of the last checkpoint are intact."""
+    """A loss or a weight is NaN or infinite; the last checkpoint is intact."""
 
 
 class StageTrainer:
@@ -95,8 +95,17 @@ class StageTrainer:
         return Epoch(self.index, self.steps_done // self.batches.steps_per_epoch, means, self.train_seconds)
 
     def save(self, run: RunFolder) -> None:
-        """Write the checkpoint that `restore` continues from, bit for bit."""
+        """Write the checkpoint that `restore` continues from, bit for bit.
+
+        Raises NotFinite, and leaves the last checkpoint as it was, if a weight is not finite.
+        """
         tensors = {f"algorithm.{name}": value for name, value in self.algorithm.state_dict().items()}
+        if broken := [name for name, value in tensors.items() if not torch.isfinite(value).all()]:
+            raise NotFinite(
+                f"{broken[0]} is not finite after step {self.steps_done} of stage {self.index} "
+                f"({self.stage.algorithm}); the checkpoint before it is kept\n"
+                "  do       lower the learning rate, or try precision=float32"
+            )
         for number, state in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{number}.{name}": value for name, value in state.items()}
         tensors |= {f"sums.{name}": value for name, value in self.sums.items()}

@@ -50,12 +50,16 @@ class RunFolder:
 
     @staticmethod
     def refuse_existing(path: Path) -> None:
-        """Raise MutualignError, which says what to do, if the path holds a run."""
+        """Raise MutualignError, which says what to do, if the path holds a run, or anything else."""
         if (path / "config.toml").exists():
             raise MutualignError(
                 f"{path} holds a run already\n"
                 f"  do       `mutualign run --resume {path}` to go on with it, `mutualign show {path}` to look at it,\n"
                 "           or choose another --out or --seed"
+            )
+        if any(found.is_file() for found in path.rglob("*")):
+            raise MutualignError(
+                f"{path} holds files that are not a run's\n  do       choose another --out, or clear it"
             )
 
     @classmethod

@@ -190,6 +190,20 @@ def test_a_loss_that_is_not_finite_is_told_and_leaves_everything_as_it_was(data,
     assert trainer.steps_done == 1
 
 
+def test_weights_that_are_not_finite_are_not_saved_and_the_checkpoint_before_stays(data, new_run):
+    trainer, run = make_trainer("dann", data), new_run()
+    trainer.step()
+    trainer.save(run)
+    before, _ = run.load_tensors("last")
+    with torch.no_grad():
+        trainer.algorithm.discriminator.layers[0].weight[0, 0] = float("nan")
+    with pytest.raises(
+        NotFinite, match=r"discriminator\.layers\.0\.weight is not finite after step 1 of stage 0 \(dann\)"
+    ):
+        trainer.save(run)
+    assert_same_state(run.load_tensors("last")[0], before)
+
+
 # Runs -----------------------------------------------------------------------------------------------------------------
 
 

@@ -227,3 +227,13 @@ def test_a_checkpoint_that_is_not_there_or_not_ours_is_named(run):
     (run.path / "checkpoints" / "foreign.safetensors").write_bytes(save({"w": torch.ones(1)}))
     with pytest.raises(MutualignError, match=r"foreign\.safetensors: not a readable checkpoint"):
         run.load_tensors("foreign")
+
+
+def test_a_folder_with_files_of_something_else_is_refused_and_left_as_it_was(tmp_path):
+    stray = tmp_path / "run" / "checkpoints" / "last.safetensors"
+    stray.parent.mkdir(parents=True)
+    stray.write_bytes(b"of an older run")
+    with pytest.raises(MutualignError, match="holds files that are not a run's"):
+        RunFolder.create(tmp_path / "run", {})
+    assert stray.read_bytes() == b"of an older run"
+    assert not (tmp_path / "run" / "config.toml").exists()
