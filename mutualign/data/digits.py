@@ -14,7 +14,7 @@ from mutualign.randomness import derive_seed, generator
 
 SIZE, BOX = 28, 20  # as in MNIST: the digit in a box of 20x20, centred in an image of 28x28
 TEST_DIGITS = 360  # of 1,797
-COPIES, SHIFT = 2, 2  # each training digit appears twice, moved by up to two pixels in either direction
+SHIFT = 2  # pixels by which a training digit is moved at most, in either direction
 SKY, STRIPES = 140, 10  # rows left out of each photo's 427, and stripes its 640 columns are cut into
 
 
@@ -22,8 +22,8 @@ def load_digits() -> tuple[LabelledImages, LabelledImages, SealedImages, SealedI
     """Source train and test, target train and test.
 
     Source: the 8x8 digits of Optical Recognition of Handwritten Digits (UCI), enlarged as `enlarge` does; 1,437 to
-    train, 360 to test. Each training digit appears twice, moved at random by up to two pixels: without that, a network
-    grows so sure of itself on so few digits that pseudo-labels mean little.
+    train, 360 to test. Training digits are moved at random by up to two pixels: without that, a network grows so sure
+    of itself on so few digits that its pseudo-labels mean little.
 
     Target: the same images blended over patches of the two photos that scikit-learn ships. Of both photos the upper
     third is left out: white sky, over which the blend inverts a digit, is rare in MNIST-M. The rest is cut into ten
@@ -41,7 +41,7 @@ def load_digits() -> tuple[LabelledImages, LabelledImages, SealedImages, SealedI
         regions = Photos([stripe for photo in stripes for stripe in photo[first::2]])
         return blend_over_photos(digits, regions, derive_seed("digits", name))
 
-    train, test = order[TEST_DIGITS:].repeat(COPIES), order[:TEST_DIGITS]
+    train, test = order[TEST_DIGITS:], order[:TEST_DIGITS]
     train_pixels, test_pixels = moved(pixels[train]), pixels[test]
     return (
         LabelledImages(UnlabelledImages(train_pixels), labels[train]),

@@ -65,8 +65,8 @@ class TaskEntry:
 def _digits(folder: Path) -> Task:
     return Task(
         "digits",
-        "scikit-learn digits 8x8 enlarged to 20x20 bicubic and centred in 28x28; 1437 to train, each twice and moved "
-        "by up to 2 pixels, 360 to test; target |patch - digit| over scikit-learn's two photos below row 140, cut into "
+        "scikit-learn digits 8x8 enlarged to 20x20 bicubic and centred in 28x28; 1437 to train, moved by up to 2 "
+        "pixels, 360 to test; target |patch - digit| over scikit-learn's two photos below row 140, cut into "
         "ten stripes of 64 columns, train over the first, third, ..., test over the rest, one background an image",
         DIGIT_NAMES,
         *load_digits(),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import itertools
 import math
 
@@ -22,8 +21,8 @@ def loaded() -> Loaded:
     return load_digits()
 
 
-def test_there_are_1437_digits_twice_to_train_and_360_to_test_of_28x28_in_both_domains(loaded):
-    for part, n, channels in zip(loaded, (2874, 360, 2874, 360), (1, 1, 3, 3), strict=True):
+def test_there_are_1437_digits_to_train_and_360_to_test_of_28x28_in_both_domains(loaded):
+    for part, n, channels in zip(loaded, (1437, 360, 1437, 360), (1, 1, 3, 3), strict=True):
         assert part.images.pixels.shape == (n, 28, 28, channels)
         assert part.images.pixels.dtype == torch.uint8
 
@@ -40,7 +39,7 @@ def moved_back(image: torch.Tensor) -> set[bytes]:
     return {bytes(image.roll(shift, dims=(0, 1)).numpy()) for shift in shifts}
 
 
-def test_train_and_test_together_are_all_digits_those_of_train_twice_and_moved(loaded):
+def test_train_and_test_together_are_all_digits_those_of_train_moved(loaded):
     source_train, source_test, _, _ = loaded
     bunch = datasets.load_digits()
     everything = enlarge(torch.tensor(bunch.images) / 16)
@@ -53,11 +52,9 @@ def test_train_and_test_together_are_all_digits_those_of_train_twice_and_moved(l
         (found,) = moved_back(image) & digits.keys()
         assert digits[found] == label
         trained.append(found)
-    times = collections.Counter(trained)
-    assert set(times.values()) == {2}
-    assert len(times) == 1437
-    assert not times.keys() & set(tested)
-    assert len({bytes(image.numpy()) for image in source_train.images.pixels}) > 2700  # the two are moved apart
+    assert len({*trained, *tested}) == 1797
+    still = sum(bytes(image.numpy()) == found for image, found in zip(source_train.images.pixels, trained, strict=True))
+    assert 20 < still < 110  # 1437 / 25 are not moved, give or take
 
 
 def test_the_target_has_the_labels_of_its_digits(loaded):
