@@ -19,7 +19,7 @@ from rich.console import Console
 from mutualign.comparison import Comparison, Row, run_path, save_results, summarise
 from mutualign.data.download import damaged, data_folder, require
 from mutualign.data.tasks import TASKS, find_task
-from mutualign.display import ProgressDisplay, show_run, summary_table
+from mutualign.display import ProgressDisplay, show_run, summary_tables
 from mutualign.errors import MutualignError
 from mutualign.experiment import Experiment
 from mutualign.recipes import load_recipe
@@ -116,7 +116,8 @@ class Compare:
         settings = {"accelerator": self.accelerator, "display": display, "should_stop": stop}
         with display, stop.leaving(command):
             rows = comparison.run(data_folder(self.data), keep, **settings)
-        console.print(summary_table(summarise(rows)))
+        for table in summary_tables(summarise(rows)):
+            console.print(table)
         console.print(f"run folders: {self.out}/TASK/RECIPE/seed-N", highlight=False)
         last = run_path(self.out, tasks[-1], recipes[-1], self.seeds - 1)
         console.print(f"next, for example: mutualign show {last}", highlight=False)

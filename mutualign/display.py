@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
@@ -15,7 +16,7 @@ from mutualign.experiment import Display, curves
 from mutualign.recipes import Recipe
 from mutualign.training.runs import Record, RunFolder
 
-_HEADINGS = {"last": ("target,\nlast epoch", ""), "oracle": ("target, oracle\n(needs labels)", "dim")}
+_HEADINGS = {"last": ("target,\nlast epoch", ""), "oracle": ("oracle\n(needs labels)", "dim")}
 BARS = "▁▂▃▄▅▆▇█"
 
 
@@ -67,27 +68,35 @@ class ProgressDisplay(Display):
             self.console.print(f"{self.title}: {number}  {latest}  {record['train_seconds']:.0f} s", soft_wrap=True)
 
 
-def summary_table(summaries: Sequence[Summary]) -> Table:
-    """Systems, source accuracy, target accuracy by each way of choosing the epoch, seconds."""
+def summary_tables(summaries: Sequence[Summary]) -> list[Table]:
+    """For each task: systems, source accuracy, target accuracy by each way of choosing the epoch, seconds."""
+    tasks = dict.fromkeys(summary.task for summary in summaries)
+    return [_summary_table(task, [summary for summary in summaries if summary.task == task]) for task in tasks]
+
+
+def _summary_table(task: str, summaries: Sequence[Summary]) -> Table:
     selections = list(dict.fromkeys(name for summary in summaries for name in summary.target))
     validators = [
         name.removeprefix("validator:").replace("_", " ") for name in selections if name.startswith("validator:")
     ]
     table = Table(
+        title=task,
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
         caption="accuracy in %, mean ± 95 % interval over n seeds; seconds of training\n"
-        f"selected: the epoch with the highest {', '.join(validators)}, a score without labels"
+        f"selected epoch: the one with the highest {', '.join(validators)},\na score without labels",
     )
-    for column in ("task", "system", "n"):
-        table.add_column(column, no_wrap=True)
-    table.add_column("source", justify="right")
+    table.add_column("system", no_wrap=True)
+    for column in ("n", "source"):
+        table.add_column(column, justify="right", no_wrap=True)
     for name in selections:
-        heading, style = _HEADINGS.get(name, ("target,\nselected epoch", ""))
-        table.add_column(heading, justify="right", style=style)
-    table.add_column("seconds", justify="right")
+        heading, style = _HEADINGS.get(name, ("target,\nselected", ""))
+        table.add_column(heading, justify="right", style=style, no_wrap=True)
+    table.add_column("seconds", justify="right", no_wrap=True)
     for summary in summaries:
         targets = [summary.target[name].percent() if name in summary.target else "" for name in selections]
-        first = [summary.task, summary.recipe, str(summary.source.n), summary.source.percent()]
-        table.add_row(*first, *targets, f"{summary.seconds:.0f}")
+        numbers = (str(summary.source.n), summary.source.percent(), *targets, f"{summary.seconds:.0f}")
+        table.add_row(summary.recipe, *numbers)
     return table
 
 
@@ -107,7 +116,7 @@ def show_run(console: Console, run: RunFolder) -> None:
         console.print(f"\nnot complete; go on with: mutualign run --resume {run.path}")
         return
     console.print(f"\n  hardware {result['hardware']}\n  data     {result['data']}", highlight=False)
-    table = Table("stage", "epoch chosen by", "epoch", "target", "source", "seconds")
+    table = Table("stage", "chosen by", "epoch", "target", "source", "seconds", box=box.SIMPLE_HEAD)
     for number, stage in enumerate(result["stages"]):
         for name, chosen in stage["selections"].items():
             accuracies = (_percent(chosen["target_accuracy"]), _percent(chosen["source_accuracy"]))

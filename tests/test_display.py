@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 
 from rich.console import Console
 
 from mutualign.comparison import Interval, Summary
-from mutualign.display import ProgressDisplay, show_run, sparkline, summary_table
+from mutualign.display import ProgressDisplay, show_run, sparkline, summary_tables
 from mutualign.experiment import Experiment
 from mutualign.recipes import load_recipe
 from mutualign.training.runs import RunFolder
@@ -17,8 +18,8 @@ RECIPE = load_recipe(
 )
 
 
-def shown(thing) -> str:
-    console = Console(file=io.StringIO(), width=140)
+def shown(thing, width: int = 140) -> str:
+    console = Console(file=io.StringIO(), width=width)
     console.print(thing)
     return console.file.getvalue()
 
@@ -34,13 +35,36 @@ def test_a_long_curve_is_cut_to_the_width_and_keeps_both_ends():
     assert (len(line), line[0], line[-1]) == (40, "▁", "█")
 
 
-def test_the_table_has_each_selection_and_says_that_the_oracle_needs_labels():
-    summary = Summary(
-        "t", "dann", Interval(0.987, 0.001, 3), {"last": Interval(0.7, 0.05, 3), "oracle": Interval(0.8, None, 1)}, 61.0
+def test_there_is_a_table_a_task_with_each_selection_that_says_that_the_oracle_needs_labels():
+    target = {"last": Interval(0.7, 0.05, 3), "validator:target_entropy": Interval(0.65, 0.1, 3)}
+    summary = Summary("one", "dann", Interval(0.987, 0.001, 3), target | {"oracle": Interval(0.8, None, 1)}, 61.0)
+    tables = summary_tables(
+        [summary, dataclasses.replace(summary, task="two"), dataclasses.replace(summary, recipe="x")]
     )
-    text = shown(summary_table([summary]))
-    for part in ("dann", "98.7 ± 0.1", "70.0 ± 5.0", "80.0", "needs labels", "61", "last"):
+    assert [(table.title, table.row_count) for table in tables] == [("one", 2), ("two", 1)]
+    text = shown(tables[0])
+    for part in (
+        "dann",
+        "98.7 ± 0.1",
+        "70.0 ± 5.0",
+        "65.0 ± 10.0",
+        "80.0",
+        "needs labels",
+        "61",
+        "last",
+        "target entropy",
+    ):
         assert part in text
+
+
+def test_a_table_with_intervals_fits_80_columns():
+    interval = Interval(0.987, 0.051, 5)
+    target = {"last": interval, "validator:information_maximisation": interval, "oracle": interval}
+    (table,) = summary_tables([Summary("digits", "source_only", interval, target, 12345.0)])
+    lines = shown(table, width=80).splitlines()
+    assert sum("98.7 ± 5.1" in line for line in lines) == 1
+    assert max(map(len, lines)) <= 80
+    assert "…" not in "".join(lines)
 
 
 def test_off_a_terminal_each_epoch_is_one_line(tmp_path, tiny_task):
