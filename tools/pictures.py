@@ -40,7 +40,7 @@ def draw_samples() -> None:
         axis.set_title(title, fontsize=11)
         axis.axis("off")
     figure.tight_layout(pad=0.4)
-    figure.savefig(IMAGES / "samples.png", dpi=150)
+    figure.savefig(IMAGES / "samples.png", dpi=150, bbox_inches="tight")
     plt.close(figure)
 
 
@@ -54,12 +54,9 @@ def draw_curves() -> None:
         for row in (row for row in rows if row["task"] == task):
             accuracy = 100 * np.array(row["curves"]["target_accuracy"])
             epochs = np.arange(row["epochs"] - len(accuracy), row["epochs"]) + 1
-            colour = COLOURS[row["recipe"]]
-            axis.plot(epochs, accuracy, color=colour, linewidth=1.6)
-            label = f"{row['recipe'].replace('_', ' ')} {accuracy[-1]:.1f}"
-            axis.annotate(
-                label, (epochs[-1], accuracy[-1]), (0, 7), textcoords="offset points", ha="right", color=colour
-            )
+            label = f"{row['recipe'].replace('_', ' ')}: {accuracy[-1]:.1f} at the last epoch"
+            axis.plot(epochs, accuracy, color=COLOURS[row["recipe"]], linewidth=1.6, label=label)
+        axis.legend(loc="lower right", frameon=False)
         axis.set_title(TITLES[task], fontsize=11)
         axis.set_xlabel("epoch")
         axis.grid(alpha=0.25)
