@@ -178,7 +178,8 @@ def test_a_slice_of_the_real_files_trains_end_to_end(tmp_path, real_data):
         first(whole.target_train, 2000),
         first(whole.target_test, 1000),
     )
-    recipe = load_recipe("mani", ["stages.0.epochs=2", "stages.0.learning_rate=1e-3", "stages.1.epochs=1"])
+    short = ["stages.0.epochs=6", "stages.0.batch_size=32", "stages.0.learning_rate=3e-4", "stages.1.epochs=1"]
+    recipe = load_recipe("mani", short)
     result = Experiment.start(recipe, task, 0, tmp_path / "run").run()
     last = result["stages"][1]["selections"]["last"]
     assert last["source_accuracy"] > 0.8
