@@ -8,7 +8,7 @@ from typing import Any
 
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from mutualign.comparison import Summary
@@ -28,9 +28,8 @@ class ProgressDisplay(Display):
         self.title, self.stages = "", 1
         self._progress = Progress(
             TextColumn("{task.description}"),
-            BarColumn(),
+            BarColumn(bar_width=12),
             TextColumn("{task.percentage:>3.0f} %"),
-            TimeElapsedColumn(),
             TimeRemainingColumn(),
             TextColumn("{task.fields[latest]}"),
             console=console,
@@ -53,19 +52,21 @@ class ProgressDisplay(Display):
     def step(self, stage: int, done: int, total: int) -> None:
         key = (self.title, stage)
         if key not in self._bars:
-            description = self.title if self.stages == 1 else f"{self.title}, stage {stage + 1}/{self.stages}"
+            description = self.title if self.stages == 1 else f"{self.title}, {stage + 1}/{self.stages}"
             self._bars[key] = self._progress.add_task(description, total=total, latest="")
         self._progress.update(self._bars[key], completed=done)
 
     def epoch(self, record: Record) -> None:
-        latest = f"target {_percent(record['target_accuracy'])}  source {_percent(record['source_accuracy'])}"
-        if "pseudo_labels" in record:
-            latest += f"  pseudo-labels {_percent(record['pseudo_labels']['coverage'])}"
+        target, source = _percent(record["target_accuracy"]), _percent(record["source_accuracy"])
         if self.console.is_terminal:
+            latest = f"target {target}, source {source}"
             self._progress.update(self._bars[self.title, record["stage"]], latest=latest)
-        else:
-            number = f"stage {record['stage'] + 1}/{self.stages} epoch {record['epoch']}"
-            self.console.print(f"{self.title}: {number}  {latest}  {record['train_seconds']:.0f} s", soft_wrap=True)
+            return
+        number = f"stage {record['stage'] + 1}/{self.stages} epoch {record['epoch']}"
+        line = f"{self.title}: {number}  target {target}  source {source}"
+        if "pseudo_labels" in record:
+            line += f"  pseudo-labels {_percent(record['pseudo_labels']['coverage'])}"
+        self.console.print(f"{line}  {record['train_seconds']:.0f} s", soft_wrap=True)
 
 
 def summary_tables(summaries: Sequence[Summary]) -> list[Table]:

@@ -83,8 +83,8 @@ def test_on_a_terminal_there_is_a_bar_a_stage_that_ends_full(tmp_path, tiny_task
     with ProgressDisplay(console) as display:
         Experiment.start(RECIPE, tiny_task, 0, tmp_path / "run", display=display).run()
     text = console.file.getvalue()
-    assert "stage 1/2" in text
-    assert "stage 2/2" in text
+    assert "seed 0, 1/2" in text
+    assert "seed 0, 2/2" in text
     assert "100 %" in text
 
 
