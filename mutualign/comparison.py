@@ -34,6 +34,13 @@ class Comparison:
     seeds: tuple[int, ...]
     out: Path
 
+    def __post_init__(self) -> None:
+        if not self.seeds:
+            raise MutualignError("a comparison needs at least one seed")
+        for kind, names in (("recipe", [recipe.name for recipe in self.recipes]), ("task", list(self.tasks))):
+            if twice := [name for name in names if names.count(name) > 1]:
+                raise MutualignError(f'the {kind} "{twice[0]}" is named twice; its runs would count twice')
+
     def run(
         self, data_folder: Path, on_row: Callable[[list[Row]], None] = lambda rows: None, **settings: Any
     ) -> list[Row]:

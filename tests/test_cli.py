@@ -91,6 +91,8 @@ def test_run_refuses_a_folder_that_holds_a_run_and_says_what_to_do(mutualign):
         (["run", "--set", "stages.1.options.treshold=0.5"], 'unknown key "treshold"; did you mean "threshold"?'),
         (["run", "--resume", "nowhere"], "nowhere is not a run folder"),
         (["show", "nowhere"], "nowhere is not a run folder"),
+        (["compare", "--seeds", "0"], "at least one seed"),
+        (["compare", "--recipes", "dann,dann"], 'the recipe "dann" is named twice'),
         (["run", "--data", "nowhere", "--task", "mnist-mnistm"], "--data nowhere: no such folder"),
     ],
 )

@@ -120,3 +120,16 @@ def test_a_results_file_holds_what_the_house_format_asks(tmp_path, loads):
     assert content.keys() == {"command", "commit", "hardware", "created", "rows"}
     asked = {"recipe", "task", "seed", "selection", "target_accuracy", "source_accuracy", "train_seconds", "epochs"}
     assert all(asked <= row.keys() for row in content["rows"])
+
+
+@pytest.mark.parametrize(
+    ("recipes", "tasks", "seeds", "told"),
+    [
+        (RECIPES, ("tiny",), (), "at least one seed"),
+        ((*RECIPES, RECIPES[1]), ("tiny",), (0,), 'the recipe "dann" is named twice'),
+        (RECIPES, ("tiny", "tiny"), (0,), 'the task "tiny" is named twice'),
+    ],
+)
+def test_a_comparison_of_nothing_or_of_one_thing_twice_is_refused(tmp_path, recipes, tasks, seeds, told):
+    with pytest.raises(MutualignError, match=told):
+        Comparison(recipes, tasks, seeds, tmp_path)
