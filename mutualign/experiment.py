@@ -20,6 +20,7 @@ from mutualign.errors import MutualignError
 from mutualign.evidence import evaluation, selection
 from mutualign.randomness import derive_seed
 from mutualign.recipes import Recipe, parse_recipe
+from mutualign.training.batches import steps_per_epoch
 from mutualign.training.environment import describe_hardware, keep_freed_memory, make_fabric, versions
 from mutualign.training.inference import predict_logits
 from mutualign.training.loop import Epoch, Hooks, train
@@ -133,7 +134,7 @@ class Experiment:
 
     def _end_epoch(self, algorithm: Algorithm, epoch: Epoch, fabric: Fabric) -> None:
         """Score without target labels, choose, evaluate, record, show."""
-        task, channels, classifier = self.task, self.task.shape.channels, algorithm.classifier
+        task, channels, classifier = self.task, self.task.shape.channels, algorithm.adapted
         key = derive_seed(self.seed, epoch.stage, epoch.number, "evaluation")
         rows = _spread(len(task.target_train), SCORED)
         scored = UnlabelledImages(task.target_train.images.take(rows, key))
@@ -163,7 +164,7 @@ class Experiment:
         """Keep the classifier of this epoch, and as the chosen one if no earlier epoch of the stage scores higher."""
         stage, validator = record["stage"], selection.DEFAULT_VALIDATOR
         earlier = [old["scores"][validator] for old in self.folder.metrics() if old["stage"] == stage]
-        weights = algorithm.classifier.state_dict()
+        weights = algorithm.adapted.state_dict()
         info = {key: record[key] for key in ("stage", "epoch", "scores")}
         self.folder.save_tensors(f"stage-{stage}-last", weights, info)
         if record["scores"][validator] > max(earlier, default=-float("inf")):
@@ -185,7 +186,10 @@ class Experiment:
         if self.folder.has_checkpoint("last"):
             _, info = self.folder.load_tensors("last")
             stage = info["stage"]
-            epochs = info["steps_done"] // -(-len(self.task.source_train) // self.recipe.stages[stage].batch_size)
+            length = self.recipe.stages[stage]
+            epochs = info["steps_done"] // steps_per_epoch(
+                len(self.task.source_train), length.batch_size, length.epoch_steps
+            )
         self.folder.keep_metrics(lambda record: (record["stage"], record["epoch"]) <= (stage, epochs))
 
 

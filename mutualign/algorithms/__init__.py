@@ -8,6 +8,7 @@ from typing import Any
 from mutualign.algorithms.base import Algorithm, Losses, Metrics
 from mutualign.algorithms.dann import DANN, DANNConfig
 from mutualign.algorithms.mani import MaNi, MaNiConfig
+from mutualign.algorithms.mutual_align import MutualAlign, MutualAlignConfig
 from mutualign.algorithms.source_only import SourceOnly, SourceOnlyConfig
 from mutualign.nn.backbones import Classifier
 
@@ -16,6 +17,7 @@ ALGORITHMS: dict[str, tuple[type[Any], Callable[[Classifier, Any], Algorithm]]] 
     "source_only": (SourceOnlyConfig, SourceOnly),
     "dann": (DANNConfig, DANN),
     "mani": (MaNiConfig, MaNi),
+    "mutual_align": (MutualAlignConfig, MutualAlign),
 }
 
 __all__ = [
@@ -27,6 +29,8 @@ __all__ = [
     "MaNi",
     "MaNiConfig",
     "Metrics",
+    "MutualAlign",
+    "MutualAlignConfig",
     "SourceOnly",
     "SourceOnlyConfig",
 ]

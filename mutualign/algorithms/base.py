@@ -34,6 +34,11 @@ class Algorithm(nn.Module):
         """Losses, weighted and ready to be summed, and metrics to be logged; `progress` of the stage is in [0, 1]."""
         raise TypeError(f"{type(self).__name__} defines no forward")
 
+    @property
+    def adapted(self) -> nn.Module:
+        """The network that the stage gives: what is scored, kept and evaluated."""
+        return self.classifier
+
     def after_step(self) -> None:
         """Called after each optimiser step: the place to move a teacher."""
 

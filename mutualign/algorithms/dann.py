@@ -14,7 +14,7 @@ from mutualign.data.images import Batch
 from mutualign.nn.backbones import Classifier
 from mutualign.nn.heads import DomainDiscriminator
 from mutualign.nn.layers import reverse_gradient
-from mutualign.nn.schedules import SCHEDULES
+from mutualign.nn.schedules import REVERSALS
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class DANN(Algorithm):
         super().__init__(classifier)
         self.discriminator = DomainDiscriminator(classifier.feature_dim)
         self.weight = config.weight
-        self.strength = SCHEDULES[config.reversal]
+        self.strength = REVERSALS[config.reversal]
 
     def forward(self, batch: Batch, progress: Float[Tensor, ""]) -> tuple[Losses, Metrics]:
         return self.losses_on(self.classifier.features(batch.images), batch, progress)

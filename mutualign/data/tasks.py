@@ -14,6 +14,7 @@ from mutualign.data.digits import load_digits
 from mutualign.data.download import DataFile, require
 from mutualign.data.images import ImageShape, LabelledImages, SealedImages, UnlabelledImages
 from mutualign.data.mnist import MNIST_FILES, load_mnist
+from mutualign.data.mnist_targets import imbalanced, sealed, worn
 from mutualign.data.mnistm_original import SIZE, load_original
 from mutualign.data.photos import BSDS500_FILES
 from mutualign.errors import MutualignError, nearest
@@ -115,6 +116,53 @@ def _mnistm_original(folder: Path) -> Task:
     )
 
 
+def _mnistm_to_mnist(folder: Path) -> Task:
+    name = "mnistm-mnist"
+    train, test = _load_digits(name, folder)
+    colour_train, colour_test = mnistm.frozen(train, test, folder, name)
+    return Task(
+        name,
+        "source MNIST-M, variant frozen: |patch - digit|, one BSDS500 background an image, seed 0, train over BSDS500 "
+        "train (200 photos), test over BSDS500 test (200 photos); target MNIST 28x28, 60000 train / 10000 test",
+        DIGIT_NAMES,
+        LabelledImages(colour_train.images, train.labels),
+        LabelledImages(colour_test.images, test.labels),
+        sealed(train),
+        sealed(test),
+    )
+
+
+def _worn(folder: Path) -> Task:
+    name = "mnist-worn"
+    train, test = load_mnist(folder, name)
+    return Task(
+        name,
+        "MNIST 28x28, 60000 train / 10000 test; target the same images eroded (minimum of 2x2 pixels), blurred (mean "
+        "of 3x3, zeros outside) and inverted (255 - value)",
+        DIGIT_NAMES,
+        train,
+        test,
+        worn(train),
+        worn(test),
+    )
+
+
+def _mnistm_imbalanced(folder: Path) -> Task:
+    name = "mnist-mnistm-imbalanced"
+    train, test = _load_digits(name, folder)
+    target_train, target_test = mnistm.frozen(train, test, folder, name)
+    return Task(
+        name,
+        "MNIST 28x28, 60000 train / 10000 test; target MNIST-M, variant frozen as in mnist-mnistm, of whose classes 5 "
+        "to 9 every fifth image is kept, in the order of the file, in train and test",
+        DIGIT_NAMES,
+        train,
+        test,
+        imbalanced(target_train, train.labels),
+        imbalanced(target_test, test.labels),
+    )
+
+
 def _load_digits(task: str, folder: Path) -> tuple[LabelledImages, LabelledImages]:
     """MNIST, after all files of the task were asked for at once, so that one message names all that are missing."""
     require(TASKS[task].files, task, folder)
@@ -148,6 +196,17 @@ TASKS: dict[str, TaskEntry] = {
         "MNIST -> MNIST-M, variant original: the 32x32 release (mnist_m.tar.gz or mnist_m/, which has no mirror)",
         MNIST_FILES,
         _mnistm_original,
+    ),
+    "mnistm-mnist": TaskEntry(
+        "MNIST-M (frozen) -> MNIST: the way back, where source only is already good",
+        (*MNIST_FILES, *_bsds500("train", "test")),
+        _mnistm_to_mnist,
+    ),
+    "mnist-worn": TaskEntry("MNIST -> MNIST eroded, blurred and inverted", MNIST_FILES, _worn),
+    "mnist-mnistm-imbalanced": TaskEntry(
+        "MNIST -> MNIST-M (frozen) with classes 5 to 9 a fifth as frequent",
+        (*MNIST_FILES, *_bsds500("train", "test")),
+        _mnistm_imbalanced,
     ),
 }
 

@@ -12,8 +12,8 @@ class EMATeacher(nn.Module):
     """A copy of the student that follows it slowly and never drops out.
 
     After update t (from 0) the weights are d x own + (1 - d) x student with d = min(1 - 1/(t+1), decay): a plain mean
-    at first, then a window of about 1 / (1 - decay) steps. Buffers (running statistics) are copied. The count of
-    updates is a buffer, so a checkpoint holds it.
+    at first, then a window of about 1 / (1 - decay) steps. Running statistics move with the weights, so that they fit
+    them; other buffers are copied. The count of updates is a buffer, so a checkpoint holds it.
     """
 
     updates: Tensor
@@ -34,7 +34,10 @@ class EMATeacher(nn.Module):
         weight = max(1 / (int(self.updates) + 1), 1 - self.decay)
         torch._foreach_lerp_(list(self.model.parameters()), list(student.parameters()), weight)
         for mine, theirs in zip(self.model.buffers(), student.buffers(), strict=True):
-            mine.copy_(theirs)
+            if mine.is_floating_point():
+                mine.lerp_(theirs, weight)
+            else:
+                mine.copy_(theirs)
         self.updates += 1
 
     @torch.no_grad()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -32,6 +35,23 @@ class Projection(nn.Sequential):
 
     def __init__(self, feature_dim: int, size: int = 64) -> None:
         super().__init__(nn.Linear(feature_dim, size), nn.ReLU())
+
+
+class CosineCritic(nn.Module):
+    """T(a, b) = scale x cos(W a, W b) + bias for every row of a with every row of b: one matrix product scores all.
+
+    Scale and bias are learned, the scale up to 100, as in CLIP (Radford et al., ICML 2021).
+    """
+
+    def __init__(self, feature_dim: int, size: int = 64) -> None:
+        super().__init__()
+        self.project = nn.Linear(feature_dim, size)
+        self.log_scale = nn.Parameter(torch.tensor(5.0).log())
+        self.bias = nn.Parameter(torch.tensor(-2.0))  # most pairs are of different classes
+
+    def forward(self, a: Float[Tensor, "a features"], b: Float[Tensor, "b features"]) -> Float[Tensor, "a b"]:
+        a, b = (F.normalize(self.project(features).float(), dim=1) for features in (a, b))
+        return self.log_scale.clamp(max=math.log(100)).exp() * (a @ b.T) + self.bias
 
 
 class ConcatenatingCritic(nn.Module):

@@ -33,6 +33,27 @@ def jsd_mutual_information(
     return torch.where(valid, bound, 0).sum() / valid.sum().clamp(min=1)
 
 
+def all_pairs_mutual_information(
+    scores: Float[Tensor, "a b"], same: Bool[Tensor, "a b"], valid: Bool[Tensor, "a b"] | None = None
+) -> Float[Tensor, ""]:
+    """The bound of `jsd_mutual_information` over every pair of two batches, in nats: nothing is drawn.
+
+    The joint distribution is the mean over the `valid` pairs of the `same` class, the marginal one the mean over the
+    valid pairs of different classes. A mean over no pairs is exactly 0, with a gradient of 0.
+
+    >>> round(float(all_pairs_mutual_information(torch.zeros(2, 2), torch.eye(2).bool())), 4)
+    1.3863
+    """
+    scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
+    valid = torch.ones_like(same) if valid is None else valid
+    joint, marginal = same & valid, ~same & valid
+    return _mean_where(joint, F.softplus(-scores)) + _mean_where(marginal, F.softplus(scores))
+
+
+def _mean_where(chosen: Bool[Tensor, "a b"], values: Float[Tensor, "a b"]) -> Float[Tensor, ""]:
+    return torch.where(chosen, values, 0).sum() / chosen.sum().clamp(min=1)
+
+
 class Pairs(NamedTuple):
     """Rows of a source batch and of a target batch, slot by slot: `source[i]` and `target[i]` share a class.
 

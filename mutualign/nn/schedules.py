@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def constant(progress: Tensor) -> Tensor:
-    """1 from the first step to the last: the published experiment's gradient reversal."""
+    """1 from the first step to the last: the published experiment's learning rate and gradient reversal."""
     return torch.ones_like(progress)
 
 
@@ -18,4 +18,11 @@ def ramp(progress: Tensor) -> Tensor:
     return 2 * torch.sigmoid(10 * progress) - 1
 
 
-SCHEDULES: dict[str, Callable[[Tensor], Tensor]] = {"constant": constant, "ramp": ramp}
+def one_cycle(progress: Tensor) -> Tensor:
+    """Up from 0.1 to 1 over the first fifth, then down to 0, both linear (after Smith and Topin, 2019)."""
+    return torch.minimum(0.1 + 4.5 * progress, (1 - progress) / 0.8)
+
+
+Schedule = Callable[[Tensor], Tensor]
+REVERSALS: dict[str, Schedule] = {"constant": constant, "ramp": ramp}
+LEARNING_RATES: dict[str, Schedule] = {"constant": constant, "one_cycle": one_cycle}

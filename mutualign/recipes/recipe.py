@@ -23,9 +23,11 @@ class Stage:
     """One algorithm over the classifier, with its optimiser (Adam), its length and its batch size."""
 
     algorithm: str
-    epochs: int  # passes over the source images
+    epochs: int  # an epoch is a pass over the source images,
+    epoch_steps: int = 0  # or as many passes as it takes for this many steps: few images are seen often
     batch_size: int = 64  # images of each domain in a step
-    learning_rate: float = 1e-3
+    learning_rate: float = 1e-3  # the highest of its schedule
+    schedule: Literal["constant", "one_cycle"] = "constant"  # of the learning rate over the stage
     options: Any = None  # the algorithm's own settings, of its config type; absent: its defaults
 
     def __post_init__(self) -> None:

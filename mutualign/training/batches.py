@@ -26,8 +26,16 @@ class Order:
         return self._permutation[within * self.batch_size : (within + 1) * self.batch_size]
 
 
+def steps_per_epoch(images: int, batch_size: int, epoch_steps: int) -> int:
+    """Steps of one pass over the images, or of as many whole passes as it takes for `epoch_steps` steps."""
+    steps_per_pass = -(-images // batch_size)
+    return steps_per_pass * max(1, -(-epoch_steps // steps_per_pass))
+
+
 class Batches:
-    """The batches of one stage. An epoch is one pass over the source; the target goes through passes of its own.
+    """The batches of one stage. An epoch is one pass over the source, or the fewest that take `epoch_steps` steps.
+
+    The target goes through passes of its own.
 
     Batches are where the images are: on one device, that of `source` and `target`.
     """
@@ -40,12 +48,13 @@ class Batches:
         batch_size: int,
         seed: int,
         stage: int,
+        epoch_steps: int = 0,
     ) -> None:
         self.source, self.target, self.channels = source, target, channels
         self.key = (seed, stage)
         self.source_order = Order(len(source), batch_size, *self.key, "source")
         self.target_order = None if target is None else Order(len(target), batch_size, *self.key, "target")
-        self.steps_per_epoch = self.source_order.steps_per_pass
+        self.steps_per_epoch = steps_per_epoch(len(source), batch_size, epoch_steps)
 
     def __getitem__(self, step: int) -> Batch:
         rows = self.source_order.indices(step)

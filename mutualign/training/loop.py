@@ -15,6 +15,7 @@ from mutualign.algorithms import ALGORITHMS, Algorithm
 from mutualign.data.images import ImageShape, LabelledImages, UnlabelledImages
 from mutualign.errors import MutualignError
 from mutualign.nn.backbones import BACKBONES, Classifier
+from mutualign.nn.schedules import LEARNING_RATES
 from mutualign.randomness import derive_seed
 from mutualign.recipes import Recipe, Stage
 from mutualign.training.batches import Batches
@@ -60,6 +61,7 @@ class StageTrainer:
         fused = fabric.device.type in ("cpu", "cuda")
         self.optimizer = torch.optim.Adam(parameters, lr=stage.learning_rate, fused=fused)
         self._forward, self._optimizer = fabric.setup(self.algorithm, self.optimizer)
+        self.rate = LEARNING_RATES[stage.schedule]
         self.total_steps = stage.epochs * batches.steps_per_epoch
         self.steps_done = 0
         self.train_seconds = 0.0
@@ -70,8 +72,10 @@ class StageTrainer:
         start = time.perf_counter()
         torch.manual_seed(derive_seed(self.seed, self.index, "step", self.steps_done, self.fabric.global_rank))
         batch = self.batches[self.steps_done]
-        progress = torch.tensor(self.steps_done / self.total_steps, device=self.fabric.device)
-        losses, metrics = self._forward(batch, progress)
+        progress = torch.tensor(self.steps_done / self.total_steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.stage.learning_rate * self.rate(progress).item()
+        losses, metrics = self._forward(batch, progress.to(self.fabric.device))
         total = torch.stack(list(losses.values())).sum()
         if not torch.isfinite(total):
             values = ", ".join(f"{name} {loss.item():g}" for name, loss in losses.items())
@@ -174,7 +178,7 @@ def train(
             if index < info["stage"]:
                 continue  # this stage is done; the checkpoint holds what came of it
             used = target if algorithm.uses_target else None
-            batches = Batches(source, used, shape.channels, stage.batch_size, seed, index)
+            batches = Batches(source, used, shape.channels, stage.batch_size, seed, index, stage.epoch_steps)
             trainer = StageTrainer(index, stage, seed, algorithm, batches, fabric)
             if tensors and index == info["stage"]:
                 trainer.restore(tensors, info)

@@ -28,6 +28,15 @@ REACHES = {
             "mi": {BACKBONE, "projection", "critic"},
         },
     ),
+    "mutual_align": (
+        {"threshold": 0.0},
+        {
+            "class": {BACKBONE, HEAD},
+            "domain": {BACKBONE, "discriminator"},
+            "mi": {BACKBONE, "critic"},
+            "self_training": {BACKBONE, HEAD},
+        },
+    ),
 }
 EVERY_LOSS = [(name, loss) for name, (_, losses) in REACHES.items() for loss in losses]
 EVERY_DOMAIN_LOSS = [(name, loss) for name, loss in EVERY_LOSS if loss == "domain"]
@@ -102,10 +111,11 @@ def test_the_domain_gradient_is_reversed_at_the_features_and_not_at_the_discrimi
 
     features = seen[0].detach().requires_grad_()  # the same without reversal
     is_source = torch.tensor([1.0] * 8 + [0.0] * 6)
-    plain_loss = F.binary_cross_entropy_with_logits(algorithm.discriminator(features), is_source)
+    plain_loss = algorithm.weight * F.binary_cross_entropy_with_logits(algorithm.discriminator(features), is_source)
     plain, *plain_at_discriminator = torch.autograd.grad(plain_loss, [features, *weights])
     assert plain.abs().max().item() > 0
-    assert torch.allclose(reversed_, -plain, rtol=1e-5, atol=1e-9)
+    strength = algorithm.strength(HALFWAY).item()
+    assert torch.allclose(reversed_, -strength * plain, rtol=1e-5, atol=1e-9)
     for mine, theirs in zip(at_discriminator, plain_at_discriminator, strict=True):
         assert torch.allclose(mine, theirs, rtol=1e-5, atol=1e-9)
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from mutualign.errors import MutualignError
-from mutualign.nn.backbones import BACKBONES, Classifier, PublishedCNN
+from mutualign.nn.backbones import BACKBONES, Classifier, PublishedCNN, TwoBlockCNN, standardise
 
 SHAPES = [(3, 28, 28), (1, 28, 28), (3, 12, 17), (1, 10, 10), (2, 11, 32)]
 
@@ -76,5 +76,66 @@ def test_images_that_are_too_small_are_refused_with_their_size_and_the_least_one
         PublishedCNN(3, height, width)
 
 
-def test_the_published_network_is_known_by_name():
-    assert BACKBONES["published_cnn"] is PublishedCNN
+def test_the_networks_are_known_by_name():
+    assert {"published_cnn": PublishedCNN, "two_block_cnn": TwoBlockCNN} == BACKBONES
+
+
+# The project's own network --------------------------------------------------------------------------------------------
+
+
+def plain_two_blocks(classifier, images, training):
+    """conv - max-pool - batch norm - ReLU twice, dropout left out, two linear layers, by torch's functions."""
+    part = classifier.features
+    maps = (images - images.mean((2, 3), keepdim=True)) / (images.std((2, 3), keepdim=True) + 0.05)
+    for conv, norm in ((part.conv1, part.norm1), (part.conv2, part.norm2)):
+        maps = F.max_pool2d(F.conv2d(maps, conv.weight), 2)
+        mean, variance = (maps.mean((0, 2, 3)), maps.var((0, 2, 3), correction=0))
+        if not training:
+            mean, variance = norm.running_mean, norm.running_var
+        maps = (maps - mean[:, None, None]) / (variance[:, None, None] + norm.eps).sqrt()
+        maps = F.relu(maps * norm.weight[:, None, None] + norm.bias[:, None, None])
+    flat = torch.stack([m.permute(1, 2, 0).reshape(-1) for m in maps])
+    hidden = F.relu(F.linear(flat, part.linear.weight, part.linear.bias))
+    return F.linear(hidden, classifier.head.weight, classifier.head.bias)
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("shape", [(3, 28, 28), (1, 16, 23)])
+def test_the_two_block_classifier_is_the_plain_network_with_its_weights(shape, training):
+    torch.manual_seed(0)
+    classifier = Classifier(TwoBlockCNN(*shape), 10).train(training)
+    classifier.features.dropout.eval()
+    with torch.no_grad():
+        for norm in (classifier.features.norm1, classifier.features.norm2):
+            for values in (norm.weight, norm.bias, norm.running_mean):
+                values.copy_(torch.rand_like(values) + 0.5)
+    images = torch.rand(6, *shape)
+    expected = plain_two_blocks(classifier, images, training)
+    for layout in (torch.contiguous_format, torch.channels_last):
+        found = classifier(images.contiguous(memory_format=layout))
+        assert torch.allclose(found, expected, rtol=1e-3, atol=1e-4)
+        if training:  # the first call moved the running statistics, which training does not use
+            assert not torch.allclose(classifier.features.norm1.running_var, torch.ones(32))
+
+
+def test_the_two_block_classifier_stays_below_a_million_parameters():
+    count = sum(parameter.numel() for parameter in Classifier(TwoBlockCNN(3, 28, 28), 10).parameters())
+    assert count == 75 * 32 + 64 + 800 * 64 + 128 + (1024 * 128 + 128) + (128 * 10 + 10) == 186_282
+
+
+def test_a_change_of_contrast_or_brightness_hardly_changes_what_the_two_block_network_sees():
+    images = torch.rand(4, 3, 28, 28)
+    assert torch.allclose(standardise(0.5 * images + 0.3), standardise(images), atol=0.5)
+    found = standardise(images)
+    assert torch.allclose(found.mean((2, 3)), torch.zeros(4, 3), atol=1e-5)
+    assert found.std((2, 3)).min() > 0.8
+
+
+def test_a_flat_image_is_standardised_to_zero():
+    assert torch.equal(standardise(torch.full((2, 3, 5, 5), 0.25)), torch.zeros(2, 3, 5, 5))
+
+
+@pytest.mark.parametrize(("height", "width"), [(15, 28), (28, 15), (4, 4)])
+def test_images_too_small_for_two_blocks_are_refused_with_their_size_and_the_least_one(height, width):
+    with pytest.raises(MutualignError, match=rf"two_block_cnn: images of {height}x{width} .* takes 16x16 or more"):
+        TwoBlockCNN(3, height, width)

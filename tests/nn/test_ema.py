@@ -69,14 +69,17 @@ def test_the_first_update_is_the_student_exactly():
     assert torch.equal(teacher.model.linear.weight, student.linear.weight)
 
 
-def test_buffers_are_copied_not_averaged():
+def test_running_statistics_move_as_the_weights_do_and_counts_are_copied():
     student = Student()
-    teacher = EMATeacher(student)
-    for _ in range(3):
+    teacher = EMATeacher(student, decay=0.75)
+    expected = student.norm.running_mean.double()
+    for t in range(6):
         change(student)
         teacher.update(student)
-        for mine, theirs in zip(teacher.model.buffers(), student.buffers(), strict=True):
-            assert torch.equal(mine, theirs)
+        d = min(1 - 1 / (t + 1), 0.75)
+        expected = d * expected + (1 - d) * student.norm.running_mean.double()
+        assert torch.allclose(teacher.model.norm.running_mean.double(), expected)
+        assert torch.equal(teacher.model.norm.num_batches_tracked, student.norm.num_batches_tracked)
 
 
 def test_a_teacher_is_never_in_training_mode_even_when_its_parent_is():

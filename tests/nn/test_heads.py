@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from mutualign.nn.backbones import Classifier, PublishedCNN
-from mutualign.nn.heads import ClassHead, ConcatenatingCritic, DomainDiscriminator, Projection
+from mutualign.nn.heads import ClassHead, ConcatenatingCritic, CosineCritic, DomainDiscriminator, Projection
 
 HEADS = {
     "class": (lambda: ClassHead(20, 7), 1, (5, 7)),
@@ -87,3 +87,25 @@ def test_the_critic_scores_the_concatenation_of_a_pair_in_its_order():
         hidden = F.relu(second.weight @ hidden + second.bias)
         assert torch.allclose(critic(a, b)[i], (third.weight @ hidden + third.bias)[0], atol=1e-6)
     assert not torch.allclose(critic(a, b), critic(b, a))
+
+
+def test_the_cosine_critic_scores_every_pair_by_the_cosine_of_its_projections():
+    torch.manual_seed(0)
+    critic = CosineCritic(7, 4)
+    a, b = torch.randn(3, 7), torch.randn(5, 7)
+    scores = critic(a, b)
+    assert scores.shape == (3, 5)
+    for i in range(3):
+        for j in range(5):
+            cosine = F.cosine_similarity(critic.project(a[i]), critic.project(b[j]), dim=0)
+            assert scores[i, j].item() == pytest.approx(5 * cosine.item() - 2, rel=1e-5)
+
+
+def test_the_cosine_critic_learns_its_scale_and_bias_and_does_not_see_the_length_of_features():
+    critic = CosineCritic(7, 4)
+    with torch.no_grad():
+        critic.project.bias.zero_()
+    a, b = torch.randn(3, 7), torch.randn(5, 7)
+    assert torch.allclose(critic(a, b), critic(9 * a, 0.1 * b), rtol=1e-4, atol=1e-5)
+    critic(a, b).sum().backward()
+    assert all(parameter.grad.abs().sum() > 0 for parameter in critic.parameters())

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mutualign.nn.losses import jsd_mutual_information, sample_pairs
+from mutualign.nn.losses import all_pairs_mutual_information, jsd_mutual_information, sample_pairs
 
 
 def naive_bound(joint, marginal, valid=None):
@@ -102,6 +102,37 @@ def test_the_gradient_passes_gradcheck(valid):
     torch.manual_seed(0)
     scores = [torch.randn(5, dtype=torch.float64, requires_grad=True) for _ in range(2)]
     assert torch.autograd.gradcheck(lambda joint, marginal: jsd_mutual_information(joint, marginal, valid), scores)
+
+
+# The loss over all pairs ----------------------------------------------------------------------------------------------
+
+
+@settings(deadline=None, max_examples=50, derandomize=True)
+@given(st.integers(1, 6), st.integers(1, 6), st.integers(0, 10**6), st.booleans())
+def test_the_loss_over_all_pairs_is_the_bound_of_its_two_lists_of_pairs(rows, columns, seed, masked):
+    rng = torch.Generator().manual_seed(seed)
+    scores = 20 * torch.randn(rows, columns, generator=rng, dtype=torch.float64)
+    same = torch.rand(rows, columns, generator=rng) < 0.4
+    valid = torch.rand(rows, columns, generator=rng) < 0.6 if masked else torch.ones_like(same)
+    joint, marginal = scores[same & valid].tolist(), scores[~same & valid].tolist()
+    far = [-1e9]  # adds nothing to the other list's mean
+    expected = naive_bound(joint, far * len(joint)) + naive_bound([1e9] * len(marginal), marginal)
+    found = all_pairs_mutual_information(scores, same, valid if masked else None)
+    assert found.item() == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_loss_over_all_pairs_is_two_ln_two_for_a_critic_that_knows_nothing():
+    same = torch.tensor([[True, False, False]])
+    assert all_pairs_mutual_information(torch.zeros(1, 3), same).item() == pytest.approx(2 * math.log(2), rel=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_no_valid_pair_of_all_gives_exactly_zero_with_a_gradient_of_exactly_zero(dtype):
+    scores = torch.full((3, 4), 1e4, dtype=dtype, requires_grad=True)
+    loss = all_pairs_mutual_information(scores, torch.eye(3, 4).bool(), torch.zeros(3, 4, dtype=torch.bool))
+    loss.backward()
+    assert loss.item() == 0
+    assert torch.equal(scores.grad, torch.zeros_like(scores))
 
 
 # The pairing ----------------------------------------------------------------------------------------------------------

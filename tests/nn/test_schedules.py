@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from mutualign.nn.schedules import SCHEDULES, constant, ramp
+from mutualign.nn.schedules import LEARNING_RATES, REVERSALS, constant, one_cycle, ramp
 
 PROGRESS = [0.0, 0.1, 0.25, 0.5, 0.9, 1.0]
 
@@ -27,9 +27,14 @@ def test_the_ramp_begins_at_zero_and_ends_close_to_one():
     assert 0.9999 < float(ramp(torch.tensor(1.0))) < 1
 
 
-@pytest.mark.parametrize("name", SCHEDULES)
-def test_a_schedule_gives_a_0_d_tensor_of_the_kind_of_its_progress(name):
+@pytest.mark.parametrize(("p", "rate"), [(0.0, 0.1), (0.1, 0.55), (0.2, 1.0), (0.6, 0.5), (1.0, 0.0)])
+def test_one_cycle_rises_over_a_fifth_and_falls_to_zero(p, rate):
+    assert float(one_cycle(torch.tensor(p))) == pytest.approx(rate, abs=1e-6)
+
+
+@pytest.mark.parametrize("schedule", {*REVERSALS.values(), *LEARNING_RATES.values()})
+def test_a_schedule_gives_a_0_d_tensor_of_the_kind_of_its_progress(schedule):
     for dtype in (torch.float32, torch.float64):
-        value = SCHEDULES[name](torch.tensor(0.5, dtype=dtype))
+        value = schedule(torch.tensor(0.5, dtype=dtype))
         assert value.shape == ()
         assert value.dtype == dtype

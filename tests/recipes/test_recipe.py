@@ -30,12 +30,14 @@ def own(tmp_path):
 
 # The published settings -----------------------------------------------------------------------------------------------
 
-DANN_STAGE = Stage("dann", epochs=40, batch_size=64, learning_rate=1e-4, options=DANNConfig(1.0, "constant"))
+DANN_STAGE = Stage(
+    "dann", epochs=40, batch_size=64, learning_rate=1e-4, schedule="constant", options=DANNConfig(1.0, "constant")
+)
 MANI_OPTIONS = MaNiConfig(domain=DANNConfig(1.0, "constant"), weight=1.0, threshold=0.9, decay=0.99)
 PUBLISHED = {
-    "source_only": (Stage("source_only", 10, 64, 1e-3, SourceOnlyConfig()),),
+    "source_only": (Stage("source_only", epochs=10, batch_size=64, learning_rate=1e-3, options=SourceOnlyConfig()),),
     "dann": (DANN_STAGE,),
-    "mani": (DANN_STAGE, Stage("mani", 40, 64, 1e-4, MANI_OPTIONS)),
+    "mani": (DANN_STAGE, Stage("mani", epochs=40, batch_size=64, learning_rate=1e-4, options=MANI_OPTIONS)),
 }
 
 

@@ -28,10 +28,10 @@ class Watched(UnlabelledImages):
         return super().take(indices, key)
 
 
-def make(n_source=10, n_target=14, batch_size=4, seed=0, stage=0, channels=1, stored=(1, 1)):
+def make(n_source=10, n_target=14, batch_size=4, seed=0, stage=0, channels=1, stored=(1, 1), epoch_steps=0):
     source = LabelledImages(numbered(n_source, stored[0]), torch.arange(n_source) % 3)
     target = None if n_target is None else numbered(n_target, stored[1], first=100)
-    return Batches(source, target, channels, batch_size, seed, stage)
+    return Batches(source, target, channels, batch_size, seed, stage, epoch_steps)
 
 
 def numbers_of(images):
@@ -84,6 +84,14 @@ def test_an_epoch_is_one_pass_over_the_source_with_the_labels_of_its_images():
             assert batch.labels.tolist() == [number % 3 for number in numbers]
             seen += numbers
         assert sorted(seen) == list(range(10))
+
+
+@pytest.mark.parametrize(("epoch_steps", "steps"), [(0, 3), (1, 3), (3, 3), (4, 6), (6, 6), (7, 9), (100, 102)])
+def test_an_epoch_is_as_many_whole_passes_as_its_least_number_of_steps_takes(epoch_steps, steps):
+    batches = make(epoch_steps=epoch_steps)
+    assert batches.steps_per_epoch == steps
+    seen = [number for step in range(steps) for number in numbers_of(batches[step].images[: batches[step].n_source])]
+    assert sorted(seen) == sorted(list(range(10)) * (steps // 3))
 
 
 @pytest.mark.parametrize("n_target", [3, 10, 14, 25])

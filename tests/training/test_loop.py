@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from types import SimpleNamespace
 
 import pytest
@@ -167,6 +168,17 @@ def test_an_epochs_means_are_the_means_of_its_steps_and_of_them_only(data, name)
         expected = {f"loss_{key}": sum(losses[key].item() for losses, _ in values) / EPOCH for key in values[0][0]}
         expected |= {key: sum(metrics[key].item() for _, metrics in values) / EPOCH for key in values[0][1]}
         assert told.means == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_learning_rate_of_every_step_is_its_schedules(data):
+    trainer = make_trainer("source_only", data)
+    stage = dataclasses.replace(trainer.stage, schedule="one_cycle", learning_rate=0.01)
+    trainer = StageTrainer(0, stage, 0, trainer.algorithm, trainer.batches, trainer.fabric)
+    rates = []
+    for _ in range(10):
+        trainer.step()
+        rates += [group["lr"] for group in trainer.optimizer.param_groups]
+    assert rates == pytest.approx([0.01 * min(0.1 + 0.45 * step, (10 - step) / 8) for step in range(10)])
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])

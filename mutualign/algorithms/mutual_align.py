@@ -1,0 +1,77 @@
+"""MutualAlign, the project's own method: mutual information over all pairs, and self-training across strong views."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mutualign.algorithms.base import Losses, Metrics, mean_of
+from mutualign.algorithms.dann import DANN, DANNConfig
+from mutualign.data.augment import Views, add_texture, strong_views
+from mutualign.data.images import Batch
+from mutualign.nn.backbones import Classifier
+from mutualign.nn.ema import EMATeacher
+from mutualign.nn.heads import CosineCritic
+from mutualign.nn.losses import all_pairs_mutual_information
+
+
+@dataclass(frozen=True)
+class MutualAlignConfig:
+    """Settings of MutualAlign; results/ablation.json says what each is worth."""
+
+    domain: DANNConfig = field(default_factory=lambda: DANNConfig(weight=0.3, reversal="ramp"))
+    mi_weight: float = 1.0  # of the mutual-information loss
+    self_training_weight: float = 1.0  # of the cross-entropy on pseudo-labels
+    threshold: float = 0.7  # the teacher's top probability from which a target image takes part
+    decay: float = 0.99  # of the teacher's moving average
+    views: Views = field(default_factory=Views)  # what the student sees
+
+
+class MutualAlign(DANN):
+    """DANN, mutual information and cross-entropy on strong views, with pseudo-labels from the plain target images.
+
+    The teacher, a moving average of the student, labels the target images as they are; the student sees a strong view
+    of every image and must agree where the teacher is confident (FixMatch, Sohn et al., NeurIPS 2020). The
+    Jensen-Shannon bound on mutual information is MaNi's, taken over all pairs of a source and a confident target image.
+    What the stage gives is the teacher.
+    """
+
+    teacher: EMATeacher
+
+    def __init__(self, classifier: Classifier, config: MutualAlignConfig) -> None:
+        super().__init__(classifier, config.domain)
+        self.critic = CosineCritic(classifier.feature_dim)
+        self.teacher = EMATeacher(classifier, config.decay)
+        self.threshold = config.threshold
+        self.config = config
+
+    @property
+    def adapted(self) -> nn.Module:
+        return self.teacher.model
+
+    def forward(self, batch: Batch, progress: Float[Tensor, ""]) -> tuple[Losses, Metrics]:
+        confidence, pseudo_labels = self.teacher(batch.target).float().softmax(1).max(1)
+        confident = confidence >= self.threshold
+
+        views, n = self.config.views, batch.n_source
+        source = add_texture(batch.images[:n], batch.target, views.texture)
+        strong = strong_views(torch.cat([source, batch.target]), views)
+        features = self.classifier.features(strong)
+        losses, metrics = self.losses_on(features, batch, progress)
+
+        losses["mi"] = self.config.mi_weight * all_pairs_mutual_information(
+            self.critic(features[:n], features[n:]),
+            batch.labels[:, None] == pseudo_labels,
+            confident.expand(n, -1),
+        )
+        each = F.cross_entropy(self.classifier.head(features[n:]), pseudo_labels, reduction="none")
+        losses["self_training"] = self.config.self_training_weight * (each * confident).mean()
+        metrics["coverage"] = mean_of(confident)
+        return losses, metrics
+
+    def after_step(self) -> None:
+        self.teacher.update(self.classifier)

@@ -1,0 +1,136 @@
+"""MutualAlign against its losses written as loops, its views, its teacher and what it gives."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from mutualign.algorithms import mutual_align as module
+from mutualign.algorithms.dann import DANNConfig
+from mutualign.data.augment import Views
+from mutualign.data.images import Batch
+
+LATE = torch.tensor(0.7)
+PLAIN = Views(geometry=0.0, colour=0.0, inversion=0.0, texture=0.0, noise=0.0)
+
+
+@pytest.fixture
+def labelled(build, make_batch):
+    """An algorithm over plain views, in evaluation mode but for its losses; its teacher's labels are spread."""
+
+    def make(n_source=9, n_target=8, **config):
+        algorithm = build("mutual_align", **{"views": PLAIN, "threshold": 0.0, **config}).eval()
+        batch = make_batch(algorithm, n_source, n_target)
+        head = algorithm.teacher.model.head[3]
+        with torch.no_grad():  # a teacher that is sure of some images and not of others
+            head.weight.mul_(400)
+            head.bias.sub_(algorithm.teacher(batch.target).mean(0))
+        return algorithm, batch
+
+    return make
+
+
+def softplus(x):
+    return max(x, 0.0) + math.log1p(math.exp(-abs(x)))
+
+
+@pytest.mark.parametrize("weight", [1.0, 0.4])
+@pytest.mark.parametrize("threshold", [0.0, 0.8])
+def test_mi_and_self_training_are_their_formulas_pair_by_pair_and_image_by_image(labelled, threshold, weight):
+    algorithm, batch = labelled(threshold=threshold, mi_weight=weight, self_training_weight=weight)
+    losses, metrics = algorithm(batch, LATE)
+    n = batch.n_source
+    features = algorithm.classifier.features(batch.images)
+    probabilities = algorithm.teacher.model(batch.target).softmax(1)
+    confidence, pseudo_labels = (values.tolist() for values in probabilities.max(1))
+    logs = algorithm.classifier.head(features[n:]).log_softmax(1)
+
+    joint, marginal, entropy, taken = [], [], 0.0, 0
+    for j, label in enumerate(pseudo_labels):
+        if confidence[j] < threshold:
+            continue
+        taken += 1
+        entropy -= logs[j, label].item()
+        for i in range(n):
+            score = algorithm.critic(features[i : i + 1], features[n + j : n + j + 1]).item()
+            (joint if batch.labels[i] == label else marginal).append(score)
+    assert 0 < taken == round(metrics["coverage"].item() * 8)
+    assert joint
+    assert marginal
+    mi = sum(softplus(-s) for s in joint) / len(joint) + sum(softplus(s) for s in marginal) / len(marginal)
+    assert losses["mi"].item() == pytest.approx(weight * mi, rel=1e-4)
+    assert losses["self_training"].item() == pytest.approx(weight * entropy / 8, rel=1e-4)
+
+
+def test_class_and_domain_losses_are_danns_on_the_same_views(labelled, build):
+    algorithm, batch = labelled(domain=DANNConfig(weight=0.5, reversal="ramp"))
+    dann = build("dann", weight=0.5, reversal="ramp").eval()
+    dann.load_state_dict({key: algorithm.state_dict()[key] for key in dann.state_dict()})
+    expected, found = dann(batch, LATE)[0], algorithm(batch, LATE)[0]
+    for name in ("class", "domain"):
+        assert found[name].item() == pytest.approx(expected[name].item(), rel=1e-6)
+
+
+def test_without_a_confident_target_only_dann_is_left(labelled):
+    algorithm, batch = labelled(threshold=1.1)
+    losses, metrics = algorithm(batch, LATE)
+    assert losses["mi"].item() == losses["self_training"].item() == metrics["coverage"].item() == 0
+    (losses["mi"] + losses["self_training"]).backward()
+    assert all(p.grad is None or not p.grad.any() for p in algorithm.parameters())
+
+
+def test_the_teacher_sees_the_target_as_it_is_and_the_student_strong_views_of_both(labelled, monkeypatch):
+    algorithm, batch = labelled(views=Views())
+    seen = {"teacher": [], "student": []}
+    algorithm.teacher.register_forward_hook(lambda m, inputs, out: seen["teacher"].append(inputs[0]))
+    algorithm.classifier.features.register_forward_hook(lambda m, inputs, out: seen["student"].append(inputs[0]))
+    made = []
+    real = module.strong_views
+    monkeypatch.setattr(module, "strong_views", lambda *a: made.append((a, real(*a))) or made[-1][1])
+    algorithm(batch, LATE)
+
+    assert torch.equal(seen["teacher"][0], batch.target)
+    (((images, views), strong),) = made
+    assert views == Views()
+    assert torch.equal(images[batch.n_source :], batch.target)
+    assert not torch.equal(
+        images[: batch.n_source], batch.images[: batch.n_source]
+    )  # the source has been given texture
+    assert len(seen["student"]) == 1
+    assert torch.equal(seen["student"][0], strong)
+
+
+def test_pseudo_labels_are_the_teachers_and_carry_no_gradient_to_it(labelled):
+    algorithm, batch = labelled()
+    with torch.no_grad():
+        algorithm.teacher.model.head[3].weight.zero_()
+        algorithm.teacher.model.head[3].bias.copy_(torch.tensor([0.0, 20.0, 0.0]))
+    losses, _ = algorithm(batch, LATE)
+    logits = algorithm.classifier(batch.target)
+    assert losses["self_training"].item() == pytest.approx(F.cross_entropy(logits, torch.full((8,), 1)).item())
+    sum(losses.values()).backward()
+    assert all(parameter.grad is None for parameter in algorithm.teacher.parameters())
+
+
+def test_what_the_stage_gives_is_the_teacher_which_follows_the_student(build, make_batch):
+    algorithm = build("mutual_align", decay=0.5)
+    assert algorithm.adapted is algorithm.teacher.model
+    weights = algorithm.adapted.head[0].weight
+    for _ in range(2):
+        with torch.no_grad():
+            algorithm.classifier.head[0].weight.add_(1.0)
+        before = weights.clone()
+        algorithm.after_step()
+    middle = (before + algorithm.classifier.head[0].weight) / 2
+    assert torch.allclose(weights, middle)
+    assert set(algorithm.adapted.state_dict()) == set(algorithm.classifier.state_dict())
+
+
+@pytest.mark.parametrize(("n_source", "n_target"), [(1, 4), (4, 1), (1, 1)])
+def test_one_image_of_a_domain_is_enough(build, n_source, n_target):
+    algorithm = build("mutual_align", threshold=0.0).train()
+    losses, _ = algorithm(Batch(torch.rand(n_source + n_target, 3, 12, 12), torch.zeros(n_source).long()), LATE)
+    assert all(math.isfinite(loss.item()) for loss in losses.values())

@@ -1,0 +1,124 @@
+"""Strong views: the identity where nothing may change, closed forms, and each image on its own."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from mutualign.data.augment import Views, add_texture, affine_grid, noise_like, strong_views, uniform
+
+NOTHING = Views(geometry=0.0, colour=0.0, inversion=0.0, texture=0.0, noise=0.0)
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    return torch.rand(6, 3, 9, 13, generator=torch.Generator().manual_seed(0))
+
+
+def seeded(function, *arguments, seed=1):
+    torch.manual_seed(seed)
+    return function(*arguments)
+
+
+def test_where_nothing_may_change_nothing_does(images):
+    assert torch.equal(strong_views(images, NOTHING), images)
+    assert torch.equal(add_texture(images, images, 0.0), images)
+    assert torch.equal(add_texture(images, images[:0], 1.2), images)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 28, 28), (3, 1, 5, 8), (1, 4, 11, 2)])
+def test_a_grid_of_no_strength_takes_every_pixel_from_where_it_is(shape):
+    expected = F.affine_grid(torch.eye(2, 3).expand(shape[0], 2, 3), list(shape), align_corners=False)
+    torch.testing.assert_close(affine_grid(torch.zeros(shape), 0.0), expected)
+
+
+def test_a_grid_is_the_affine_map_of_its_own_draws():
+    found = seeded(affine_grid, torch.zeros(4, 1, 6, 7), 0.8)
+    draw = 2 * seeded(torch.rand, (6, 4)) - 1
+    for i, values in enumerate(draw.T.tolist()):
+        angle, scale, aspect, shear = (
+            0.8 * value * most for value, most in zip(values[:4], (math.radians(20), 0.2, 0.1, 0.2), strict=True)
+        )
+        c, s = math.cos(angle), math.sin(angle)
+        rows = [
+            [c * (1 + scale), (shear - s) * (1 + scale), 0.8 * 0.18 * values[4]],
+            [s * (1 + scale) * (1 + aspect), c * (1 + scale) * (1 + aspect), 0.8 * 0.18 * values[5]],
+        ]
+        expected = F.affine_grid(torch.tensor([rows]), [1, 1, 6, 7], align_corners=False)
+        # the second row's vertical entry and the first row's horizontal one are scaled as written above
+        torch.testing.assert_close(found[i : i + 1], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_geometry_moves_pixels_and_invents_no_values(images):
+    moved = seeded(strong_views, images, replace(NOTHING, geometry=1.0))
+    assert not torch.allclose(moved, images)
+    assert float(moved.min()) >= float(images.min())
+    assert float(moved.max()) <= float(images.max())
+    flat = torch.full_like(images, 0.4)
+    torch.testing.assert_close(seeded(strong_views, flat, replace(NOTHING, geometry=1.0)), flat)
+
+
+def test_colour_is_one_gain_and_one_offset_for_each_channel_within_the_stated_range(images):
+    many = images.repeat(50, 1, 1, 1)
+    coloured = seeded(strong_views, many, replace(NOTHING, colour=1.0))
+    for before, after in zip(many.flatten(0, 1).flatten(1), coloured.flatten(0, 1).flatten(1), strict=True):
+        gain = (after[0] - after[1]) / (before[0] - before[1])
+        offset = after[0] - gain * (before[0] - 0.5) - 0.5
+        torch.testing.assert_close(after, gain * (before - 0.5) + 0.5 + offset, rtol=1e-3, atol=1e-3)
+        assert math.exp(-0.7) - 1e-3 < float(gain) < math.exp(0.5) + 1e-3
+        assert abs(float(offset)) < 0.251
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_the_stated_share_of_images_is_inverted_all_channels_together(images, share):
+    many = images.repeat(200, 1, 1, 1)
+    views = seeded(strong_views, many, replace(NOTHING, inversion=share))
+    inverted = torch.isclose(views, 1 - many).flatten(1).all(1)
+    kept = torch.isclose(views, many).flatten(1).all(1)
+    assert bool((inverted ^ kept).all())
+    assert float(inverted.float().mean()) == pytest.approx(share, abs=0.05)
+
+
+def test_texture_is_one_other_image_around_its_middle_grey_of_either_sign(images):
+    others = torch.rand(4, 3, 9, 13, generator=torch.Generator().manual_seed(5))
+    textured = seeded(add_texture, images.repeat(40, 1, 1, 1), others, 0.8)
+    factors = []
+    for before, after in zip(images.repeat(40, 1, 1, 1), textured, strict=True):
+        fits = [(float((after - before)[0, 0, 0] / (other - 0.5)[0, 0, 0]), other) for other in others]
+        factors += [k for k, other in fits if torch.allclose(after - before, k * (other - 0.5), atol=1e-4)]
+    assert len(factors) >= 240
+    assert max(map(abs, factors)) <= 0.8
+    assert min(factors) < -0.5 < 0.5 < max(factors)
+
+
+def test_noise_is_even_within_an_amplitude_of_each_images_own(images):
+    many = images.repeat(20, 1, 1, 1)
+    views = replace(NOTHING, noise=0.5)
+    difference = (seeded(strong_views, many, views) - many).flatten(1)
+    most = difference.abs().amax(1)
+    assert 0.4 < float(most.max()) <= 0.5
+    assert float(most.min()) < 0.1
+    even = difference / most[:, None]
+    assert float(even.mean()) == pytest.approx(0, abs=0.02)
+    assert float(even.square().mean()) == pytest.approx(1 / 3, abs=0.02)  # the variance of U(-1, 1)
+    assert torch.unique(noise_like(many)).numel() == 256
+
+
+def test_views_are_decided_by_torchs_seed_and_lie_channels_last(images):
+    first, again, other = (seeded(strong_views, images, Views(), seed=seed) for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert first.is_contiguous(memory_format=torch.channels_last)
+    assert first.shape == images.shape
+
+
+def test_each_image_has_its_own_numbers_and_each_channel_where_asked(images):
+    assert seeded(uniform, images, 2.0, 3.0).shape == (6, 1, 1, 1)
+    drawn = uniform(images, 2.0, 3.0, per_channel=True)
+    assert drawn.shape == (6, 3, 1, 1)
+    assert drawn.unique().numel() == 18
+    assert 2 <= float(drawn.min()) < float(drawn.max()) <= 3
