@@ -92,7 +92,7 @@ def run_path(out: Path, task: str, recipe: Recipe, seed: int) -> Path:
 def rows_of(recipe: Recipe, run: RunFolder) -> list[Row]:
     """The rows of a recipe from the run that trained it (and perhaps more stages): one a way of choosing the epoch.
 
-    The row of the last epoch also has the curves of the recipe's last stage.
+    The row of the last epoch also has the curves of the recipe's last stage, with the stage's seconds so far.
     """
     result = run.result()
     if result is None:
@@ -114,6 +114,7 @@ def rows_of(recipe: Recipe, run: RunFolder) -> list[Row]:
     ]
     epochs = [record for record in run.metrics() if record["stage"] == len(stages) - 1]
     kept = {name: values for name, values in curves(epochs).items() if "accuracy" in name or "pseudo_label" in name}
+    kept["train_seconds"] = [record["train_seconds"] for record in epochs]
     return [row | ({"curves": kept} if row["selection"] == "last" else {}) for row in rows]
 
 

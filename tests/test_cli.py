@@ -88,7 +88,7 @@ def test_run_refuses_a_folder_that_holds_a_run_and_says_what_to_do(mutualign):
         (["run", "--task", "digitz"], 'unknown task "digitz"; did you mean "digits"?'),
         (["run", "--recipe", "dan"], 'unknown recipe "dan"; did you mean "dann"?'),
         (["compare", "--task", "digits,mnist"], 'unknown task "mnist"'),
-        (["run", "--set", "stages.1.options.treshold=0.5"], 'unknown key "treshold"; did you mean "threshold"?'),
+        (["run", "--set", "stages.0.options.treshold=0.5"], 'unknown key "treshold"; did you mean "threshold"?'),
         (["run", "--resume", "nowhere"], "nowhere is not a run folder"),
         (["show", "nowhere"], "nowhere is not a run folder"),
         (["compare", "--seeds", "0"], "at least one seed"),

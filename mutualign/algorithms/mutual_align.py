@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mutualign.algorithms.base import Losses, Metrics, mean_of
 from mutualign.algorithms.dann import DANN, DANNConfig
-from mutualign.data.augment import Views, add_texture, strong_views
+from mutualign.data.augment import Views, roughened, strong_views
 from mutualign.data.images import Batch
 from mutualign.nn.backbones import Classifier
 from mutualign.nn.ema import EMATeacher
@@ -57,12 +57,8 @@ class MutualAlign(DANN):
         confidence, pseudo_labels = self.teacher(batch.target).float().softmax(1).max(1)
         confident = confidence >= self.threshold
 
-        views, n = self.config.views, batch.n_source
-        source = add_texture(batch.images[:n], batch.target, views.texture)
-        strong = strong_views(torch.cat([source, batch.target]), views)
-        features = self.classifier.features(strong)
+        features, n = self.classifier.features(self.strong_views(batch)), batch.n_source
         losses, metrics = self.losses_on(features, batch, progress)
-
         losses["mi"] = self.config.mi_weight * all_pairs_mutual_information(
             self.critic(features[:n], features[n:]),
             batch.labels[:, None] == pseudo_labels,
@@ -72,6 +68,11 @@ class MutualAlign(DANN):
         losses["self_training"] = self.config.self_training_weight * (each * confident).mean()
         metrics["coverage"] = mean_of(confident)
         return losses, metrics
+
+    def strong_views(self, batch: Batch) -> Float[Tensor, "n channels height width"]:
+        """What the student sees of a batch: strong views of all its images, of the source after roughening."""
+        source = roughened(batch.images[: batch.n_source], batch.target, self.config.views)
+        return strong_views(torch.cat([source, batch.target]), self.config.views)
 
     def after_step(self) -> None:
         self.teacher.update(self.classifier)

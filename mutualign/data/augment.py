@@ -20,51 +20,65 @@ class Views:
     The defaults suit objects that fill the image and mean the same when they are slightly turned, moved or recoloured.
     """
 
-    geometry: float = 0.5  # times: 20 degrees, 20 % of scale, 10 % of aspect, a shear of 0.2, 9 % of the side
+    geometry: float = 1.0  # times: 10 degrees, 10 % of scale, 5 % of aspect, a shear of 0.1, 4.5 % of the side
+    solarise: float = 0.5  # share of images whose channels are folded over, each at a level of its own from 0.3 to 1
     colour: float = 1.0  # times: a contrast of e^-0.7 to e^0.5 and a brightness of 0.25, for each channel
     inversion: float = 0.5  # share of images whose values are inverted
-    texture: float = 1.0  # most of a target image that is added to or subtracted from a source image
-    noise: float = 0.5  # amplitude, at most, of the noise on every value
+    texture: float = 1.0  # of source images: most of a target image that is added or subtracted,
+    noise: float = 0.5  # and the most noise on every value
 
 
 def strong_views(images: Float[Tensor, "n channels height width"], views: Views) -> Float[Tensor, "n channels h w"]:
     """A strong view of every image, channels-last in memory; draws from torch's global generator.
 
-    Values may leave [0, 1]. Fields: see `Views`.
+    Turned and moved, then solarised, then recoloured and inverted; values may leave [0, 1]. Fields: see `Views`.
     """
     if views.geometry:
         images = F.grid_sample(images, affine_grid(images, views.geometry), padding_mode="border", align_corners=False)
+    if views.solarise:
+        images = torch.where(uniform(images, 0.0, 1.0) < views.solarise, solarised(images), images)
     if views.colour or views.inversion:
         gain = torch.exp(views.colour * uniform(images, -0.7, 0.5, per_channel=True))
         inverted = uniform(images, 0.0, 1.0) < views.inversion
         offset = 0.5 + views.colour * uniform(images, -0.25, 0.25, per_channel=True)
         images = (images - 0.5) * torch.where(inverted, -gain, gain) + offset
-    images = images.contiguous(memory_format=torch.channels_last)
-    if views.noise:
-        images = images + uniform(images, 0.0, views.noise) * noise_like(images)
-    return images
+    return images.contiguous(memory_format=torch.channels_last)
 
 
-def add_texture(
-    images: Float[Tensor, "n channels height width"], others: Float[Tensor, "m channels height width"], most: float
-) -> Float[Tensor, "n channels height width"]:
-    """Each image plus a random one of `others`, less its middle grey, times a factor drawn from [-most, most].
+def solarised(images: Float[Tensor, "n channels height width"]) -> Float[Tensor, "n channels height width"]:
+    """Values above a level are folded down, v to level - |v - level|: shapes become outlines, edges stay.
 
-    A source image with a target's texture keeps its class, and meets what is in the target images around the object:
-    a mixing of domains in the manner of FixBi (Na et al., CVPR 2021), of either sign. No other, or 0: as it was.
+    As photographic solarisation, and of RandAugment (Cubuk et al., NeurIPS 2020), here with a level for each channel.
     """
-    if not most or not len(others):
-        return images
-    rows = torch.randint(len(others), (len(images),), device=images.device)
-    return images + uniform(images, -most, most) * (others[rows] - 0.5)
+    level = uniform(images, 0.3, 1.0, per_channel=True)
+    return level - (images - level).abs()
+
+
+def roughened(
+    source: Float[Tensor, "n channels height width"],
+    target: Float[Tensor, "m channels height width"],
+    views: Views,
+) -> Float[Tensor, "n channels height width"]:
+    """Source images with a target's texture and with noise: a bridge to the target that keeps the class.
+
+    Each gets a random target image, less its middle grey, times a factor of either sign, in the manner of FixBi (Na et
+    al., CVPR 2021), and even noise of an amplitude of its own.
+    """
+    if views.texture and len(target):
+        rows = torch.randint(len(target), (len(source),), device=source.device)
+        source = source + uniform(source, -views.texture, views.texture) * (target[rows] - 0.5)
+    if views.noise:
+        source = source + uniform(source, 0.0, views.noise) * noise_like(source)
+    return source
 
 
 def affine_grid(images: Float[Tensor, "n channels height width"], strength: float) -> Float[Tensor, "n height width 2"]:
     """Where each pixel of a view is taken from, as `grid_sample` wants it: a random affine map for each image."""
     n, _, height, width = images.shape
     draw = torch.rand(6, n, device=images.device) * 2 - 1
-    angle, scale, aspect, shear = strength * draw[:4] * torch.tensor([[math.radians(20)], [0.2], [0.1], [0.2]])
-    shift = strength * 0.18 * draw[4:].T  # of the half side that grid_sample counts in
+    most = torch.tensor([[math.radians(10)], [0.1], [0.05], [0.1]], device=images.device)
+    angle, scale, aspect, shear = strength * most * draw[:4]
+    shift = strength * 0.09 * draw[4:].T  # of the half side that grid_sample counts in
     cosine, sine, across, down = angle.cos(), angle.sin(), 1 + scale, (1 + scale) * (1 + aspect)
     matrix = torch.stack([cosine * across, (shear - sine) * across, sine * down, cosine * down], dim=1).view(n, 2, 2)
     rows = (torch.arange(height, device=images.device) * 2 + 1) / height - 1

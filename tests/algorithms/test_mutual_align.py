@@ -14,7 +14,7 @@ from mutualign.data.augment import Views
 from mutualign.data.images import Batch
 
 LATE = torch.tensor(0.7)
-PLAIN = Views(geometry=0.0, colour=0.0, inversion=0.0, texture=0.0, noise=0.0)
+PLAIN = Views(geometry=0.0, solarise=0.0, colour=0.0, inversion=0.0, texture=0.0, noise=0.0)
 
 
 @pytest.fixture

@@ -94,17 +94,21 @@ def test_an_item_of_the_plain_dataset_is_a_digit_and_a_digit_blended_with_a_crop
     assert any(torch.allclose(target, 1 - digit.expand(3, 28, 28)) for digit in expected)
 
 
-def test_measuring_the_parts_of_a_step_leaves_what_it_computes_as_it_was(tmp_path):
+@pytest.mark.parametrize(
+    ("recipe", "parts"), [("dann", set()), ("fast", {"augmentation", "teacher", "moving average"})]
+)
+def test_measuring_the_parts_of_a_step_leaves_what_it_computes_as_it_was(tmp_path, recipe, parts):
     task = find_task("digits").load(tmp_path)
     weights = []
     for timed in (False, True):
         torch.manual_seed(0)
-        step = throughput.OurStep(task, "float32")
+        step = throughput.OurStep(task, "float32", recipe)
         if timed:
             step.time_parts()
         step.seconds(steps=1, warm_up=1)
         weights.append(torch.cat([value.flatten() for value in step.trainer.algorithm.state_dict().values()]))
-    assert set(step.part_seconds) == {"data", "forward", "backward", "optimiser"}
+    assert set(step.part_seconds) == {"data", "forward", "backward", "optimiser"} | parts
+    assert all(seconds > 0 for seconds in step.part_seconds.values())
     assert torch.equal(*weights)
 
 
@@ -143,6 +147,19 @@ def test_a_run_on_the_embedded_task_writes_every_row(tmp_path):
         "our step: backward": "ms",
         "our step: optimiser": "ms",
         "our step: the rest": "ms",
+        "fast: operations of a step": "GFLOP",
+        "fast: our step": "ms",
+        "fast: our step: data": "ms",
+        "fast: our step: augmentation": "ms",
+        "fast: our step: teacher": "ms",
+        "fast: our step: forward": "ms",
+        "fast: our step: backward": "ms",
+        "fast: our step: optimiser": "ms",
+        "fast: our step: moving average": "ms",
+        "fast: our step: the rest": "ms",
+        "fast: augmentation / our step": "%",
+        "fast: our rate": "GFLOP/s",
+        "fast: our rate / matmul rate": "%",
         "our rate": "GFLOP/s",
         "our rate / matmul rate": "%",
         "data path alone, batches": "1/s",

@@ -9,9 +9,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mutualign.data.augment import Views, add_texture, affine_grid, noise_like, strong_views, uniform
+from mutualign.data.augment import Views, affine_grid, noise_like, roughened, solarised, strong_views, uniform
 
-NOTHING = Views(geometry=0.0, colour=0.0, inversion=0.0, texture=0.0, noise=0.0)
+NOTHING = Views(geometry=0.0, solarise=0.0, colour=0.0, inversion=0.0, texture=0.0, noise=0.0)
 
 
 @pytest.fixture
@@ -26,8 +26,8 @@ def seeded(function, *arguments, seed=1):
 
 def test_where_nothing_may_change_nothing_does(images):
     assert torch.equal(strong_views(images, NOTHING), images)
-    assert torch.equal(add_texture(images, images, 0.0), images)
-    assert torch.equal(add_texture(images, images[:0], 1.2), images)
+    assert torch.equal(roughened(images, images, NOTHING), images)
+    assert torch.equal(roughened(images, images[:0], replace(NOTHING, texture=1.0)), images)
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 28, 28), (3, 1, 5, 8), (1, 4, 11, 2)])
@@ -41,12 +41,12 @@ def test_a_grid_is_the_affine_map_of_its_own_draws():
     draw = 2 * seeded(torch.rand, (6, 4)) - 1
     for i, values in enumerate(draw.T.tolist()):
         angle, scale, aspect, shear = (
-            0.8 * value * most for value, most in zip(values[:4], (math.radians(20), 0.2, 0.1, 0.2), strict=True)
+            0.8 * value * most for value, most in zip(values[:4], (math.radians(10), 0.1, 0.05, 0.1), strict=True)
         )
         c, s = math.cos(angle), math.sin(angle)
         rows = [
-            [c * (1 + scale), (shear - s) * (1 + scale), 0.8 * 0.18 * values[4]],
-            [s * (1 + scale) * (1 + aspect), c * (1 + scale) * (1 + aspect), 0.8 * 0.18 * values[5]],
+            [c * (1 + scale), (shear - s) * (1 + scale), 0.8 * 0.09 * values[4]],
+            [s * (1 + scale) * (1 + aspect), c * (1 + scale) * (1 + aspect), 0.8 * 0.09 * values[5]],
         ]
         expected = F.affine_grid(torch.tensor([rows]), [1, 1, 6, 7], align_corners=False)
         # the second row's vertical entry and the first row's horizontal one are scaled as written above
@@ -83,9 +83,36 @@ def test_the_stated_share_of_images_is_inverted_all_channels_together(images, sh
     assert float(inverted.float().mean()) == pytest.approx(share, abs=0.05)
 
 
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_the_stated_share_of_images_is_folded_over_at_a_level_of_each_channel(images, share):
+    many = images.repeat(100, 1, 1, 1)
+    views = seeded(strong_views, many, replace(NOTHING, solarise=share))
+    folded = 0
+    for before, after in zip(many, views, strict=True):
+        if torch.equal(before, after):
+            continue
+        folded += 1
+        for old, new in zip(before, after, strict=True):
+            level = float(new.max()) if bool((new != old).any()) else 1.0  # no value lies above its level
+            levels = (new + old)[new != old] / 2  # v + (2 level - v) = 2 level
+            assert levels.numel() == 0 or float(levels.max() - levels.min()) < 1e-5
+            assert levels.numel() == 0 or 0.3 <= float(levels[0]) <= 1.0
+            assert level <= 1.0
+            assert torch.equal(new[new == old], old[new == old])
+    assert folded / len(many) == pytest.approx(share, abs=0.06)
+
+
+def test_a_solid_shape_becomes_its_outline_when_it_is_solarised():
+    stroke = torch.tensor([0.0, 0.5, 1.0, 1.0, 0.5, 0.0]).expand(1, 1, 4, 6)
+    for seed in range(20):
+        row = seeded(solarised, stroke, seed=seed)[0, 0, 0]
+        level = max(seeded(uniform, stroke, 0.3, 1.0, seed=seed).item(), 0.0)
+        assert row.tolist() == pytest.approx([min(v, 2 * level - v) for v in stroke[0, 0, 0].tolist()], abs=1e-6)
+
+
 def test_texture_is_one_other_image_around_its_middle_grey_of_either_sign(images):
     others = torch.rand(4, 3, 9, 13, generator=torch.Generator().manual_seed(5))
-    textured = seeded(add_texture, images.repeat(40, 1, 1, 1), others, 0.8)
+    textured = seeded(roughened, images.repeat(40, 1, 1, 1), others, replace(NOTHING, texture=0.8))
     factors = []
     for before, after in zip(images.repeat(40, 1, 1, 1), textured, strict=True):
         fits = [(float((after - before)[0, 0, 0] / (other - 0.5)[0, 0, 0]), other) for other in others]
@@ -98,7 +125,7 @@ def test_texture_is_one_other_image_around_its_middle_grey_of_either_sign(images
 def test_noise_is_even_within_an_amplitude_of_each_images_own(images):
     many = images.repeat(20, 1, 1, 1)
     views = replace(NOTHING, noise=0.5)
-    difference = (seeded(strong_views, many, views) - many).flatten(1)
+    difference = (seeded(roughened, many, many[:0], views) - many).flatten(1)
     most = difference.abs().amax(1)
     assert 0.4 < float(most.max()) <= 0.5
     assert float(most.min()) < 0.1

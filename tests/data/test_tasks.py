@@ -59,8 +59,8 @@ def test_grey_digits_that_are_given_colour_backgrounds_count_as_colour():
 
 
 def test_an_unknown_task_is_an_error_that_names_the_nearest():
-    with pytest.raises(MutualignError, match=r'unknown task "mnist-mnistn"; did you mean "mnist-mnistm"\?'):
-        find_task("mnist-mnistn")
+    with pytest.raises(MutualignError, match=r'unknown task "mnist-mnistmm"; did you mean "mnist-mnistm"\?'):
+        find_task("mnist-mnistmm")
     with pytest.raises(MutualignError, match='unknown task "x"; allowed: digits, mnist-mnistm, '):
         find_task("x")
 

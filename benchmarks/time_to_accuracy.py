@@ -1,0 +1,129 @@
+"""Seconds of training until 87, 97 and 98.5 % of the target test images are right, for each recipe, in one run.
+
+An epoch's accuracy is known at its end, so every time is an upper bound. Target labels measure here, and choose
+nothing: the recipes run as they are. What a recipe does not reach within `--limit` is left empty.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import shlex
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from mutualign.data.download import data_folder
+from mutualign.data.tasks import Task, find_task
+from mutualign.errors import MutualignError
+from mutualign.experiment import Display, Experiment
+from mutualign.recipes import Recipe, load_recipe
+from mutualign.training.environment import describe_hardware, make_fabric, versions
+from mutualign.training.loop import Stopped
+from mutualign.training.runs import Record, write_atomically
+
+GOALS = (0.87, 0.97, 0.985)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Train recipes and note when each goal is passed. Wants an idle machine."""
+
+    data: Path | None = None
+    """folder of the data files; default: $MUTUALIGN_DATA, else the user's cache folder"""
+    task: str = "mnist-mnistm"
+    """the task to train on"""
+    recipes: tuple[str, ...] = ("mani", "fast", "best")
+    """names of recipes, or paths of their .toml files"""
+    seeds: int = 1
+    """how many seeds: 0, 1, 2, ..."""
+    limit: float = 600.0
+    """seconds of training after which a run is given up"""
+    out: Path = Path("results/speed.json")
+    """where the numbers go"""
+
+
+class Clock(Display):
+    """Seconds of training over all stages, and the accuracies by then; asks to stop at the limit."""
+
+    def __init__(self, limit: float) -> None:
+        self.limit = limit
+        self.curve: list[tuple[float, float]] = []
+        self._stage, self._before, self._last = 0, 0.0, 0.0
+
+    def epoch(self, record: Record) -> None:
+        if record["stage"] != self._stage:
+            self._stage, self._before = record["stage"], self._last
+        self._last = self._before + record["train_seconds"]
+        self.curve.append((self._last, record["target_accuracy"]))
+
+    def should_stop(self) -> bool:
+        return self._last > self.limit
+
+    def seconds_to(self, goal: float) -> float | None:
+        """Seconds at the end of the first epoch at which the goal was passed, if there was one."""
+        return next((seconds for seconds, accuracy in self.curve if accuracy >= goal), None)
+
+
+def measure(recipe: Recipe, task: Task, seed: int, limit: float) -> dict[str, Any]:
+    """One run, from the start to its end or the limit: a row."""
+    clock = Clock(limit)
+    with tempfile.TemporaryDirectory() as folder:
+        experiment = Experiment.start(
+            recipe, task, seed, Path(folder) / "run", display=clock, should_stop=clock.should_stop
+        )
+        try:
+            experiment.run()
+            complete = True
+        except Stopped:
+            complete = False
+    return {
+        "recipe": recipe.name,
+        "task": task.name,
+        "seed": seed,
+        "complete": complete,
+        "seconds": {f"{100 * goal:g}": clock.seconds_to(goal) for goal in GOALS},
+        "curve": clock.curve,
+    }
+
+
+def table(rows: list[dict[str, Any]]) -> Table:
+    """A line a run."""
+    shown = Table("recipe", "seed", *(f"{100 * goal:g} %" for goal in GOALS), "last", title="seconds of training until")
+    for row in rows:
+        times = ["" if seconds is None else f"{seconds:.0f}" for seconds in row["seconds"].values()]
+        seconds, accuracy = row["curve"][-1]
+        shown.add_row(row["recipe"], str(row["seed"]), *times, f"{100 * accuracy:.1f} % at {seconds:.0f} s")
+    return shown
+
+
+def main() -> None:
+    """Measure, print a table, write the JSON."""
+    settings = tyro.cli(Settings, description=Settings.__doc__)
+    try:
+        recipes = [load_recipe(name) for name in settings.recipes]
+        task = find_task(settings.task).load(data_folder(settings.data))
+        rows = [measure(recipe, task, seed, settings.limit) for seed in range(settings.seeds) for recipe in recipes]
+    except MutualignError as error:
+        raise SystemExit(f"benchmarks/time_to_accuracy.py: {error}") from None
+    Console().print(table(rows))
+    report = {
+        "command": shlex.join(["python", *sys.argv]),
+        "commit": versions()["commit"],
+        "hardware": describe_hardware(make_fabric("auto")),
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "limit_seconds": settings.limit,
+        "rows": rows,
+    }
+    settings.out.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(settings.out, (json.dumps(report, indent=1) + "\n").encode())
+
+
+if __name__ == "__main__":
+    main()
