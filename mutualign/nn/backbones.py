@@ -86,9 +86,16 @@ class TwoBlockCNN(Backbone):
 
 
 def standardise(images: Float[Tensor, "n channels height width"]) -> Float[Tensor, "n channels height width"]:
-    """Every channel of every image less its mean, over its standard deviation (plus 0.05: a flat one stays flat)."""
-    deviation, mean = torch.std_mean(images, dim=(2, 3), keepdim=True)
-    return (images - mean) / (deviation + 0.05)
+    """Every channel of every image less its mean, over its standard deviation (plus 0.05: a flat one stays flat).
+
+    From two sums over (row and column) in channels-last order: torch.std_mean takes four times as long there on CPU.
+    """
+    n, channels, height, width = images.shape
+    values = images.float().permute(0, 2, 3, 1).reshape(n, height * width, channels)
+    mean = values.mean(1, keepdim=True)
+    deviation = (values.square().mean(1, keepdim=True) - mean.square()).clamp_min(0).sqrt()
+    scale = 1 / (deviation + 0.05)
+    return torch.addcmul(-mean * scale, values, scale).view(n, height, width, channels).permute(0, 3, 1, 2)
 
 
 BACKBONES: dict[str, Callable[[int, int, int], Backbone]] = {
