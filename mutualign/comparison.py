@@ -134,9 +134,10 @@ class Interval:
         deviation = math.sqrt(sum((value - mean) ** 2 for value in values) / (n - 1))
         return cls(mean, float(special.stdtrit(n - 1, 0.975)) * deviation / math.sqrt(n), n)
 
-    def percent(self) -> str:
+    def percent(self, digits: int = 1) -> str:
         """For a table: `86.9 ± 0.8`, or `86.9` of a single seed."""
-        return f"{100 * self.mean:.1f}" + ("" if self.half_width is None else f" ± {100 * self.half_width:.1f}")
+        half_width = "" if self.half_width is None else f" ± {100 * self.half_width:.{digits}f}"
+        return f"{100 * self.mean:.{digits}f}{half_width}"
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The pictures of the README: samples of both domains, and the learning curves of the reproduction."""
+"""The pictures of the README: samples, learning curves of the reproduction, accuracy over seconds, the ablation."""
 
 from __future__ import annotations
 
@@ -11,13 +11,21 @@ import torch
 from matplotlib import pyplot as plt
 from torch import Tensor
 
+from mutualign.comparison import Interval
 from mutualign.data.download import data_folder
 from mutualign.data.images import UnlabelledImages
 from mutualign.data.tasks import TASKS
 
 ROOT = Path(__file__).parents[1]
 IMAGES = ROOT / "docs" / "images"
-COLOURS = {"source_only": "#777777", "dann": "#E69F00", "mani": "#0072B2"}  # Okabe and Ito: safe for colour-blind eyes
+COLOURS = {
+    "source_only": "#777777",
+    "dann": "#E69F00",
+    "mani": "#0072B2",
+    "fast": "#009E73",
+    "best": "#D55E00",
+}  # Okabe and Ito: safe for colour-blind eyes
+GOALS = (87, 97, 98.5)
 TITLES = {"mnist-mnistm-resampled": "MNIST-M, resampled (as published)", "mnist-mnistm": "MNIST-M, frozen"}
 
 
@@ -67,12 +75,65 @@ def draw_curves() -> None:
     plt.close(figure)
 
 
+def draw_seconds() -> None:
+    """Target accuracy over seconds of training, of the runs in results/speed.json."""
+    results = json.loads((ROOT / "results" / "speed.json").read_text(encoding="utf-8"))
+    figure, axis = plt.subplots(figsize=(7, 3.8))
+    for goal in GOALS:
+        axis.axhline(goal, color="#bbbbbb", linewidth=0.8)
+        axis.annotate(f"{goal:g} %", (1, goal), (3, 0), ("axes fraction", "data"), "offset points", va="center")
+    for row in results["rows"]:
+        seconds, accuracy = np.array(row["curve"]).T
+        name = row["recipe"] if row["seed"] == 0 else None
+        axis.plot(seconds, 100 * accuracy, color=COLOURS[row["recipe"]], marker=".", linewidth=1.4, label=name)
+    axis.set_xscale("log")
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.set_xlabel("seconds of training, two CPU cores")
+    axis.set_ylabel("target test accuracy, %")
+    axis.legend(loc="lower right", frameon=False)
+    axis.grid(alpha=0.25, axis="x")
+    axis.spines[["top", "right"]].set_visible(False)
+    figure.tight_layout()
+    figure.savefig(IMAGES / "seconds.png", dpi=150)
+    plt.close(figure)
+
+
+def draw_ablation() -> None:
+    """What each change to `fast` does to the target accuracy of the last epoch, paired by seed."""
+    results = json.loads((ROOT / "results" / "ablation.json").read_text(encoding="utf-8"))
+    by_recipe: dict[str, dict[int, float]] = {}
+    for row in (row for row in results["rows"] if row["selection"] == "last"):
+        by_recipe.setdefault(row["recipe"], {})[row["seed"]] = 100 * row["target_accuracy"]
+    whole = by_recipe.pop("fast")
+    changes = {name: [accuracy - whole[seed] for seed, accuracy in found.items()] for name, found in by_recipe.items()}
+    names = sorted(changes, key=lambda name: -Interval.of(changes[name]).mean)
+    figure, axis = plt.subplots(figsize=(7, 0.42 * len(names) + 1.1))
+    axis.axvline(0, color="#777777", linewidth=1)
+    for height, name in enumerate(names):
+        interval = Interval.of(changes[name])
+        axis.errorbar(interval.mean, height, xerr=interval.half_width, fmt="o", color="#0072B2", capsize=3)
+        axis.plot(changes[name], [height] * len(changes[name]), "|", color="#D55E00", markersize=9)
+    axis.set_yticks(range(len(names)), [name.replace("-", " ") for name in names])
+    n, mean = len(whole), Interval.of(list(whole.values())).mean
+    axis.set_xlabel(
+        f"points of target accuracy against fast ({mean:.1f} %), same seeds, n = {n}: mean, 95 % interval, seeds"
+    )
+    axis.invert_yaxis()
+    axis.grid(alpha=0.25, axis="x")
+    axis.spines[["top", "right", "left"]].set_visible(False)
+    figure.tight_layout()
+    figure.savefig(IMAGES / "ablation.png", dpi=150)
+    plt.close(figure)
+
+
 def main() -> None:
-    """Draw both pictures into docs/images."""
+    """Draw the pictures into docs/images."""
     mpl.use("Agg")
     IMAGES.mkdir(parents=True, exist_ok=True)
     draw_samples()
     draw_curves()
+    draw_seconds()
+    draw_ablation()
 
 
 if __name__ == "__main__":

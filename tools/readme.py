@@ -11,7 +11,8 @@ from typing import Any
 from mutualign.comparison import summarise
 
 ROOT = Path(__file__).parents[1]
-BLOCK = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
+BLOCK = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
+SECTION = "#the-published-experiment"
 PUBLISHED = {"source_only": "53", "dann": "71", "mani": "87"}  # target accuracy, %, on the variant `resampled`
 
 
@@ -70,7 +71,67 @@ def precision_table(results: dict[str, Any]) -> list[str]:
     return lines
 
 
+def headline_table(results: dict[str, Any]) -> list[str]:
+    """The project's own recipes below the published system: its published number, and its number here."""
+    reproduced = {
+        summary.task: summary for summary in summarise(_load("reproduction")["rows"]) if summary.recipe == "mani"
+    }
+    lines = [
+        "| system | variant | target, last epoch | target, selected epoch | *oracle epoch* | source | n | seconds |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        f"| MaNi, as published | resampled | {PUBLISHED['mani']} | | | | | |",
+    ]
+    rows = [(f"MaNi, here ([section]({SECTION}))", reproduced["mnist-mnistm-resampled"], "resampled")]
+    rows += [(f"MaNi, here ([section]({SECTION}))", reproduced["mnist-mnistm"], "frozen")]
+    rows += [(f"`{summary.recipe}`", summary, "frozen") for summary in summarise(results["rows"])]
+    for name, summary, variant in rows:
+        selected = next(interval for key, interval in summary.target.items() if key.startswith("validator:"))
+        last, oracle = summary.target["last"], summary.target["oracle"]
+        digits = 2 if last.n > 1 else 1
+        cells = [name, variant, f"**{last.percent(digits)}**", selected.percent(digits), f"*{oracle.percent(digits)}*"]
+        cells += [summary.source.percent(digits), f"{last.n}", f"{summary.seconds:.0f}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def speed_table(results: dict[str, Any]) -> list[str]:
+    """Seconds of training until each goal; empty where it was not reached."""
+    goals = list(results["rows"][0]["seconds"])
+    columns = ["system", *(f"seconds to {goal} %" for goal in goals), "at the end", "seed"]
+    lines = [columns, ["---"] * len(columns)]
+    for row in results["rows"]:
+        times = ["" if row["seconds"][goal] is None else f"{row['seconds'][goal]:.0f}" for goal in goals]
+        seconds, accuracy = row["curve"][-1]
+        end = f"{100 * accuracy:.1f} % at {seconds:.0f} s" + ("" if row["complete"] else " (given up)")
+        lines.append([row["recipe"], *times, end, str(row["seed"])])
+    return [f"| {' | '.join(line)} |" for line in lines]
+
+
+def scaling_table(results: dict[str, Any]) -> list[str]:
+    """An epoch's seconds and the peak memory by the number of images."""
+    lines = [
+        "| images | seconds an epoch | peak memory, MiB | time / images | memory / data |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for row in results["rows"]:
+        growth = [f"{row[key]:.2f}" if key in row else "" for key in ("time_over_images", "memory_over_data")]
+        lines.append(
+            f"| {row['images']:,} | {row['epoch_seconds']:.1f} | {row['peak_mib']:.0f} | {' | '.join(growth)} |"
+        )
+    return lines
+
+
+def _load(name: str) -> dict[str, Any]:
+    results: dict[str, Any] = json.loads((ROOT / "results" / f"{name}.json").read_text(encoding="utf-8"))
+    return results
+
+
 TABLES = {
+    "headline": headline_table,
+    "speed": speed_table,
+    "scaling": scaling_table,
+    "other-pairs": accuracy_table,
+    "ablation": accuracy_table,
     "reproduction": accuracy_table,
     "digits": accuracy_table,
     "precision": precision_table,
@@ -80,7 +141,7 @@ TABLES = {
 
 def table(name: str) -> str:
     """A table with the line that every number needs: command, hardware, commit, file."""
-    results = json.loads((ROOT / "results" / f"{name}.json").read_text(encoding="utf-8"))
+    results = _load(name)
     commits = ", ".join(part.strip()[:7] for part in results["commit"].split(","))
     about = (
         f"`{results['command']}`; {results['hardware']}; commit {commits}; [results/{name}.json](results/{name}.json)"

@@ -78,3 +78,35 @@ def test_check_fails_on_a_table_that_was_changed_by_hand(results, monkeypatch, c
     (results / "README.md").write_text(text.replace("60.0", "66.0"))
     assert readme.main() == 1
     assert "make readme" in capsys.readouterr().err
+
+
+def test_the_headline_stands_below_the_published_number_with_its_variant(results):
+    rows = [row("mani", 0, selection, 0.858) for selection in ("last", "validator:im", "oracle")]
+    both = [*rows, *(entry | {"task": "mnist-mnistm"} for entry in rows)]
+    content = json.loads((results / "results" / "reproduction.json").read_text())
+    (results / "results" / "reproduction.json").write_text(json.dumps(content | {"rows": both}))
+    own = [row("best", seed, s, 0.98 + seed / 100) for seed in (0, 1) for s in ("last", "validator:im", "oracle")]
+    lines = readme.headline_table({"rows": [entry | {"task": "mnist-mnistm"} for entry in own]})
+    assert lines[2] == "| MaNi, as published | resampled | 87 | | | | | |"
+    assert "| resampled | **85.8** |" in lines[3]
+    assert "| frozen | **85.8** |" in lines[4]
+    assert lines[5].startswith("| `best` | frozen | **98.50 ± 6.35** | 98.50 ± 6.35 | *98.50 ± 6.35* |")
+    assert len(lines) == 6
+
+
+def test_times_that_were_not_reached_are_empty():
+    rows = [
+        {"recipe": "mani", "seed": 0, "complete": False, "seconds": {"87": None, "97": None}, "curve": [[601.0, 0.52]]},
+        {"recipe": "fast", "seed": 0, "complete": True, "seconds": {"87": 9.6, "97": None}, "curve": [[64.2, 0.9]]},
+    ]
+    head, _, given_up, fast = readme.speed_table({"rows": rows})
+    assert head == "| system | seconds to 87 % | seconds to 97 % | at the end | seed |"
+    assert given_up == "| mani |  |  | 52.0 % at 601 s (given up) | 0 |"
+    assert fast == "| fast | 10 |  | 90.0 % at 64 s | 0 |"
+
+
+def test_growth_stands_beside_the_sizes_that_have_one():
+    first = {"images": 1000, "epoch_seconds": 2.0, "peak_mib": 700.4}
+    second = first | {"images": 2000, "time_over_images": 1.02, "memory_over_data": 0.98}
+    lines = readme.scaling_table({"rows": [first, second]})
+    assert lines[2:] == ["| 1,000 | 2.0 | 700 |  |  |", "| 2,000 | 2.0 | 700 | 1.02 | 0.98 |"]
