@@ -19,8 +19,10 @@ from rich.console import Console
 from mutualign.comparison import Comparison, Row, run_path, save_results, summarise
 from mutualign.data.download import damaged, data_folder, require
 from mutualign.data.tasks import TASKS, find_task
-from mutualign.display import ProgressDisplay, show_run, summary_tables
+from mutualign.display import ProgressDisplay, selection_table, show_run, summary_tables
 from mutualign.errors import MutualignError
+from mutualign.evidence.selection import rank
+from mutualign.evidence.validators import DEFAULT_VALIDATOR
 from mutualign.experiment import Experiment
 from mutualign.recipes import load_recipe
 from mutualign.training.loop import Stopped
@@ -136,6 +138,32 @@ class Show:
 
 
 @dataclass(frozen=True)
+class Select:
+    """Rank runs of one task, and their epochs, by a label-free score: which to keep when there are no target labels.
+
+    Example: mutualign select runs/digits/*/seed-0
+    """
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """Run folders, complete or not."""
+    validator: str = DEFAULT_VALIDATOR
+    """The score, always higher for better: information_maximisation, target_entropy, nuclear_norm,
+    soft_neighbourhood_density, class_ami, mano, deep_embedded_validation, source_accuracy, coverage,
+    augmentation_consistency."""
+
+    def main(self, console: Console) -> None:
+        if not self.runs:
+            raise MutualignError("name one or more run folders, such as runs/digits/*/seed-0")
+        folders = {str(path): RunFolder.open(path) for path in self.runs}
+        tasks = dict.fromkeys(folder.config()["data"] for folder in folders.values())
+        if len(tasks) > 1:
+            listed = "\n".join(f"  data     {identity}" for identity in tasks)
+            raise MutualignError(f"the runs are of different data; scores compare only on the same\n{listed}")
+        choices = rank({name: folder.metrics() for name, folder in folders.items()}, self.validator)
+        console.print(selection_table(choices, self.validator))
+
+
+@dataclass(frozen=True)
 class Data:
     """List the tasks, fetch the files that a task needs, or verify those that are there."""
 
@@ -196,7 +224,13 @@ class StopSignal:
 def main() -> None:
     """Entry point of the `mutualign` command."""
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    commands: dict[str, Callable[..., Any]] = {"run": Run, "compare": Compare, "show": Show, "data": Data}
+    commands: dict[str, Callable[..., Any]] = {
+        "run": Run,
+        "compare": Compare,
+        "select": Select,
+        "show": Show,
+        "data": Data,
+    }
     try:
         command = tyro.extras.subcommand_cli_from_dict(commands, prog="mutualign", description=DESCRIPTION)
         command.main(Console())

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from mutualign.comparison import Summary
+from mutualign.evidence.selection import Choice
 from mutualign.experiment import Display, curves
 from mutualign.recipes import Recipe
 from mutualign.training.runs import Record, RunFolder
@@ -126,6 +127,21 @@ def show_run(console: Console, run: RunFolder) -> None:
             style = "dim" if name == "oracle" else ""
             table.add_row(f"{number + 1}", label, str(chosen["epoch"]), *accuracies, seconds, style=style)
     console.print(table)
+
+
+def selection_table(choices: Sequence[Choice], validator: str) -> Table:
+    """Runs from the best to the worst by a validator, each with its chosen epoch and its last."""
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        caption=f"by {validator.replace('_', ' ')}, without target labels; higher is better",
+    )
+    table.add_column("run", overflow="fold")
+    for column in ("epoch", "score", "last epoch", "its score"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for choice in choices:
+        scores = f"{choice.score:.4f}", f"{choice.last_score:.4f}"
+        table.add_row(choice.run, str(choice.epoch), scores[0], str(choice.last_epoch), scores[1])
+    return table
 
 
 def sparkline(values: Sequence[float], width: int = 40) -> str:

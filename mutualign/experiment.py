@@ -14,15 +14,19 @@ import torch
 from lightning_fabric import Fabric
 
 from mutualign.algorithms import Algorithm
+from mutualign.data.augment import Views, strong_views
 from mutualign.data.images import UnlabelledImages
 from mutualign.data.tasks import Task, find_task
 from mutualign.errors import MutualignError
-from mutualign.evidence import evaluation, selection
+from mutualign.evidence import evaluation, validators
+from mutualign.evidence.selection import best_epoch
+from mutualign.evidence.validators import DEFAULT_VALIDATOR, Evidence
+from mutualign.nn.backbones import Classifier
 from mutualign.randomness import derive_seed
 from mutualign.recipes import Recipe, parse_recipe
 from mutualign.training.batches import steps_per_epoch
 from mutualign.training.environment import describe_hardware, keep_freed_memory, make_fabric, versions
-from mutualign.training.inference import predict_logits
+from mutualign.training.inference import predict, predict_logits
 from mutualign.training.loop import Epoch, Hooks, train
 from mutualign.training.runs import Record, RunFolder
 
@@ -127,7 +131,7 @@ class Experiment:
             "command": self.folder.config()["command"],
             "hardware": describe_hardware(fabric),
             "versions": software,
-            "stages": summarise(self.folder.metrics(), selection.DEFAULT_VALIDATOR),
+            "stages": summarise(self.folder.metrics(), DEFAULT_VALIDATOR),
         }
         self.folder.write_result(result)
         return result
@@ -138,14 +142,14 @@ class Experiment:
         key = derive_seed(self.seed, epoch.stage, epoch.number, "evaluation")
         rows = _spread(len(task.target_train), SCORED)
         scored = UnlabelledImages(task.target_train.images.take(rows, key))
-
+        evidence = self._evidence(classifier, scored, fabric)
         record: Record = {
             "stage": epoch.stage,
             "algorithm": self.recipe.stages[epoch.stage].algorithm,
             "epoch": epoch.number,
             "train_seconds": round(epoch.train_seconds, 2),
             "means": epoch.means,
-            "scores": selection.scores(predict_logits(classifier, scored, channels, fabric)),
+            "scores": validators.scores(evidence),
         }
         self._keep_weights(algorithm, record)
 
@@ -160,9 +164,26 @@ class Experiment:
         self.folder.append_metrics(record)
         self.display.epoch(record)
 
+    def _evidence(self, classifier: Classifier, scored: UnlabelledImages, fabric: Fabric) -> Evidence:
+        """What the validators see: outputs for up to 2,000 images of each kind, each computed once."""
+        channels, train, held_out = self.task.shape.channels, self.task.source_train, self.task.source_test
+        target = predict(classifier, scored, channels, fabric)
+        rows = _spread(len(held_out), SCORED)
+        source = predict(classifier, UnlabelledImages(held_out.images.take(rows, 0)), channels, fabric)
+        trained = UnlabelledImages(train.images.take(_spread(len(train), SCORED), 0))
+        return Evidence(
+            target_logits=target.logits,
+            target_features=target.features,
+            view_logits=predict_logits(classifier, scored, channels, fabric, view=_slightly_changed),
+            source_logits=source.logits,
+            source_features=source.features,
+            source_labels=held_out.labels[rows],
+            trained_features=predict(classifier, trained, channels, fabric).features,
+        )
+
     def _keep_weights(self, algorithm: Algorithm, record: Record) -> None:
         """Keep the classifier of this epoch, and as the chosen one if no earlier epoch of the stage scores higher."""
-        stage, validator = record["stage"], selection.DEFAULT_VALIDATOR
+        stage, validator = record["stage"], DEFAULT_VALIDATOR
         earlier = [old["scores"][validator] for old in self.folder.metrics() if old["stage"] == stage]
         weights = algorithm.adapted.state_dict()
         info = {key: record[key] for key in ("stage", "epoch", "scores")}
@@ -200,7 +221,7 @@ def summarise(records: list[Record], validator: str) -> list[dict[str, Any]]:
         epochs = [record for record in records if record["stage"] == index]
         chosen = {
             "last": epochs[-1],
-            f"validator:{validator}": max(epochs, key=lambda record: float(record["scores"][validator])),
+            f"validator:{validator}": best_epoch(epochs, validator),
             "oracle": max(epochs, key=lambda record: float(record["target_accuracy"])),
         }
         stages.append(
@@ -229,6 +250,11 @@ def curves(epochs: Sequence[Record]) -> dict[str, list[float]]:
         for epoch in epochs
     ]
     return {name: [values[name] for values in flat] for name in flat[0]}
+
+
+def _slightly_changed(images: torch.Tensor) -> torch.Tensor:
+    """The view whose class should be that of its image: half of a strong view's geometry, a third of its colour."""
+    return strong_views(images, Views(geometry=0.5, colour=0.3, solarise=0.0, inversion=0.0))
 
 
 def _spread(length: int, wanted: int) -> torch.Tensor:

@@ -70,6 +70,17 @@ def test_compare_trains_prints_a_table_and_keeps_the_rows(mutualign, tmp_path):
     assert code == 0
     assert "stage 1: dann" in out
 
+    both = ["runs/digits/source_only/seed-0", "runs/digits/dann/seed-0"]
+    code, out, _ = mutualign("select", *both, "--validator", "source_accuracy")
+    assert code == 0
+    assert all(run in out for run in both)
+    assert "by source accuracy, without target labels" in out
+    config = tmp_path / both[0] / "config.toml"
+    config.write_text(config.read_text().replace("scikit-learn", "other"))
+    code, _, err = mutualign("select", *both)
+    assert code == 2
+    assert "different data" in err
+
 
 def test_run_refuses_a_folder_that_holds_a_run_and_says_what_to_do(mutualign):
     command = ["run", "--recipe", "source_only", "--set", "stages.0.epochs=1", "stages.0.batch_size=128"]
@@ -91,6 +102,8 @@ def test_run_refuses_a_folder_that_holds_a_run_and_says_what_to_do(mutualign):
         (["run", "--set", "stages.0.options.treshold=0.5"], 'unknown key "treshold"; did you mean "threshold"?'),
         (["run", "--resume", "nowhere"], "nowhere is not a run folder"),
         (["show", "nowhere"], "nowhere is not a run folder"),
+        (["select"], "name one or more run folders"),
+        (["select", "nowhere"], "nowhere is not a run folder"),
         (["compare", "--seeds", "0"], "at least one seed"),
         (["compare", "--recipes", "dann,dann"], 'the recipe "dann" is named twice'),
         (["run", "--data", "nowhere", "--task", "mnist-mnistm"], "--data nowhere: no such folder"),

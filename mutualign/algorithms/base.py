@@ -21,7 +21,7 @@ class Algorithm(nn.Module):
     """
 
     uses_target = True
-    teacher: EMATeacher | None  # what labels the target, if the method has one,
+    teacher: EMATeacher[Classifier] | None  # what labels the target, if the method has one,
     threshold: float  # where its top probability is at least this
 
     def __init__(self, classifier: Classifier) -> None:
@@ -35,7 +35,7 @@ class Algorithm(nn.Module):
         raise TypeError(f"{type(self).__name__} defines no forward")
 
     @property
-    def adapted(self) -> nn.Module:
+    def adapted(self) -> Classifier:
         """The network that the stage gives: what is scored, kept and evaluated."""
         return self.classifier
 

@@ -30,7 +30,7 @@ class MaNiConfig:
 class MaNi(DANN):
     """DANN plus a Jensen-Shannon bound over pairs of a source image and a confidently pseudo-labelled target image."""
 
-    teacher: EMATeacher
+    teacher: EMATeacher[Classifier]
 
     def __init__(self, classifier: Classifier, config: MaNiConfig) -> None:
         super().__init__(classifier, config.domain)

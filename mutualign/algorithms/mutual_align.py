@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from mutualign.algorithms.base import Losses, Metrics, mean_of
 from mutualign.algorithms.dann import DANN, DANNConfig
@@ -40,7 +40,7 @@ class MutualAlign(DANN):
     What the stage gives is the teacher.
     """
 
-    teacher: EMATeacher
+    teacher: EMATeacher[Classifier]
 
     def __init__(self, classifier: Classifier, config: MutualAlignConfig) -> None:
         super().__init__(classifier, config.domain)
@@ -50,7 +50,7 @@ class MutualAlign(DANN):
         self.config = config
 
     @property
-    def adapted(self) -> nn.Module:
+    def adapted(self) -> Classifier:
         return self.teacher.model
 
     def forward(self, batch: Batch, progress: Float[Tensor, ""]) -> tuple[Losses, Metrics]:

@@ -1,40 +1,46 @@
-"""Validators: label-free scores of a model on the target, higher is better; what the epoch is chosen by."""
+"""Selection: which epoch to keep, and which run, by a validator's scores; no target label is looked at."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
-from jaxtyping import Float
-from torch import Tensor
+from mutualign.errors import MutualignError, nearest
+from mutualign.evidence.validators import VALIDATORS
 
-
-def entropy(probabilities: Float[Tensor, "*batch classes"]) -> Float[Tensor, "*batch"]:
-    """Shannon entropy in nats."""
-    return -(probabilities * probabilities.clamp_min(1e-12).log()).sum(-1)
+Scored = Mapping[str, Any]  # an epoch's record: its `scores` by validator, its `stage` and `epoch`
 
 
-def target_entropy(logits: Float[Tensor, "n classes"]) -> float:
-    """-E H(p): confident predictions score high, be they right or wrong, and a collapse to one class highest."""
-    return -float(entropy(logits.double().softmax(1)).mean())
+class Choice(NamedTuple):
+    """A run's best epoch by a validator, beside its last one."""
+
+    run: str
+    epoch: int
+    score: float
+    last_epoch: int
+    last_score: float
 
 
-def information_maximisation(logits: Float[Tensor, "n classes"]) -> float:
-    """H(E p) - E H(p), in nats: confident predictions, spread over the classes.
+def best_epoch(epochs: Sequence[Scored], validator: str) -> Scored:
+    """The epoch with the highest score; of equal ones the first."""
+    return max(epochs, key=lambda epoch: float(epoch["scores"][validator]))
 
-    Between 0 and ln(classes). Source: Shi and Sha, "Information-theoretical learning of discriminative clusters for
-    unsupervised domain adaptation", ICML 2012.
+
+def rank(runs: Mapping[str, Sequence[Scored]], validator: str) -> list[Choice]:
+    """The best epoch of each run's last stage, the highest score first; `runs` holds the records of each by name.
+
+    Raises MutualignError for an unknown validator, a run without an epoch, and one that has no such score.
     """
-    probabilities = logits.double().softmax(1)
-    return float(entropy(probabilities.mean(0)) - entropy(probabilities).mean())
-
-
-VALIDATORS: dict[str, Callable[[Tensor], float]] = {
-    "information_maximisation": information_maximisation,
-    "target_entropy": target_entropy,
-}
-DEFAULT_VALIDATOR = "information_maximisation"
-
-
-def scores(logits: Float[Tensor, "n classes"]) -> dict[str, float]:
-    """Every validator's score of the logits of unlabelled target images."""
-    return {name: validator(logits) for name, validator in VALIDATORS.items()}
+    if validator not in VALIDATORS:
+        raise MutualignError(f'unknown validator "{validator}"; {nearest(validator, VALIDATORS)}')
+    choices = []
+    for name, records in runs.items():
+        if not records:
+            raise MutualignError(f"{name}: no epoch is complete yet")
+        epochs = [record for record in records if record["stage"] == records[-1]["stage"]]
+        if any(validator not in epoch["scores"] for epoch in epochs):
+            known = ", ".join(epochs[0]["scores"])
+            raise MutualignError(f"{name}: was not scored by {validator}, but by: {known}")
+        best, last = best_epoch(epochs, validator), epochs[-1]
+        choices.append(Choice(name, best["epoch"], best["scores"][validator], last["epoch"], last["scores"][validator]))
+    return sorted(choices, key=lambda choice: -choice.score)

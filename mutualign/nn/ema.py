@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+Student = TypeVar("Student", bound=nn.Module)
 
-class EMATeacher(nn.Module):
+
+class EMATeacher(nn.Module, Generic[Student]):
     """A copy of the student that follows it slowly and never drops out.
 
     After update t (from 0) the weights are d x own + (1 - d) x student with d = min(1 - 1/(t+1), decay): a plain mean
@@ -17,14 +20,15 @@ class EMATeacher(nn.Module):
     """
 
     updates: Tensor
+    model: Student
 
-    def __init__(self, student: nn.Module, decay: float = 0.99) -> None:
+    def __init__(self, student: Student, decay: float = 0.99) -> None:
         super().__init__()
         self.model = copy.deepcopy(student).requires_grad_(False).eval()
         self.decay = decay
         self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
 
-    def train(self, mode: bool = True) -> EMATeacher:
+    def train(self, mode: bool = True) -> EMATeacher[Student]:
         """A teacher is always in evaluation mode, whatever its parent is set to."""
         return super().train(False)
 

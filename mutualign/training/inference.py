@@ -1,6 +1,10 @@
-"""Inference: the logits of a network over many images."""
+"""Inference: what a network gives for many images."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -8,21 +12,83 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from mutualign.data.images import UnlabelledImages, to_floats
+from mutualign.nn.backbones import Classifier
+from mutualign.randomness import generator
+
+KEPT_FEATURES = 256
+View = Callable[[Tensor], Tensor]  # a random change of a batch of floats
 
 
-@torch.no_grad()
+class Outputs(NamedTuple):
+    """What a classifier gives for n images: float32, on the CPU."""
+
+    logits: Float[Tensor, "n classes"]
+    features: Float[Tensor, "n features"]  # at most 256: wider ones after a fixed random projection
+
+
 def predict_logits(
-    network: nn.Module, images: UnlabelledImages, channels: int, fabric: Fabric, key: int = 0, batch_size: int = 500
+    network: nn.Module,
+    images: UnlabelledImages,
+    channels: int,
+    fabric: Fabric,
+    key: int = 0,
+    view: View | None = None,
+    batch_size: int = 500,
 ) -> Float[Tensor, "n classes"]:
-    """Logits in evaluation mode, float32, on the CPU; `key` seeds what is random in an access to the images."""
+    """Logits in evaluation mode, float32, on the CPU.
+
+    `key` seeds what is random in an access to the images and in the `view`; torch's generator is left as it was found.
+    """
+    with _evaluating(network):
+        logits = []
+        for batch in _batches(images, channels, fabric, key, view, batch_size):
+            with fabric.autocast():
+                logits.append(network(batch).float().cpu())
+        return torch.cat(logits)
+
+
+def predict(
+    network: Classifier, images: UnlabelledImages, channels: int, fabric: Fabric, key: int = 0, batch_size: int = 500
+) -> Outputs:
+    """Logits and features, each computed once. Arguments as of `predict_logits`."""
+    logits, features = [], []
+    with _evaluating(network):
+        for batch in _batches(images, channels, fabric, key, None, batch_size):
+            with fabric.autocast():
+                found = network.features(batch)
+                logits.append(network.head(found).float().cpu())
+            features.append(_narrowed(found.float()).cpu())
+    return Outputs(torch.cat(logits), torch.cat(features))
+
+
+@contextmanager
+def _evaluating(network: nn.Module) -> Iterator[None]:
     was_training = network.training
     network.eval()
-    logits = []
     try:
-        for number, rows in enumerate(torch.split(torch.arange(len(images)), batch_size)):
-            pixels = images.take(rows, key + number).to(fabric.device)
-            with fabric.autocast():
-                logits.append(network(to_floats(pixels, channels)).float().cpu())
+        with torch.no_grad():
+            yield
     finally:
         network.train(was_training)
-    return torch.cat(logits)
+
+
+def _batches(
+    images: UnlabelledImages, channels: int, fabric: Fabric, key: int, view: View | None, batch_size: int
+) -> Iterator[Tensor]:
+    """Float batches in the order of the images."""
+    for number, rows in enumerate(torch.split(torch.arange(len(images)), batch_size)):
+        batch = to_floats(images.take(rows, key + number).to(fabric.device), channels)
+        if view is not None:
+            with torch.random.fork_rng():
+                torch.manual_seed(key + number)
+                batch = view(batch)
+        yield batch
+
+
+def _narrowed(features: Float[Tensor, "n features"]) -> Float[Tensor, "n kept"]:
+    """Distances and angles between wide features, kept within about a tenth (Johnson and Lindenstrauss, 1984)."""
+    width = features.shape[1]
+    if width <= KEPT_FEATURES:
+        return features
+    projection = torch.randn(width, KEPT_FEATURES, generator=generator("projection", width)) / KEPT_FEATURES**0.5
+    return features @ projection.to(features.device)  # type: ignore[no-any-return]

@@ -10,7 +10,7 @@ import torch
 from mutualign.data.images import UnlabelledImages
 from mutualign.nn.backbones import Classifier, PublishedCNN
 from mutualign.training.environment import make_fabric
-from mutualign.training.inference import predict_logits
+from mutualign.training.inference import KEPT_FEATURES, predict, predict_logits
 
 
 @pytest.fixture
@@ -76,3 +76,39 @@ def test_each_batch_has_a_key_of_its_own_that_begins_with_the_one_given(fabric):
     data = Watched(images(10).pixels)
     predict_logits(classifier(), data, 3, fabric, key=70, batch_size=4)
     assert data.keys == [70, 71, 72]
+
+
+def test_logits_and_features_are_those_of_the_two_parts_of_the_network(fabric):
+    network, data = classifier(), images(7)
+    outputs = predict(network, data, 3, fabric, batch_size=3)
+    assert torch.allclose(outputs.logits, predict_logits(network, data, 3, fabric), atol=1e-6)
+    pixels = (data.pixels.double() / 255).float().permute(0, 3, 1, 2)
+    features = network.eval().features(pixels)
+    if features.shape[1] <= KEPT_FEATURES:
+        assert torch.allclose(outputs.features, features, atol=1e-5)
+    assert not outputs.features.requires_grad
+
+
+def test_wide_features_are_narrowed_alike_every_time_and_keep_their_angles(fabric):
+    network = Classifier(PublishedCNN(3, 20, 20), 5)  # 2,304 features
+    data = UnlabelledImages(torch.randint(0, 256, (12, 20, 20, 3), dtype=torch.uint8))
+    found = predict(network, data, 3, fabric).features
+    assert found.shape == (12, KEPT_FEATURES)
+    assert torch.equal(found, predict(network, data, 3, fabric).features)
+    whole = network.eval().features((data.pixels / 255).permute(0, 3, 1, 2)).detach()
+    whole, found = (torch.nn.functional.normalize(rows, dim=1) for rows in (whole, found))
+    assert (whole @ whole.T - found @ found.T).abs().max().item() < 0.25
+
+
+def test_a_view_is_seeded_by_the_key_and_leaves_torchs_generator_alone(fabric):
+    network, data = classifier(), images(6)
+    state = torch.get_rng_state()
+
+    def noisy(batch):
+        return batch + torch.randn_like(batch)
+
+    first, again, other = (predict_logits(network, data, 3, fabric, key, noisy, batch_size=4) for key in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert not torch.equal(first, predict_logits(network, data, 3, fabric))
+    assert torch.equal(torch.get_rng_state(), state)
