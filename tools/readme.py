@@ -126,7 +126,21 @@ def _load(name: str) -> dict[str, Any]:
     return results
 
 
+def validators_table(results: dict[str, Any]) -> list[str]:
+    """Points of target accuracy that each validator loses, over all runs of the file."""
+    lines = [
+        "| validator | rank correlation | epoch: lost on average | at worst | recipe: lost on average | at worst |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for line in results["summary"]:
+        correlated = "" if line["rank_correlation"] is None else f"{line['rank_correlation']:.2f}"
+        losses = (f"{line[key]:.2f}" for key in ("epoch_mean", "epoch_worst", "recipe_mean", "recipe_worst"))
+        lines.append(f"| {line['validator'].replace('_', ' ')} | {correlated} | {' | '.join(losses)} |")
+    return lines
+
+
 TABLES = {
+    "validators": validators_table,
     "headline": headline_table,
     "speed": speed_table,
     "scaling": scaling_table,

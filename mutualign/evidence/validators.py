@@ -64,7 +64,7 @@ def soft_neighbourhood_density(evidence: Evidence) -> float:
     Source: Saito et al., "Tune it the right way: unsupervised validation of domain adaptation via soft neighborhood
     density", ICCV 2021, eq. 2 to 4. One image has no neighbours: 0.
     """
-    features = F.normalize(evidence.target_features.double(), dim=1)
+    features = F.normalize(evidence.target_features.float(), dim=1)
     if len(features) < 2:
         return 0.0
     similarities = features @ features.T / 0.05
@@ -115,7 +115,7 @@ def deep_embedded_validation(evidence: Evidence) -> float:
     is_target = np.r_[np.zeros(len(trained)), np.ones(len(target))]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # weights that are almost the best will do
-        domain = LogisticRegression(max_iter=200).fit(((both - mean) / scale).numpy(), is_target)
+        domain = LogisticRegression(solver="newton-cholesky").fit(((both - mean) / scale).numpy(), is_target)
     source = ((evidence.source_features.double() - mean) / scale).numpy()
     odds = torch.from_numpy(domain.decision_function(source)).clamp(max=20).exp()
     weights = odds * len(trained) / len(target)

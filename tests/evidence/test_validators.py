@@ -183,7 +183,7 @@ def test_dev_is_its_formula_with_the_weights_of_a_logistic_regression():
     evidence = some_evidence()
     trained, target = evidence.trained_features.double().numpy(), evidence.target_features.double().numpy()
     scaler = StandardScaler().fit([*trained, *target])
-    model = LogisticRegression(max_iter=200).fit(scaler.transform([*trained, *target]), [0] * 45 + [1] * 40)
+    model = LogisticRegression(tol=1e-10, max_iter=1000).fit(scaler.transform([*trained, *target]), [0] * 45 + [1] * 40)
     chances = model.predict_proba(scaler.transform(evidence.source_features.double().numpy()))
     weights = [p1 / p0 * 45 / 40 for p0, p1 in chances.tolist()]
     rows = naive_probabilities(evidence.source_logits)

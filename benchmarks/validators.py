@@ -1,0 +1,160 @@
+"""How well each validator chooses: over the runs of a comparison, against what target labels would have chosen.
+
+Reads run folders OUT/TASK/RECIPE/seed-N that `mutualign compare` has left; trains nothing. Target labels measure here,
+and choose nothing.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import shlex
+import sys
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+from scipy.stats import spearmanr
+
+from mutualign.errors import MutualignError
+from mutualign.evidence.selection import best_epoch
+from mutualign.evidence.validators import VALIDATORS
+from mutualign.training.runs import Record, RunFolder, write_atomically
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Judge every validator on the complete runs below some folders."""
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """folders as given to `mutualign compare --out`"""
+    out: Path = Path("results/validators.json")
+    """where the numbers go"""
+
+
+@dataclass(frozen=True)
+class Run:
+    """The epochs of a complete run's last stage."""
+
+    task: str
+    recipe: str
+    seed: int
+    epochs: list[Record]
+    commit: str
+    hardware: str
+
+    @classmethod
+    def read(cls, folder: RunFolder) -> Run | None:
+        """The run in a folder, or None while it is not complete."""
+        result, records = folder.result(), folder.metrics()
+        if result is None:
+            return None
+        epochs = [record for record in records if record["stage"] == records[-1]["stage"]]
+        commit, hardware = result["versions"]["commit"], result["hardware"]
+        return cls(result["task"], result["recipe"], result["seed"], epochs, commit, hardware)
+
+
+def judge(runs: list[Run]) -> list[dict[str, Any]]:
+    """A row a run and validator.
+
+    The rank correlation (Spearman's) is that of score and target accuracy over the run's epochs, None where either is
+    the same throughout. Lost against the oracle epoch: the accuracy of the run's best epoch less that of the chosen
+    one. Lost against the oracle recipe: the same over all epochs of all recipes on the task with the seed, for the
+    validator's choice among them; equal in the rows of those recipes.
+    """
+    rivals: dict[tuple[str, int], list[Run]] = defaultdict(list)
+    for run in runs:
+        rivals[run.task, run.seed].append(run)
+    rows = []
+    for run in runs:
+        every = [epoch for rival in rivals[run.task, run.seed] for epoch in rival.epochs]
+        for validator in VALIDATORS:
+            rows.append(
+                {
+                    "task": run.task,
+                    "recipe": run.recipe,
+                    "seed": run.seed,
+                    "validator": validator,
+                    "rank_correlation": correlation(run.epochs, validator),
+                    "lost_against_oracle_epoch": lost(run.epochs, validator),
+                    "lost_against_oracle_recipe": lost(every, validator),
+                    "recipes": len(rivals[run.task, run.seed]),
+                }
+            )
+    return rows
+
+
+def lost(epochs: list[Record], validator: str) -> float:
+    """The accuracy that is lost by choosing among epochs by a validator instead of by target labels."""
+    accuracies = [epoch["target_accuracy"] for epoch in epochs]
+    return float(max(accuracies) - best_epoch(epochs, validator)["target_accuracy"])
+
+
+def correlation(epochs: list[Record], validator: str) -> float | None:
+    """Spearman's rank correlation of score and target accuracy; None where there is nothing to rank."""
+    scores = [epoch["scores"][validator] for epoch in epochs]
+    accuracies = [epoch["target_accuracy"] for epoch in epochs]
+    if len(set(scores)) == 1 or len(set(accuracies)) == 1:
+        return None
+    return float(spearmanr(scores, accuracies).statistic)
+
+
+def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A line a validator: means, and the worst loss; in points. A recipe's choice counts once a task and seed."""
+    lines = []
+    for validator in VALIDATORS:
+        own = [row for row in rows if row["validator"] == validator]
+        correlations = [row["rank_correlation"] for row in own if row["rank_correlation"] is not None]
+        epoch_losses = [100 * row["lost_against_oracle_epoch"] for row in own]
+        contests = {(row["task"], row["seed"]): 100 * row["lost_against_oracle_recipe"] for row in own}
+        lines.append(
+            {
+                "validator": validator,
+                "rank_correlation": mean(correlations) if correlations else None,
+                "epoch_mean": mean(epoch_losses),
+                "epoch_worst": max(epoch_losses),
+                "recipe_mean": mean(contests.values()),
+                "recipe_worst": max(contests.values()),
+                "runs": len(own),
+                "contests": len(contests),
+            }
+        )
+    return sorted(lines, key=lambda line: line["recipe_mean"])
+
+
+def main() -> None:
+    """Judge, print a table, write the JSON."""
+    settings = tyro.cli(Settings, description=Settings.__doc__)
+    try:
+        paths = sorted(config.parent for path in settings.runs for config in path.glob("*/*/seed-*/config.toml"))
+        runs = [run for path in paths if (run := Run.read(RunFolder.open(path)))]
+    except MutualignError as error:
+        raise SystemExit(f"benchmarks/validators.py: {error}") from None
+    if not runs:
+        raise SystemExit("benchmarks/validators.py: no complete run below the folders given")
+    rows = judge(runs)
+    table = Table("validator", "rank correlation", "epoch: mean", "worst", "recipe: mean", "worst", title="points lost")
+    for line in summary(rows):
+        correlated = "" if line["rank_correlation"] is None else f"{line['rank_correlation']:.2f}"
+        losses = (f"{line[key]:.2f}" for key in ("epoch_mean", "epoch_worst", "recipe_mean", "recipe_worst"))
+        table.add_row(line["validator"], correlated, *losses)
+    Console().print(table)
+    report = {
+        "command": shlex.join(["python", *sys.argv]),
+        "commit": ", ".join(dict.fromkeys(run.commit for run in runs)),
+        "hardware": "; ".join(dict.fromkeys(run.hardware for run in runs)),
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "summary": summary(rows),
+        "rows": rows,
+    }
+    settings.out.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(settings.out, (json.dumps(report, indent=1) + "\n").encode())
+
+
+if __name__ == "__main__":
+    main()
