@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 
 .PHONY: run test check readme clean
 
-run: $(VENV)/.installed  ## train the three systems on the embedded digits, in minutes, and print the table
+run: $(VENV)/.installed  ## train the five systems on the embedded digits, in minutes, and print the table
 	$(BIN)/mutualign compare --task digits --seeds 1
 
 test: $(VENV)/.installed  ## all tests, with coverage
