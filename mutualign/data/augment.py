@@ -25,7 +25,7 @@ class Views:
     colour: float = 1.0  # times: a contrast of e^-0.7 to e^0.5 and a brightness of 0.25, for each channel
     inversion: float = 0.5  # share of images whose values are inverted
     texture: float = 1.0  # of source images: most of a target image that is added or subtracted,
-    noise: float = 0.5  # and the most noise on every value
+    noise: float = 0.5  # and the most noise on every value, both where the target is more cluttered
 
 
 def strong_views(images: Float[Tensor, "n channels height width"], views: Views) -> Float[Tensor, "n channels h w"]:
@@ -59,17 +59,26 @@ def roughened(
     target: Float[Tensor, "m channels height width"],
     views: Views,
 ) -> Float[Tensor, "n channels height width"]:
-    """Source images with a target's texture and with noise: a bridge to the target that keeps the class.
+    """Source images with a target's texture and with noise, as far as the target is more cluttered than the source.
 
-    Each gets a random target image, less its middle grey, times a factor of either sign, in the manner of FixBi (Na et
-    al., CVPR 2021), and even noise of an amplitude of its own.
+    A bridge to the target that keeps the class. Each image gets a random target image, less its middle grey, times a
+    factor of either sign, in the manner of FixBi (Na et al., CVPR 2021), and even noise of an amplitude of its own. In
+    full where the target has twice the source's clutter; not at all where it has no more, for then both only hurt.
     """
-    if views.texture and len(target):
+    if not len(target):
+        return source
+    strength = (clutter(target) / clutter(source).clamp_min(1e-6) - 1).clamp(0, 1)
+    if views.texture:
         rows = torch.randint(len(target), (len(source),), device=source.device)
-        source = source + uniform(source, -views.texture, views.texture) * (target[rows] - 0.5)
+        source = source + strength * uniform(source, -views.texture, views.texture) * (target[rows] - 0.5)
     if views.noise:
-        source = source + uniform(source, 0.0, views.noise) * noise_like(source)
+        source = source + strength * uniform(source, 0.0, views.noise) * noise_like(source)
     return source
+
+
+def clutter(images: Float[Tensor, "n channels height width"]) -> Float[Tensor, ""]:
+    """The share of neighbouring pixels that differ, by 0.02 or more: 0.17 in MNIST, 0.51 in MNIST-M."""
+    return ((images[..., 1:] - images[..., :-1]).abs() >= 0.02).float().mean()
 
 
 def affine_grid(images: Float[Tensor, "n channels height width"], strength: float) -> Float[Tensor, "n height width 2"]:

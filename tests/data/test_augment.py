@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mutualign.data.augment import Views, affine_grid, noise_like, roughened, solarised, strong_views, uniform
+from mutualign.data.augment import Views, affine_grid, clutter, noise_like, roughened, solarised, strong_views, uniform
 
 NOTHING = Views(geometry=0.0, solarise=0.0, colour=0.0, inversion=0.0, texture=0.0, noise=0.0)
 
@@ -27,7 +27,7 @@ def seeded(function, *arguments, seed=1):
 def test_where_nothing_may_change_nothing_does(images):
     assert torch.equal(strong_views(images, NOTHING), images)
     assert torch.equal(roughened(images, images, NOTHING), images)
-    assert torch.equal(roughened(images, images[:0], replace(NOTHING, texture=1.0)), images)
+    assert torch.equal(roughened(images, images[:0], replace(NOTHING, texture=1.0, noise=1.0)), images)
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 28, 28), (3, 1, 5, 8), (1, 4, 11, 2)])
@@ -110,11 +110,27 @@ def test_a_solid_shape_becomes_its_outline_when_it_is_solarised():
         assert row.tolist() == pytest.approx([min(v, 2 * level - v) for v in stroke[0, 0, 0].tolist()], abs=1e-6)
 
 
-def test_texture_is_one_other_image_around_its_middle_grey_of_either_sign(images):
+@pytest.fixture
+def plain() -> torch.Tensor:
+    """240 images of a square on black: hardly any clutter."""
+    images = torch.zeros(240, 3, 9, 13)
+    images[:, :, 3:6, 4:8] = 0.9
+    return images
+
+
+def test_clutter_is_the_share_of_neighbours_that_differ(plain, images):
+    assert clutter(plain).item() == pytest.approx(2 * 3 / (9 * 12))  # two borders in each of three rows
+    assert clutter(images).item() > 0.9
+    assert clutter(torch.full((2, 1, 4, 5), 0.3)).item() == 0
+    steps = torch.tensor([0.0, 0.01, 0.02, 0.06, 0.5]).expand(1, 1, 2, 5)
+    assert clutter(steps).item() == 0.5
+
+
+def test_texture_is_one_other_image_around_its_middle_grey_of_either_sign(plain):
     others = torch.rand(4, 3, 9, 13, generator=torch.Generator().manual_seed(5))
-    textured = seeded(roughened, images.repeat(40, 1, 1, 1), others, replace(NOTHING, texture=0.8))
+    textured = seeded(roughened, plain, others, replace(NOTHING, texture=0.8))
     factors = []
-    for before, after in zip(images.repeat(40, 1, 1, 1), textured, strict=True):
+    for before, after in zip(plain, textured, strict=True):
         fits = [(float((after - before)[0, 0, 0] / (other - 0.5)[0, 0, 0]), other) for other in others]
         factors += [k for k, other in fits if torch.allclose(after - before, k * (other - 0.5), atol=1e-4)]
     assert len(factors) >= 240
@@ -122,17 +138,31 @@ def test_texture_is_one_other_image_around_its_middle_grey_of_either_sign(images
     assert min(factors) < -0.5 < 0.5 < max(factors)
 
 
-def test_noise_is_even_within_an_amplitude_of_each_images_own(images):
-    many = images.repeat(20, 1, 1, 1)
-    views = replace(NOTHING, noise=0.5)
-    difference = (seeded(roughened, many, many[:0], views) - many).flatten(1)
+def test_noise_is_even_within_an_amplitude_of_each_images_own(plain, images):
+    difference = (seeded(roughened, plain, images, replace(NOTHING, noise=0.5)) - plain).flatten(1)
     most = difference.abs().amax(1)
     assert 0.4 < float(most.max()) <= 0.5
     assert float(most.min()) < 0.1
     even = difference / most[:, None]
     assert float(even.mean()) == pytest.approx(0, abs=0.02)
     assert float(even.square().mean()) == pytest.approx(1 / 3, abs=0.02)  # the variance of U(-1, 1)
-    assert torch.unique(noise_like(many)).numel() == 256
+    assert torch.unique(noise_like(plain)).numel() == 256
+
+
+@pytest.mark.parametrize(("times", "strength"), [(0.5, 0.0), (1.0, 0.0), (1.5, 0.5), (2.0, 1.0), (3.0, 1.0)])
+def test_the_source_is_roughened_as_far_as_the_target_is_more_cluttered(times, strength):
+    def stripes(borders):  # of 60 pairs of neighbours in a row, so many differ
+        values = torch.zeros(61)
+        values[1:borders] = torch.arange(borders - 1) % 2 + 1.0
+        return (values / 2).expand(5, 1, 4, 61)
+
+    source, target = stripes(20), stripes(int(20 * times))
+    assert clutter(target).item() / clutter(source).item() == pytest.approx(times)
+    views = replace(NOTHING, noise=0.5)
+    found = seeded(roughened, source, target, views) - source
+    torch.manual_seed(1)
+    expected = strength * uniform(source, 0.0, 0.5) * noise_like(source)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
 
 def test_views_are_decided_by_torchs_seed_and_lie_channels_last(images):

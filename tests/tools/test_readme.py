@@ -109,7 +109,10 @@ def test_what_validators_lose_is_in_points_and_in_the_order_of_the_file():
     numbers = {"epoch_mean": 0.25, "epoch_worst": 3, "recipe_mean": 1.004, "recipe_worst": 10.5}
     line = {"validator": "class_ami", "rank_correlation": None, **numbers}
     lines = readme.validators_table({"summary": [line, line | {"validator": "mano", "rank_correlation": 0.666}]})
-    assert lines[2:] == ["| class ami |  | 0.25 | 3.00 | 1.00 | 10.50 |", "| mano | 0.67 | 0.25 | 3.00 | 1.00 | 10.50 |"]
+    assert lines[2:] == [
+        "| class ami |  | 0.25 | 3.00 | 1.00 | 10.50 |",
+        "| mano | 0.67 | 0.25 | 3.00 | 1.00 | 10.50 |",
+    ]
 
 
 def test_growth_stands_beside_the_sizes_that_have_one():

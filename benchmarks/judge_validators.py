@@ -134,9 +134,9 @@ def main() -> None:
         paths = sorted(config.parent for path in settings.runs for config in path.glob("*/*/seed-*/config.toml"))
         runs = [run for path in paths if (run := Run.read(RunFolder.open(path)))]
     except MutualignError as error:
-        raise SystemExit(f"benchmarks/validators.py: {error}") from None
+        raise SystemExit(f"benchmarks/judge_validators.py: {error}") from None
     if not runs:
-        raise SystemExit("benchmarks/validators.py: no complete run below the folders given")
+        raise SystemExit("benchmarks/judge_validators.py: no complete run below the folders given")
     rows = judge(runs)
     table = Table("validator", "rank correlation", "epoch: mean", "worst", "recipe: mean", "worst", title="points lost")
     for line in summary(rows):

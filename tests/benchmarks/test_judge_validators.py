@@ -15,7 +15,7 @@ from mutualign.training.runs import RunFolder
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
-import validators  # noqa: E402
+import judge_validators as validators  # noqa: E402
 
 
 def epoch(number, accuracy, **scores):
@@ -81,7 +81,7 @@ def test_run_folders_are_read_and_incomplete_ones_left_out(tmp_path):
             about = {"task": "digits", "recipe": "good", "seed": seed, "hardware": "a machine"}
             folder.write_result(about | {"versions": {"commit": "abc"}})
     out = tmp_path / "new" / "validators.json"
-    command = [sys.executable, str(ROOT / "benchmarks/validators.py"), str(tmp_path), "--out", str(out)]
+    command = [sys.executable, str(ROOT / "benchmarks/judge_validators.py"), str(tmp_path), "--out", str(out)]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     report = json.loads(out.read_text())
