@@ -50,11 +50,13 @@ class Run:
 
     @classmethod
     def read(cls, folder: RunFolder) -> Run | None:
-        """The run in a folder, or None while it is not complete."""
+        """The run in a folder, or None if it is not complete, or is of a version with fewer validators."""
         result, records = folder.result(), folder.metrics()
         if result is None:
             return None
         epochs = [record for record in records if record["stage"] == records[-1]["stage"]]
+        if any(VALIDATORS.keys() - epoch["scores"].keys() for epoch in epochs):
+            return None
         commit, hardware = result["versions"]["commit"], result["hardware"]
         return cls(result["task"], result["recipe"], result["seed"], epochs, commit, hardware)
 
@@ -136,7 +138,8 @@ def main() -> None:
     except MutualignError as error:
         raise SystemExit(f"benchmarks/judge_validators.py: {error}") from None
     if not runs:
-        raise SystemExit("benchmarks/judge_validators.py: no complete run below the folders given")
+        raise SystemExit("benchmarks/judge_validators.py: no complete run with every score below the folders given")
+    Console(stderr=True).print(f"{len(runs)} of {len(paths)} runs are complete and have every score")
     rows = judge(runs)
     table = Table("validator", "rank correlation", "epoch: mean", "worst", "recipe: mean", "worst", title="points lost")
     for line in summary(rows):

@@ -72,11 +72,11 @@ def test_the_summary_counts_a_choice_among_recipes_once():
     assert lines["mano"]["recipe_mean"] == 0
 
 
-def test_run_folders_are_read_and_incomplete_ones_left_out(tmp_path):
-    for seed, complete in ((0, True), (1, False)):
+def test_run_folders_are_read_and_those_that_lack_an_end_or_a_score_are_left_out(tmp_path):
+    for seed, complete, scored in ((0, True, True), (1, False, True), (2, True, False)):
         folder = RunFolder.create(tmp_path / f"digits/good/seed-{seed}", {"task": "digits"})
         for record in GOOD.epochs:
-            folder.append_metrics(record)
+            folder.append_metrics(record if scored else record | {"scores": {"mano": 0.5}})
         if complete:
             about = {"task": "digits", "recipe": "good", "seed": seed, "hardware": "a machine"}
             folder.write_result(about | {"versions": {"commit": "abc"}})
@@ -88,3 +88,4 @@ def test_run_folders_are_read_and_incomplete_ones_left_out(tmp_path):
     assert {"command", "commit", "hardware", "created", "summary", "rows"} <= report.keys()
     assert len(report["rows"]) == len(VALIDATORS)
     assert {row["seed"] for row in report["rows"]} == {0}
+    assert "1 of 3 runs" in done.stderr
