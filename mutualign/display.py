@@ -88,7 +88,7 @@ def _summary_table(task: str, summaries: Sequence[Summary]) -> Table:
         caption="accuracy in %, mean ± 95 % interval over n seeds; seconds of training\n"
         f"selected epoch: the one with the highest {', '.join(validators)},\na score without labels",
     )
-    table.add_column("system", no_wrap=True)
+    table.add_column("system", overflow="fold")  # the only column that gives way on a narrow terminal
     for column in ("n", "source"):
         table.add_column(column, justify="right", no_wrap=True)
     for name in selections:
