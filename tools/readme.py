@@ -62,7 +62,10 @@ HEADLINES = (
 
 def throughput_table(results: dict[str, Any]) -> list[str]:
     """The benchmark's rows that matter to a reader; all are in the file."""
-    lines = ["| measured (DANN step, 64 + 64 images; `fast`: 128 + 128) | case | median | range | n |", "|---|---|---|---|---|"]
+    lines = [
+        "| measured (DANN step, 64 + 64 images; `fast`: 128 + 128) | case | median | range | n |",
+        "|---|---|---|---|---|",
+    ]
     for row in (row for name in HEADLINES for row in results["rows"] if row["name"] == name):
         extent = f"{row['min']:.3g} to {row['max']:.3g}" if row["n"] > 1 else ""
         lines.append(f"| {row['name']} | {row['case']} | {row['value']:.3g} {row['unit']} | {extent} | {row['n']} |")
