@@ -1,13 +1,15 @@
 """Cost against the number of images: seconds of an epoch and peak memory for 1x, 2x and 4x the images, in one run.
 
-The images of both training sets are the task's, repeated. Each size is trained in a process of its own, whose peak
-memory is taken; an epoch's seconds are those of its steps and their data.
+The images of both training sets are copies of the task's, so many times over, at 1x too. Each size is trained in a
+process of its own. Its peak of resident memory is taken from the moment when the copies are made and their originals are
+freed, so only Linux will do. An epoch's seconds are those of its steps and their data.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import datetime
+import gc
 import json
 import multiprocessing
 import resource
@@ -25,7 +27,7 @@ from rich.table import Table
 
 from mutualign.data.download import data_folder
 from mutualign.data.images import LabelledImages, SealedImages, UnlabelledImages
-from mutualign.data.tasks import find_task
+from mutualign.data.tasks import Task, find_task
 from mutualign.errors import MutualignError
 from mutualign.experiment import Experiment
 from mutualign.recipes import load_recipe
@@ -37,7 +39,7 @@ TOLERANCE = 0.10  # of the growth of the number of images
 
 @dataclass(frozen=True)
 class Settings:
-    """Train one epoch on 1x, 2x and 4x the images of a task. Wants an idle machine."""
+    """Train one epoch on 1x, 2x and 4x the images of a task. Needs Linux, and wants an idle machine."""
 
     data: Path | None = None
     """folder of the data files; default: $MUTUALIGN_DATA, else the user's cache folder"""
@@ -53,33 +55,58 @@ class Settings:
 
 def measure(task_name: str, recipe_name: str, factor: int, data: Path) -> dict[str, Any]:
     """One epoch on so many times the images. To be called in a fresh process."""
-    task, recipe = find_task(task_name).load(data), load_recipe(recipe_name, ["stages.0.epochs=1"])
+    task = grown(find_task(task_name).load(data), factor)
+    recipe = load_recipe(recipe_name, ["stages.0.epochs=1"])
     source, target = task.source_train, task.target_train
-
-    def repeated(images: UnlabelledImages) -> UnlabelledImages:
-        return images if factor == 1 else UnlabelledImages(images.pixels.repeat(factor, 1, 1, 1))
-
-    larger = dataclasses.replace(
-        task,
-        source_train=LabelledImages(repeated(source.images), source.labels.repeat(factor)),
-        target_train=SealedImages(repeated(target.images), target.sealed_labels.repeat(factor)),
-    )
-    del task, source, target
-    tensors = (larger.source_train.images.pixels, larger.target_train.images.pixels)
+    tensors = (source.images.pixels, source.labels, target.images.pixels, target.sealed_labels)
     with tempfile.TemporaryDirectory() as folder:
-        Experiment.start(recipe, larger, 0, Path(folder) / "run").run()
+        experiment = Experiment.start(recipe, task, 0, Path(folder) / "run")
+        reset_peak()
+        before = peak_mib()
+        experiment.run()
         (record,) = RunFolder.open(Path(folder) / "run").metrics()
     return {
         "factor": factor,
-        "images": len(larger.source_train) + len(larger.target_train),
+        "images": len(source) + len(target),
         "epoch_seconds": record["train_seconds"],
-        "data_mib": sum(tensor.numel() for tensor in tensors) / 2**20,
+        "data_mib": sum(tensor.numel() * tensor.element_size() for tensor in tensors) / 2**20,
+        "before_mib": before,
         "peak_mib": peak_mib(),
     }
 
 
+def grown(task: Task, factor: int) -> Task:
+    """The task with copies of its images: the training sets so many times over, the test sets once.
+
+    The test sets are copied too because they may be views of a mapped file, which would keep all of it in memory.
+    """
+
+    def copies(images: UnlabelledImages, times: int) -> UnlabelledImages:
+        return dataclasses.replace(images, pixels=images.pixels.repeat(times, 1, 1, 1))
+
+    def labelled(images: LabelledImages, times: int) -> LabelledImages:
+        return LabelledImages(copies(images.images, times), images.labels.repeat(times))
+
+    def sealed(images: SealedImages, times: int) -> SealedImages:
+        return SealedImages(copies(images.images, times), images.sealed_labels.repeat(times))
+
+    return dataclasses.replace(
+        task,
+        source_train=labelled(task.source_train, factor),
+        source_test=labelled(task.source_test, 1),
+        target_train=sealed(task.target_train, factor),
+        target_test=sealed(task.target_test, 1),
+    )
+
+
+def reset_peak() -> None:
+    """Let the peak of `peak_mib` begin anew, at what the process holds now. Linux only (man 5 proc, clear_refs)."""
+    gc.collect()
+    Path("/proc/self/clear_refs").write_text("5")
+
+
 def peak_mib() -> float:
-    """The most memory, in MiB, that this process has held."""
+    """The most memory, in MiB, that this process has held, since its start or the last `reset_peak`."""
     status = Path("/proc/self/status")
     if status.is_file():  # ru_maxrss would count the memory of the process that started this one
         return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM")) / 1024
@@ -87,7 +114,12 @@ def peak_mib() -> float:
 
 
 def compared(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows with their growth over the first one: time over images, and memory over data (1 is linear)."""
+    """Rows with their growth over the first one; both are 1 where the cost is linear.
+
+    `time_over_images`: by which factor the time grew, over the factor of the images. `memory_over_data`: by how many
+    MiB the peak grew, over the MiB of the training images and labels that were added. What every size needs alike
+    (interpreter, libraries, weights, activations, test images) cancels out.
+    """
     first, result = rows[0], []
     for row in rows:
         growth = {}
@@ -104,6 +136,8 @@ def compared(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def main() -> None:
     """Measure, print a table, write the JSON."""
     settings = tyro.cli(Settings, description=Settings.__doc__)
+    if not Path("/proc/self/clear_refs").exists():
+        raise SystemExit("benchmarks/scaling.py: needs Linux: elsewhere the peak of memory cannot be reset")
     rows = []
     try:
         data = data_folder(settings.data)
@@ -114,7 +148,7 @@ def main() -> None:
     except MutualignError as error:
         raise SystemExit(f"benchmarks/scaling.py: {error}") from None
     rows = compared(rows)
-    shown = Table("images", "seconds an epoch", "peak MiB", "time / images", "memory / data")
+    shown = Table("images", "seconds an epoch", "peak MiB", "time / images", "added memory / added data")
     for row in rows:
         growth = [f"{row[key]:.2f}" if key in row else "" for key in ("time_over_images", "memory_over_data")]
         shown.add_row(f"{row['images']}", f"{row['epoch_seconds']:.1f}", f"{row['peak_mib']:.0f}", *growth)

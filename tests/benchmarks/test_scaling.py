@@ -9,11 +9,14 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
 import scaling  # noqa: E402
+
+from mutualign.data.tasks import find_task  # noqa: E402
 
 
 def row(factor, seconds, peak):
@@ -37,7 +40,34 @@ def test_growth_is_compared_with_the_first_size_and_linear_within_a_tenth():
     assert large["memory_over_data"] == pytest.approx(4 / 3)
 
 
+def test_a_grown_task_holds_copies_of_its_images_and_labels_and_nothing_of_the_old(tmp_path):
+    task = find_task("digits").load(tmp_path)
+    for factor in (1, 3):
+        grown = scaling.grown(task, factor)
+        for name, times in (("source_train", factor), ("target_train", factor), ("source_test", 1), ("target_test", 1)):
+            old, new = getattr(task, name), getattr(grown, name)
+            assert len(new) == times * len(old)
+            for row in range(0, len(new), 100):
+                assert torch.equal(new.images.pixels[row], old.images.pixels[row % len(old)])
+            labels = "labels" if name.startswith("source") else "sealed_labels"
+            assert torch.equal(getattr(new, labels), getattr(old, labels).repeat(times))
+            assert new.images.pixels.data_ptr() != old.images.pixels.data_ptr()
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux")
+def test_the_peak_forgets_what_was_freed_before_it_was_reset_and_sees_what_comes_after():
+    block = torch.ones(64 * 2**20, dtype=torch.uint8)
+    held = scaling.peak_mib()
+    del block
+    scaling.reset_peak()
+    before = scaling.peak_mib()
+    assert before < held - 50
+    block = torch.ones(32 * 2**20, dtype=torch.uint8)
+    assert block.numel() / 2**20 == pytest.approx(scaling.peak_mib() - before, abs=4)
+
+
 @pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux")
 def test_a_run_on_the_embedded_task_writes_a_row_a_size(tmp_path):
     recipe = tmp_path / "short.toml"
     recipe.write_text('description = "short"\n[[stages]]\nalgorithm = "mutual_align"\nepochs = 1\nbatch_size = 512\n')
@@ -51,4 +81,6 @@ def test_a_run_on_the_embedded_task_writes_a_row_a_size(tmp_path):
     assert {"command", "commit", "hardware", "created", "rows"} <= report.keys()
     assert [entry["images"] for entry in report["rows"]] == [2 * 1437, 4 * 1437]
     assert report["rows"][1]["data_mib"] == 2 * report["rows"][0]["data_mib"]
-    assert all(entry["epoch_seconds"] > 0 and entry["peak_mib"] > 100 for entry in report["rows"])
+    assert report["rows"][0]["data_mib"] == 1437 * (28 * 28 * (1 + 3) + 2 * 8) / 2**20
+    assert all(entry["epoch_seconds"] > 0 for entry in report["rows"])
+    assert all(entry["peak_mib"] >= entry["before_mib"] > 100 for entry in report["rows"])
