@@ -1,8 +1,8 @@
 """Cost against the number of images: seconds of an epoch and peak memory for 1x, 2x and 4x the images, in one run.
 
 The images of both training sets are copies of the task's, so many times over, at 1x too. Each size is trained in a
-process of its own. Its peak of resident memory is taken from the moment when the copies are made and their originals are
-freed, so only Linux will do. An epoch's seconds are those of its steps and their data.
+process of its own. Its peak of resident memory is taken from the moment when the copies are made and their originals
+are freed, so only Linux will do. An epoch's seconds are those of its steps and their data.
 """
 
 from __future__ import annotations
