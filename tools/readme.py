@@ -122,7 +122,7 @@ def speed_table(results: dict[str, Any]) -> list[str]:
 def scaling_table(results: dict[str, Any]) -> list[str]:
     """An epoch's seconds and the peak memory by the number of images."""
     lines = [
-        "| images | seconds an epoch | peak memory, MiB | time / images | memory / data |",
+        "| images | seconds an epoch | peak memory, MiB | time / images | added memory / added data |",
         "| --- | --- | --- | --- | --- |",
     ]
     for row in results["rows"]:
