@@ -14,7 +14,7 @@ from scipy import special
 
 from mutualign.data.tasks import Task, find_task
 from mutualign.errors import MutualignError
-from mutualign.experiment import Experiment, Plan, curves
+from mutualign.experiment import Experiment, Plan, adapts, curves
 from mutualign.recipes import Recipe
 from mutualign.training.runs import RunFolder, write_atomically
 
@@ -49,7 +49,7 @@ class Comparison:
         for name in self.tasks:
             loaded: Task | None = None
             for seed in self.seeds:
-                for recipe in self.recipes:
+                for recipe in sorted(self.recipes, key=adapts):  # runs look for a source-only one that is there
                     run = self.folder(recipe, name, seed)
                     if recipe == self._trained_for(recipe) and (not run or run.result() is None):
                         loaded = loaded or find_task(name).load(data_folder)

@@ -8,10 +8,13 @@ from typing import Any
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
+from rich.padding import Padding
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from mutualign.comparison import Summary
+from mutualign.evidence.audit import Alarm
 from mutualign.evidence.selection import Choice
 from mutualign.experiment import Display, curves
 from mutualign.recipes import Recipe
@@ -68,6 +71,15 @@ class ProgressDisplay(Display):
         if "pseudo_labels" in record:
             line += f"  pseudo-labels {_percent(record['pseudo_labels']['coverage'])}"
         self.console.print(f"{line}  {record['train_seconds']:.0f} s", soft_wrap=True)
+
+    def alarm(self, alarm: Alarm) -> None:
+        print_alarm(self.console, alarm.name, alarm.seen, alarm.cause)
+
+
+def print_alarm(console: Console, name: str, seen: str, cause: str) -> None:
+    """An alarm: its name, what was seen, and the likely cause."""
+    console.print(f"[bold yellow]alarm: {name}[/bold yellow]", highlight=False)
+    console.print(Padding(f"{escape(seen)}\n{escape(cause)}", (0, 0, 0, 2)), highlight=False)
 
 
 def summary_tables(summaries: Sequence[Summary]) -> list[Table]:

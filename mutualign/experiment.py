@@ -11,26 +11,22 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from lightning_fabric import Fabric
+from jaxtyping import Int16
+from torch import Tensor
 
 from mutualign.algorithms import Algorithm
-from mutualign.data.augment import Views, strong_views
-from mutualign.data.images import UnlabelledImages
 from mutualign.data.tasks import Task, find_task
 from mutualign.errors import MutualignError
-from mutualign.evidence import evaluation, validators
+from mutualign.evidence import audit
+from mutualign.evidence.audit import Alarm
 from mutualign.evidence.selection import best_epoch
-from mutualign.evidence.validators import DEFAULT_VALIDATOR, Evidence
-from mutualign.nn.backbones import Classifier
-from mutualign.randomness import derive_seed
+from mutualign.evidence.validators import DEFAULT_VALIDATOR
+from mutualign.examination import SCORED, Examiner
 from mutualign.recipes import Recipe, parse_recipe
 from mutualign.training.batches import steps_per_epoch
 from mutualign.training.environment import describe_hardware, keep_freed_memory, make_fabric, versions
-from mutualign.training.inference import predict, predict_logits
-from mutualign.training.loop import Epoch, Hooks, train
+from mutualign.training.loop import Epoch, Hooks, build_classifier, train
 from mutualign.training.runs import Record, RunFolder
-
-SCORED = 2000  # target training images that the label-free scores and the pseudo-label audit are taken on
 
 
 class Display:
@@ -44,6 +40,9 @@ class Display:
 
     def epoch(self, record: Record) -> None:
         """An epoch is recorded."""
+
+    def alarm(self, alarm: Alarm) -> None:
+        """The audit raises an alarm."""
 
 
 class Plan(NamedTuple):
@@ -108,8 +107,13 @@ class Experiment:
         fabric = make_fabric(self.recipe.precision, self.accelerator)
         software = versions()  # now: by the end, the checkout may have moved on
         self._forget_epochs_after_checkpoint()
+        examiner = Examiner(self.task, self.seed, fabric)
+        told_apart, images = examiner.domain_accuracy()
+        identical = audit.identical_domains(told_apart, images)
+        if identical:
+            self.display.alarm(identical)
         hooks = Hooks(
-            self.display.step, lambda algorithm, epoch: self._end_epoch(algorithm, epoch, fabric), self.should_stop
+            self.display.step, lambda algorithm, epoch: self._end_epoch(algorithm, epoch, examiner), self.should_stop
         )
         train(
             self.recipe,
@@ -122,6 +126,14 @@ class Experiment:
             fabric,
             hooks,
         )
+        self._look_back(examiner)
+        source_only = self._source_only_beside()
+        alarms = [(0, identical)] if identical else []
+        for stage in range(len(self.recipe.stages)):
+            alarms += [(stage, alarm) for alarm in self._alarms(self._epochs(stage))]
+        if source_only and (harm := self._negative_transfer(source_only)):
+            self.display.alarm(harm)
+            alarms.append((len(self.recipe.stages) - 1, harm))
         result = {
             "recipe": self.recipe.name,
             "task": self.task.name,
@@ -131,65 +143,82 @@ class Experiment:
             "command": self.folder.config()["command"],
             "hardware": describe_hardware(fabric),
             "versions": software,
+            "class_names": self.task.class_names,
+            "source_class_shares": self._prior(),
+            "domains_told_apart": round(told_apart, 4),
+            "compared_with": source_only.config()["recipe"]["name"] if source_only else None,
+            "alarms": [{"stage": stage, **alarm._asdict()} for stage, alarm in alarms],
             "stages": summarise(self.folder.metrics(), DEFAULT_VALIDATOR),
         }
         self.folder.write_result(result)
         return result
 
-    def _end_epoch(self, algorithm: Algorithm, epoch: Epoch, fabric: Fabric) -> None:
-        """Score without target labels, choose, evaluate, record, show."""
-        task, channels, classifier = self.task, self.task.shape.channels, algorithm.adapted
-        key = derive_seed(self.seed, epoch.stage, epoch.number, "evaluation")
-        rows = _spread(len(task.target_train), SCORED)
-        scored = UnlabelledImages(task.target_train.images.take(rows, key))
-        evidence = self._evidence(classifier, scored, fabric)
-        record: Record = {
-            "stage": epoch.stage,
-            "algorithm": self.recipe.stages[epoch.stage].algorithm,
-            "epoch": epoch.number,
-            "train_seconds": round(epoch.train_seconds, 2),
-            "means": epoch.means,
-            "scores": validators.scores(evidence),
-        }
-        self._keep_weights(algorithm, record)
-
-        source_logits = predict_logits(classifier, task.source_test.images, channels, fabric, key)
-        target_logits = predict_logits(classifier, task.target_test.images, channels, fabric, key)
-        record["source_accuracy"] = evaluation.source_accuracy(source_logits, task.source_test)
-        record["target_accuracy"] = evaluation.target_accuracy(target_logits, task.target_test)
-        if algorithm.teacher is not None:
-            labels = predict_logits(algorithm.teacher.model, scored, channels, fabric)
-            quality = evaluation.pseudo_label_quality(labels, task.target_train, rows, algorithm.threshold)
-            record["pseudo_labels"] = quality._asdict()
+    def _end_epoch(self, algorithm: Algorithm, epoch: Epoch, examiner: Examiner) -> None:
+        """Examine, choose, keep, record, show."""
+        stage, epochs = self.recipe.stages[epoch.stage], self._epochs(epoch.stage)
+        predicted = self._predictions(epoch)
+        record, latest = examiner.epoch(algorithm, epoch, stage.epochs, predicted[-1] if len(predicted) else None)
+        record["algorithm"] = stage.algorithm
+        weights, info = algorithm.adapted.state_dict(), {key: record[key] for key in ("stage", "epoch", "scores")}
+        self.folder.save_tensors(f"stage-{epoch.stage}-last", weights, info)
+        if best_epoch([*epochs, record], DEFAULT_VALIDATOR) is record:
+            self.folder.save_tensors(f"stage-{epoch.stage}-selected", weights, info)
+        self.folder.save_tensors(
+            f"stage-{epoch.stage}-predictions", {"predicted": torch.cat([predicted, latest[None].short()])}, {}
+        )
         self.folder.append_metrics(record)
         self.display.epoch(record)
+        told = {alarm.name for alarm in self._alarms(epochs, complete=False)}
+        for alarm in self._alarms([*epochs, record], complete=epoch.number == stage.epochs):
+            if alarm.name not in told:
+                self.display.alarm(alarm)
 
-    def _evidence(self, classifier: Classifier, scored: UnlabelledImages, fabric: Fabric) -> Evidence:
-        """What the validators see: outputs for up to 2,000 images of each kind, each computed once."""
-        channels, train, held_out = self.task.shape.channels, self.task.source_train, self.task.source_test
-        target = predict(classifier, scored, channels, fabric)
-        rows = _spread(len(held_out), SCORED)
-        source = predict(classifier, UnlabelledImages(held_out.images.take(rows, 0)), channels, fabric)
-        trained = UnlabelledImages(train.images.take(_spread(len(train), SCORED), 0))
-        return Evidence(
-            target_logits=target.logits,
-            target_features=target.features,
-            view_logits=predict_logits(classifier, scored, channels, fabric, view=_slightly_changed),
-            source_logits=source.logits,
-            source_features=source.features,
-            source_labels=held_out.labels[rows],
-            trained_features=predict(classifier, trained, channels, fabric).features,
-        )
+    def _epochs(self, stage: int) -> list[Record]:
+        return [record for record in self.folder.metrics() if record["stage"] == stage]
 
-    def _keep_weights(self, algorithm: Algorithm, record: Record) -> None:
-        """Keep the classifier of this epoch, and as the chosen one if no earlier epoch of the stage scores higher."""
-        stage, validator = record["stage"], DEFAULT_VALIDATOR
-        earlier = [old["scores"][validator] for old in self.folder.metrics() if old["stage"] == stage]
-        weights = algorithm.adapted.state_dict()
-        info = {key: record[key] for key in ("stage", "epoch", "scores")}
-        self.folder.save_tensors(f"stage-{stage}-last", weights, info)
-        if record["scores"][validator] > max(earlier, default=-float("inf")):
-            self.folder.save_tensors(f"stage-{stage}-selected", weights, info)
+    def _predictions(self, epoch: Epoch) -> Int16[Tensor, "epochs images"]:
+        """The classes that the stage's earlier epochs predicted for the scored target images."""
+        name = f"stage-{epoch.stage}-predictions"
+        if epoch.number == 1 or not self.folder.has_checkpoint(name):
+            return torch.empty(0, min(len(self.task.target_train), SCORED), dtype=torch.int16)
+        return self.folder.load_tensors(name)[0]["predicted"][: epoch.number - 1]
+
+    def _prior(self) -> list[float]:
+        return audit.class_shares(self.task.source_train.labels, len(self.task.class_names))
+
+    def _alarms(self, epochs: list[Record], complete: bool = True) -> list[Alarm]:
+        return audit.alarms(epochs, self._prior(), complete)
+
+    def _look_back(self, examiner: Examiner) -> None:
+        """Keep what each stage's last and selected classifiers give, and a review of the one that the run is for."""
+        outputs: dict[str, Tensor] = {}
+        with torch.random.fork_rng():
+            classifier = build_classifier(self.recipe, self.task.shape, len(self.task.class_names))
+        classifier.to(examiner.fabric.device)
+        for stage in range(len(self.recipe.stages)):
+            for which in ("last", "selected"):
+                weights, info = self.folder.load_tensors(f"stage-{stage}-{which}")
+                classifier.load_state_dict(weights)
+                outputs = examiner.outputs(classifier)
+                self.folder.save_tensors(f"stage-{stage}-{which}-outputs", outputs, info)
+        self.folder.save_tensors("review", examiner.review(outputs), {"class_names": self.task.class_names})
+
+    def _source_only_beside(self) -> RunFolder | None:
+        """A complete run of source only on the same data with the same seed, in OUT/TASK/*/seed-N beside this one."""
+        if not adapts(self.recipe):
+            return None
+        for path in sorted(self.folder.path.absolute().parents[1].glob(f"*/{self.folder.path.name}/result.json")):
+            other = RunFolder.open(path.parent)
+            result = other.result() or {}
+            same = (result.get("data"), result.get("seed")) == (self.task.identity, self.seed)
+            if same and all(stage["algorithm"] == "source_only" for stage in result["stages"]):
+                return other
+        return None
+
+    def _negative_transfer(self, source_only: RunFolder) -> Alarm | None:
+        adapted = best_epoch(self._epochs(len(self.recipe.stages) - 1), DEFAULT_VALIDATOR)
+        reference = best_epoch(source_only.metrics(), DEFAULT_VALIDATOR)
+        return audit.negative_transfer(adapted["scores"], reference["scores"])
 
     def _refuse_other_data(self) -> None:
         began_with = self.folder.config().get("data")
@@ -212,6 +241,11 @@ class Experiment:
                 len(self.task.source_train), length.batch_size, length.epoch_steps
             )
         self.folder.keep_metrics(lambda record: (record["stage"], record["epoch"]) <= (stage, epochs))
+
+
+def adapts(recipe: Recipe) -> bool:
+    """Whether any stage does more than train on the source."""
+    return any(stage.algorithm != "source_only" for stage in recipe.stages)
 
 
 def summarise(records: list[Record], validator: str) -> list[dict[str, Any]]:
@@ -239,24 +273,21 @@ def summarise(records: list[Record], validator: str) -> list[dict[str, Any]]:
 
 
 def curves(epochs: Sequence[Record]) -> dict[str, list[float]]:
-    """Every number of the epochs' records, as a curve by name."""
+    """Every number that each of the epochs' records has, as a curve by name."""
     if not epochs:
         return {}
-    flat = [
+    flat = [_numbers(epoch) for epoch in epochs]
+    return {name: [values[name] for values in flat] for name in flat[-1] if all(name in values for values in flat)}
+
+
+def _numbers(epoch: Record) -> dict[str, float]:
+    audited = epoch.get("audit", {})
+    numbers: dict[str, float] = (
         {"target_accuracy": epoch["target_accuracy"], "source_accuracy": epoch["source_accuracy"]}
         | {f"pseudo_label_{key}": value for key, value in epoch.get("pseudo_labels", {}).items()}
         | epoch["scores"]
         | epoch["means"]
-        for epoch in epochs
-    ]
-    return {name: [values[name] for values in flat] for name in flat[0]}
-
-
-def _slightly_changed(images: torch.Tensor) -> torch.Tensor:
-    """The view whose class should be that of its image: half of a strong view's geometry, a third of its colour."""
-    return strong_views(images, Views(geometry=0.5, colour=0.3, solarise=0.0, inversion=0.0))
-
-
-def _spread(length: int, wanted: int) -> torch.Tensor:
-    """Up to `wanted` rows, evenly spread over all."""
-    return torch.linspace(0, length - 1, min(wanted, length), dtype=torch.float64).round().long()
+        | {key: audited[key] for key in ("teacher_agreement", "drift") if key in audited}
+        | {f"gradient_{key}": norm for key, norm in audited.get("gradients", {}).items()}
+    )
+    return numbers

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -22,6 +22,10 @@ class UnlabelledImages:
     def take(self, indices: Int64[Tensor, " batch"], key: int) -> UInt8[Tensor, "batch height width channels"]:
         """The images at `indices`. `key` seeds what is random in an access; here nothing is."""
         return self.pixels[indices.to(self.pixels.device)]
+
+    def subset(self, rows: Int64[Tensor, " rows"]) -> UnlabelledImages:
+        """Only the images at `rows`."""
+        return replace(self, pixels=self.pixels[rows])
 
     def to(self, device: torch.device) -> UnlabelledImages:
         """The same images, kept on a device."""
@@ -52,6 +56,10 @@ class SealedImages:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def subset(self, rows: Int64[Tensor, " rows"]) -> SealedImages:
+        """Only the images at `rows`, with their labels."""
+        return SealedImages(self.images.subset(rows), self.sealed_labels[rows])
 
     def unseal(self) -> Int64[Tensor, " n"]:
         return self.sealed_labels
@@ -90,3 +98,8 @@ def to_floats(
 ) -> Float[Tensor, "n channels height width"]:
     """uint8 pixels as network input in [0, 1], channels-last in memory; grey images are repeated to `channels`."""
     return pixels.expand(*pixels.shape[:3], channels).contiguous().float().div_(255).permute(0, 3, 1, 2)
+
+
+def spread(length: int, wanted: int) -> Int64[Tensor, " rows"]:
+    """Up to `wanted` rows, evenly spread over all."""
+    return torch.linspace(0, length - 1, min(wanted, length), dtype=torch.float64).round().long()

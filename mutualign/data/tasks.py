@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from mutualign.data import mnistm
 from mutualign.data.digits import load_digits
 from mutualign.data.download import DataFile, require
-from mutualign.data.images import ImageShape, LabelledImages, SealedImages, UnlabelledImages
+from mutualign.data.images import ImageShape, LabelledImages, SealedImages, UnlabelledImages, spread
 from mutualign.data.mnist import MNIST_FILES, load_mnist
 from mutualign.data.mnist_targets import imbalanced, sealed, worn
 from mutualign.data.mnistm_original import SIZE, load_original
@@ -212,7 +212,33 @@ TASKS: dict[str, TaskEntry] = {
 
 
 def find_task(name: str) -> TaskEntry:
-    """The entry of a task, or an error that names the nearest match."""
-    if name not in TASKS:
-        raise MutualignError(f'unknown task "{name}"; {nearest(name, TASKS)}')
-    return TASKS[name]
+    """The entry of a task, or of a slice of one: `mnist-mnistm@6000` trains on 6,000 images of either domain.
+
+    A slice is spread evenly over the images in their order; test images stay whole. Raises MutualignError, which names
+    the nearest match, for an unknown name, and for a slice of no images.
+    """
+    base, _, size = name.partition("@")
+    if base not in TASKS:
+        raise MutualignError(f'unknown task "{base}"; {nearest(base, TASKS)}')
+    if base == name:
+        return TASKS[base]
+    if not size.isascii() or not size.isdecimal() or int(size) == 0:
+        raise MutualignError(f'task "{name}": after the @ goes a number of images, such as {base}@6000')
+    entry = TASKS[base]
+    return replace(
+        entry,
+        description=f"{entry.description}; {size} images to train on",
+        load=lambda folder: sliced(entry.load(folder), int(size)),
+    )
+
+
+def sliced(task: Task, size: int) -> Task:
+    """The task with at most `size` training images of either domain."""
+    source, target = (spread(len(images), size) for images in (task.source_train, task.target_train))
+    return replace(
+        task,
+        name=f"{task.name}@{size}",
+        identity=f"{task.identity}; of the training images {size} of either domain, evenly spread",
+        source_train=LabelledImages(task.source_train.images.subset(source), task.source_train.labels[source]),
+        target_train=task.target_train.subset(target),
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
@@ -35,6 +36,39 @@ def pseudo_label_quality(
     confident = confidence >= threshold
     right = (predicted == images.unseal()[rows]) & confident
     return PseudoLabelQuality(float(confident.double().mean()), float(right.sum() / confident.sum().clamp(min=1)))
+
+
+GALLERIES = ("confident_right", "confident_wrong", "least_confident")
+BINS = 10  # of the reliability diagram
+
+
+def review(
+    logits: Float[Tensor, "n classes"], images: SealedImages, rows: Int64[Tensor, " n"], gallery: int
+) -> dict[str, Tensor]:
+    """What labels tell of the logits of the images at `rows`, to be looked at.
+
+    labels         [n]
+    confusion      [classes, classes], counts: a row a true class, a column a predicted one
+    reliability    [10, 3]: of each tenth of top probability its images, their mean top probability, their accuracy
+    confident_right, confident_wrong, least_confident    positions in `logits` of up to `gallery` images: the surest
+                   predictions that are right, and wrong, and the least sure ones, right or not
+    """
+    labels, classes = images.unseal()[rows], logits.shape[1]
+    confidence, predicted = logits.double().softmax(1).max(1)
+    right = predicted == labels
+    bins = (confidence * BINS).long().clamp(max=BINS - 1)
+    counts = torch.bincount(bins, minlength=BINS).double()
+    sums = (torch.bincount(bins, weights=values, minlength=BINS) for values in (confidence, right.double()))
+    means = [total / counts.clamp(min=1) for total in sums]
+    surest = confidence.argsort(descending=True, stable=True)
+    return {
+        "labels": labels,
+        "confusion": torch.bincount(labels * classes + predicted, minlength=classes**2).view(classes, classes),
+        "reliability": torch.stack([counts, *means], dim=1),
+        "confident_right": surest[right[surest]][:gallery],
+        "confident_wrong": surest[~right[surest]][:gallery],
+        "least_confident": surest.flip(0)[:gallery],
+    }
 
 
 def _accuracy(logits: Float[Tensor, "n classes"], labels: Int64[Tensor, " n"]) -> float:

@@ -1,0 +1,265 @@
+"""The audit: what can be seen of an epoch without target labels, and the alarms that follow from it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64, UInt8
+from torch import Tensor
+
+Record = Mapping[str, Any]  # of an epoch: `scores`, `means`, `audit`
+
+
+class Alarm(NamedTuple):
+    """Something that a user should know before trusting a run, in plain words."""
+
+    name: str
+    seen: str  # what was measured
+    cause: str  # what is the likely reason, and what to do
+
+
+# Facts of an epoch ----------------------------------------------------------------------------------------------------
+
+
+class Teacher(NamedTuple):
+    """What a teacher and its student give for some target images."""
+
+    logits: Float[Tensor, "n classes"]
+    student_logits: Float[Tensor, "n classes"]
+    threshold: float  # the top probability from which the teacher's labels count
+
+
+def facts(
+    logits: Float[Tensor, "n classes"],
+    previous: Int64[Tensor, " n"] | None = None,
+    teacher: Teacher | None = None,
+) -> dict[str, Any]:
+    """What an epoch's predictions on n target images tell, as plain numbers.
+
+    predicted_shares       of each class among the predictions
+    confidence_histogram   shares of images by top probability, ten bins from 0 to 1
+    drift                  share of predictions that differ from the `previous` epoch's, if there was one
+    coverage               share of images that the `teacher` labels, if there is one,
+    pseudo_label_shares    of each class among those labels (all 0 where there are none),
+    teacher_agreement      share of images that teacher and student put into the same class
+    """
+    predicted = logits.argmax(1)
+    bins = (logits.softmax(1).amax(1) * 10).long().clamp(max=9)
+    found: dict[str, Any] = {
+        "predicted_shares": _shares(predicted, logits.shape[1]),
+        "confidence_histogram": _shares(bins, 10),
+    }
+    if previous is not None:
+        found["drift"] = _mean(predicted != previous)
+    if teacher is not None:
+        confident = teacher.logits.softmax(1).amax(1) >= teacher.threshold
+        labels = teacher.logits.argmax(1)
+        found["coverage"] = _mean(confident)
+        found["pseudo_label_shares"] = _shares(labels[confident], logits.shape[1])
+        found["teacher_agreement"] = _mean(labels == teacher.student_logits.argmax(1))
+    return found
+
+
+def class_shares(labels: Int64[Tensor, " n"], classes: int) -> list[float]:
+    """How often each class occurs among labels; of the source, this is the prior that predictions are held against."""
+    return _shares(labels, classes)
+
+
+def domain_accuracy(
+    source: UInt8[Tensor, "n height width channels"], target: UInt8[Tensor, "n height width channels"]
+) -> float:
+    """How well source and target images are told apart by their pixels: 0.5 is not at all, 1 always.
+
+    Out-of-bag accuracy of a random forest of 50 trees on the mean and the deviation of each cell of a 7x7 grid.
+    """
+    from sklearn.ensemble import RandomForestClassifier
+
+    images = torch.cat([source, target]).permute(0, 3, 1, 2).double() / 255
+    grid = (min(7, images.shape[2]), min(7, images.shape[3]))
+    mean = F.adaptive_avg_pool2d(images, grid)
+    deviation = (F.adaptive_avg_pool2d(images.square(), grid) - mean.square()).clamp_min(0).sqrt()
+    cells = torch.cat([mean.flatten(1), deviation.flatten(1)], dim=1).numpy()
+    is_source = torch.arange(len(images)).numpy() < len(source)
+    forest = RandomForestClassifier(50, oob_score=True, random_state=0).fit(cells, is_source)
+    return float(forest.oob_score_)
+
+
+# Alarms ---------------------------------------------------------------------------------------------------------------
+
+DEAD = 1e-6  # of the largest gradient: less than this is none
+SATURATED = 0.995  # of the discriminator's accuracy
+COLLAPSED = 0.4  # of the prior's effective number of classes
+IMBALANCED = 0.3  # of the total variation between predictions and prior
+CONFIRMING = 0.05  # by which coverage rises while consistency falls
+TRANSFER_SCORES = ("information_maximisation", "augmentation_consistency")  # one of them at least must be better
+
+
+def alarms(epochs: Sequence[Record], prior: Sequence[float], complete: bool = True) -> list[Alarm]:
+    """The alarms of a stage's epochs so far; `prior` is the shares of the classes in the source.
+
+    Before the stage is complete only that is told which no further epoch can mend: gradients that are not there or
+    point the wrong way, and a teacher that does not move.
+    """
+    if not epochs:
+        return []
+    found = [_dead_gradient(epochs[-1]), _wrong_direction(epochs[-1]), _frozen_teacher(epochs)]
+    if complete:
+        found += [
+            _source_not_learnt(epochs[-1], prior),
+            _discriminator_saturated(epochs[-1]),
+            _collapsed(epochs[-1], prior) or _imbalanced(epochs[-1], prior),
+            _self_confirming(epochs),
+        ]
+    return [alarm for alarm in found if alarm is not None]
+
+
+def identical_domains(accuracy: float, images: int) -> Alarm | None:
+    """Whether `domain_accuracy`, measured on so many images in all, is within three deviations of guessing."""
+    if accuracy > 0.5 + 3 * math.sqrt(0.25 / images):
+        return None
+    return Alarm(
+        "identical domains",
+        f"source and target images are told apart in {accuracy:.0%} of cases; guessing gives 50 %",
+        "both are the same images, or of the same kind: look at what was given as the target; there is nothing to "
+        "adapt to",
+    )
+
+
+def negative_transfer(adapted: Mapping[str, float], source_only: Mapping[str, float]) -> Alarm | None:
+    """Whether a model's scores say that it is no better than another that was trained on the source only."""
+    names = TRANSFER_SCORES
+    if any(adapted[name] > source_only[name] for name in names):
+        return None
+    compared = ", ".join(f"{name.replace('_', ' ')} {adapted[name]:.3f} and {source_only[name]:.3f}" for name in names)
+    return Alarm(
+        "negative transfer",
+        f"no better than source only without labels: {compared}",
+        "adaptation did not help, or did harm: keep the source-only model, or try another recipe",
+    )
+
+
+def _dead_gradient(epoch: Record) -> Alarm | None:
+    gradients: Mapping[str, float] = epoch["audit"].get("gradients", {})
+    largest = max(gradients.values(), default=0.0)
+    dead = [name for name, norm in gradients.items() if name != "class" and norm <= DEAD * largest]
+    if not dead:
+        return None
+    cause = "the loss does not depend on the features: look for a softmax over a single output, a detach, a weight of 0"
+    if epoch["audit"].get("coverage") == 0:
+        cause = "the teacher is sure of no target image: lower the threshold, or train longer before this stage"
+    return Alarm("no adaptation gradient", f"the gradient of {', '.join(dead)} at the features is zero", cause)
+
+
+def _wrong_direction(epoch: Record) -> Alarm | None:
+    cosine = epoch["audit"].get("reversal")
+    if cosine is None or cosine <= 0:
+        return None
+    return Alarm(
+        "reversal with the wrong sign",
+        "the domain loss pulls the features to where the discriminator tells the domains apart "
+        f"(cosine {cosine:+.2f}, expected -1)",
+        "the gradient reversal is missing, or has a negative strength",
+    )
+
+
+def _frozen_teacher(epochs: Sequence[Record]) -> Alarm | None:
+    fingerprints = [epoch["audit"].get("teacher_fingerprint") for epoch in epochs[-2:]]
+    if len(fingerprints) < 2 or fingerprints[0] is None or fingerprints[0] != fingerprints[1]:
+        return None
+    return Alarm(
+        "teacher does not move",
+        "the teacher's weights are those of an epoch ago",
+        "it is not updated after each step, or its decay is 1: pseudo-labels stay what they were at the start",
+    )
+
+
+def _source_not_learnt(epoch: Record, prior: Sequence[float]) -> Alarm | None:
+    accuracy, guessing = epoch["scores"]["source_accuracy"], max(prior)
+    if accuracy > guessing + 0.05:
+        return None
+    return Alarm(
+        "source is not learnt",
+        f"{accuracy:.0%} of held-out source images are right; always saying the commonest class gives {guessing:.0%}",
+        "labels do not belong to their images (shuffled, shifted by one?), or the learning rate is far too high",
+    )
+
+
+def _discriminator_saturated(epoch: Record) -> Alarm | None:
+    accuracy = epoch["means"].get("domain_accuracy", 0.0)
+    if accuracy < SATURATED:
+        return None
+    return Alarm(
+        "discriminator saturated",
+        f"the discriminator tells the domains apart in {accuracy:.1%} of cases",
+        "the features are not aligned at all: a higher domain weight or a lower learning rate may help",
+    )
+
+
+def _collapsed(epoch: Record, prior: Sequence[float]) -> Alarm | None:
+    shares = epoch["audit"]["predicted_shares"]
+    effective, expected = _effective_classes(shares), _effective_classes(prior)
+    if effective > max(COLLAPSED * expected, 1.0) or expected < 1.5:
+        return None
+    top = max(range(len(shares)), key=shares.__getitem__)
+    return Alarm(
+        "predicted classes collapsed",
+        f"{shares[top]:.0%} of the target images are put into class {top}; {effective:.1f} classes in effect, where "
+        f"the source has {expected:.1f}",
+        "pseudo-labels or alignment have run into one class: a lower learning rate, a higher threshold, or an earlier "
+        "epoch",
+    )
+
+
+def _imbalanced(epoch: Record, prior: Sequence[float]) -> Alarm | None:
+    shares = epoch["audit"]["predicted_shares"]
+    distance = total_variation(shares, prior)
+    if distance < IMBALANCED:
+        return None
+    rare = [str(label) for label, share in enumerate(shares) if share < 0.25 * prior[label]]
+    missing = f"; hardly ever predicted: class {', '.join(rare)}" if rare else ""
+    return Alarm(
+        "predicted classes far from the source's",
+        f"{distance:.0%} of the predictions would have to change class to be as frequent as in the source{missing}",
+        "classes are missing or rare in the target, or predictions are biased: methods that align whole domains go "
+        "wrong where class frequencies differ",
+    )
+
+
+def _self_confirming(epochs: Sequence[Record]) -> Alarm | None:
+    if "coverage" not in epochs[-1]["audit"]:
+        return None
+    consistent = [epoch["scores"]["augmentation_consistency"] for epoch in epochs]
+    coverage = [epoch["audit"]["coverage"] for epoch in epochs]
+    best = max(range(len(epochs)), key=consistent.__getitem__)
+    fall, rise = consistent[best] - consistent[-1], coverage[-1] - coverage[best]
+    if fall < CONFIRMING or rise < CONFIRMING:
+        return None
+    return Alarm(
+        "pseudo-labels confirm themselves",
+        f"since epoch {best + 1} the teacher labels {coverage[best]:.0%} -> {coverage[-1]:.0%} of the target, while "
+        f"predictions that survive a slight change fell {consistent[best]:.0%} -> {consistent[-1]:.0%}",
+        f"growing surer, and not better: keep epoch {best + 1}, raise the threshold, or lower the learning rate",
+    )
+
+
+def total_variation(shares: Sequence[float], prior: Sequence[float]) -> float:
+    """Half the sum of absolute differences: the share that would have to move. Between 0 and 1."""
+    return sum(abs(a - b) for a, b in zip(shares, prior, strict=True)) / 2
+
+
+def _effective_classes(shares: Sequence[float]) -> float:
+    """The exponential of the entropy: as many equally frequent classes are as hard to guess."""
+    return math.exp(-sum(share * math.log(share) for share in shares if share > 0))
+
+
+def _shares(labels: Int64[Tensor, " n"], classes: int) -> list[float]:
+    counts = torch.bincount(labels, minlength=classes).double()
+    return (counts / counts.sum().clamp(min=1)).tolist()
+
+
+def _mean(flags: Tensor) -> float:
+    return float(flags.double().mean())
