@@ -114,7 +114,7 @@ def speed_table(results: dict[str, Any]) -> list[str]:
     for row in results["rows"]:
         times = ["" if row["seconds"][goal] is None else f"{row['seconds'][goal]:.0f}" for goal in goals]
         seconds, accuracy = row["curve"][-1]
-        end = f"{100 * accuracy:.1f} % at {seconds:.0f} s" + ("" if row["complete"] else " (given up)")
+        end = f"{100 * accuracy:.2f} % at {seconds:.0f} s" + ("" if row["complete"] else " (given up)")
         lines.append([row["recipe"], *times, end, str(row["seed"])])
     return [f"| {' | '.join(line)} |" for line in lines]
 

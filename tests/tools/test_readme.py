@@ -97,12 +97,12 @@ def test_the_headline_stands_below_the_published_number_with_its_variant(results
 def test_times_that_were_not_reached_are_empty():
     rows = [
         {"recipe": "mani", "seed": 0, "complete": False, "seconds": {"87": None, "97": None}, "curve": [[601.0, 0.52]]},
-        {"recipe": "fast", "seed": 0, "complete": True, "seconds": {"87": 9.6, "97": None}, "curve": [[64.2, 0.9]]},
+        {"recipe": "fast", "seed": 0, "complete": True, "seconds": {"87": 9.6, "97": None}, "curve": [[64.2, 0.9847]]},
     ]
     head, _, given_up, fast = readme.speed_table({"rows": rows})
     assert head == "| system | seconds to 87 % | seconds to 97 % | at the end | seed |"
-    assert given_up == "| mani |  |  | 52.0 % at 601 s (given up) | 0 |"
-    assert fast == "| fast | 10 |  | 90.0 % at 64 s | 0 |"
+    assert given_up == "| mani |  |  | 52.00 % at 601 s (given up) | 0 |"
+    assert fast == "| fast | 10 |  | 98.47 % at 64 s | 0 |"
 
 
 def test_what_validators_lose_is_in_points_and_in_the_order_of_the_file():
