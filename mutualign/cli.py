@@ -16,11 +16,19 @@ from typing import Annotated, Any, Literal
 import tyro
 from rich.console import Console
 
-from mutualign.comparison import Comparison, Row, run_path, save_results, summarise
+from mutualign.comparison import Comparison, Row, differences, run_path, save_results, summarise
 from mutualign.data.download import damaged, data_folder, require
 from mutualign.data.tasks import TASKS, find_task
-from mutualign.display import ProgressDisplay, selection_table, show_run, summary_tables
+from mutualign.display import (
+    ProgressDisplay,
+    difference_tables,
+    estimates_table,
+    selection_table,
+    show_run,
+    summary_tables,
+)
 from mutualign.errors import MutualignError
+from mutualign.estimates import estimate_runs
 from mutualign.evidence.selection import rank
 from mutualign.evidence.validators import DEFAULT_VALIDATOR
 from mutualign.experiment import Experiment
@@ -33,6 +41,7 @@ DESCRIPTION = """Adapt an image classifier to images without labels, and see whe
 Begin with: mutualign compare --task digits --seeds 1
 """
 
+ALARMED = 3  # the exit status of --strict where an alarm was raised
 DataOption = Path | None
 SetOption = Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE ...")]
 
@@ -61,6 +70,8 @@ class Run:
     """Go on with this run folder, bit for bit as if it had not been stopped. All else but --data is read from it."""
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """What to train on."""
+    strict: bool = False
+    """Exit with status 3 if the audit raises an alarm."""
 
     def main(self, console: Console) -> None:
         stop, folder, display = StopSignal(), data_folder(self.data), ProgressDisplay(console)
@@ -74,8 +85,10 @@ class Run:
             experiment = Experiment.start(recipe, task.load(folder), self.seed, path, **settings)
         path = experiment.folder.path
         with display, stop.leaving(f"mutualign run --resume {shlex.quote(str(path))}"):
-            experiment.run()
+            result = experiment.run()
         show_run(console, RunFolder.open(path))
+        if self.strict and result.get("alarms"):
+            raise SystemExit(ALARMED)
 
 
 @dataclass(frozen=True)
@@ -102,6 +115,8 @@ class Compare:
     """Keep the rows in this JSON file, written after each run."""
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """What to train on."""
+    strict: bool = False
+    """Exit with status 3, when all is trained, if the audit of any run raises an alarm."""
 
     def main(self, console: Console) -> None:
         recipes = tuple(load_recipe(name, self.set) for name in self.recipes.split(","))
@@ -119,11 +134,17 @@ class Compare:
         settings = {"accelerator": self.accelerator, "display": display, "should_stop": stop}
         with display, stop.leaving(command):
             rows = comparison.run(data_folder(self.data), keep, **settings)
-        for table in summary_tables(summarise(rows)):
+        for table in (*summary_tables(summarise(rows)), *difference_tables(differences(rows))):
             console.print(table)
+        alarmed = [row for row in rows if row.get("alarms")]
+        for row in alarmed:
+            where = f"{row['recipe']} on {row['task']}, seed {row['seed']}"
+            console.print(f"alarm: {where}: {', '.join(row['alarms'])}", style="yellow", soft_wrap=True)
         console.print(f"run folders: {self.out}/TASK/RECIPE/seed-N", highlight=False)
         last = run_path(self.out, tasks[-1], recipes[-1], self.seeds - 1)
         console.print(f"next, for example: mutualign show {last}", highlight=False)
+        if self.strict and alarmed:
+            raise SystemExit(ALARMED)
 
 
 @dataclass(frozen=True)
@@ -161,6 +182,31 @@ class Select:
             raise MutualignError(f"the runs are of different data; scores compare only on the same\n{listed}")
         choices = rank({name: folder.metrics() for name, folder in folders.items()}, self.validator)
         console.print(selection_table(choices, self.validator))
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Estimate what runs of one task reach on its target test images, without looking at a target label.
+
+    Give all seeds of a recipe, better of several recipes: the interval comes from how far independent runs agree.
+    Example: mutualign estimate runs/digits/*/seed-*
+    """
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """Complete run folders."""
+    epoch: Literal["selected", "last"] = "selected"
+    """The epoch that was selected without labels, or the last one."""
+
+    def main(self, console: Console) -> None:
+        if not self.runs:
+            raise MutualignError("name one or more run folders, such as runs/digits/*/seed-*")
+        found = estimate_runs([RunFolder.open(path) for path in self.runs], self.epoch)
+        console.print(estimates_table(found))
+        if any(name != "consensus" for name, _ in (run.best for run in found)):
+            console.print(
+                "only a rough guess: train two seeds or more of the best recipe, and name all runs, for an interval to "
+                "trust (mutualign compare --seeds 3)"
+            )
 
 
 @dataclass(frozen=True)
@@ -228,6 +274,7 @@ def main() -> None:
         "run": Run,
         "compare": Compare,
         "select": Select,
+        "estimate": Estimate,
         "show": Show,
         "data": Data,
     }

@@ -92,7 +92,8 @@ def run_path(out: Path, task: str, recipe: Recipe, seed: int) -> Path:
 def rows_of(recipe: Recipe, run: RunFolder) -> list[Row]:
     """The rows of a recipe from the run that trained it (and perhaps more stages): one a way of choosing the epoch.
 
-    The row of the last epoch also has the curves of the recipe's last stage, with the stage's seconds so far.
+    The row of the last epoch also has the run's alarms, and the curves of the recipe's last stage, with the stage's
+    seconds so far.
     """
     result = run.result()
     if result is None:
@@ -115,7 +116,8 @@ def rows_of(recipe: Recipe, run: RunFolder) -> list[Row]:
     epochs = [record for record in run.metrics() if record["stage"] == len(stages) - 1]
     kept = {name: values for name, values in curves(epochs).items() if "accuracy" in name or "pseudo_label" in name}
     kept["train_seconds"] = [record["train_seconds"] for record in epochs]
-    return [row | ({"curves": kept} if row["selection"] == "last" else {}) for row in rows]
+    alarms = [alarm["name"] for alarm in result.get("alarms", []) if alarm["stage"] < len(stages)]
+    return [row | ({"alarms": alarms, "curves": kept} if row["selection"] == "last" else {}) for row in rows]
 
 
 @dataclass(frozen=True)
@@ -134,10 +136,10 @@ class Interval:
         deviation = math.sqrt(sum((value - mean) ** 2 for value in values) / (n - 1))
         return cls(mean, float(special.stdtrit(n - 1, 0.975)) * deviation / math.sqrt(n), n)
 
-    def percent(self, digits: int = 1) -> str:
-        """For a table: `86.9 ± 0.8`, or `86.9` of a single seed."""
+    def percent(self, digits: int = 1, sign: str = "") -> str:
+        """For a table: `86.9 ± 0.8`, or `86.9` of a single seed; with sign="+", a gain is written `+2.1 ± 0.8`."""
         half_width = "" if self.half_width is None else f" ± {100 * self.half_width:.{digits}f}"
-        return f"{100 * self.mean:.{digits}f}{half_width}"
+        return f"{100 * self.mean:{sign}.{digits}f}{half_width}"
 
 
 @dataclass(frozen=True)
@@ -173,6 +175,42 @@ def summarise(rows: Iterable[Row]) -> list[Summary]:
             )
         )
     return summaries
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Target accuracy of one recipe less that of a baseline, over the seeds that both have, by way of choosing."""
+
+    task: str
+    recipe: str
+    baseline: str
+    target: dict[str, Interval]
+
+
+def differences(rows: Iterable[Row]) -> list[Difference]:
+    """Each task's recipes against its first one, paired by seed; none where no seed is shared.
+
+    Seeds share the data's order and the initial weights' draws, and much of the noise with them: a paired interval is
+    often narrower than either system's own.
+    """
+    found: dict[tuple[str, str], dict[str, dict[int, float]]] = {}
+    for row in rows:
+        by_selection = found.setdefault((row["task"], row["recipe"]), {})
+        by_selection.setdefault(row["selection"], {})[row["seed"]] = row["target_accuracy"]
+    baselines: dict[str, str] = {}
+    paired = []
+    for (task, recipe), by_selection in found.items():
+        baseline = baselines.setdefault(task, recipe)
+        if recipe == baseline:
+            continue
+        gains: dict[str, Interval] = {}
+        for selection, own in by_selection.items():
+            theirs = found[task, baseline].get(selection, {})
+            if shared := own.keys() & theirs.keys():
+                gains[selection] = Interval.of([own[seed] - theirs[seed] for seed in sorted(shared)])
+        if gains:
+            paired.append(Difference(task, recipe, baseline, gains))
+    return paired
 
 
 def save_results(path: Path, command: str, rows: Sequence[Row]) -> None:

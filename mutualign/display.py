@@ -13,7 +13,8 @@ from rich.padding import Padding
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from mutualign.comparison import Summary
+from mutualign.comparison import Difference, Summary
+from mutualign.estimates import RunEstimates
 from mutualign.evidence.audit import Alarm
 from mutualign.evidence.selection import Choice
 from mutualign.experiment import Display, curves
@@ -114,6 +115,28 @@ def _summary_table(task: str, summaries: Sequence[Summary]) -> Table:
     return table
 
 
+def difference_tables(paired: Sequence[Difference]) -> list[Table]:
+    """For each task: what each system gains over the first, seed by seed."""
+    tables = []
+    for task in dict.fromkeys(difference.task for difference in paired):
+        own = [difference for difference in paired if difference.task == task]
+        table = Table(
+            title=f"{task}: gain over {own[0].baseline}",
+            box=box.SIMPLE_HEAD,
+            padding=(0, 1, 0, 0),
+            caption="points of target accuracy, mean ± 95 % interval over pairs of the same seed",
+        )
+        table.add_column("system", overflow="fold")
+        for heading in ("n", "last epoch", "selected epoch"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        for difference in own:
+            last = difference.target["last"]
+            selected = next(gain for name, gain in difference.target.items() if name.startswith("validator:"))
+            table.add_row(difference.recipe, str(last.n), last.percent(sign="+"), selected.percent(sign="+"))
+        tables.append(table)
+    return tables
+
+
 def show_run(console: Console, run: RunFolder) -> None:
     """A run's config, its curves, and its result."""
     config, records, result = run.config(), run.metrics(), run.result()
@@ -139,6 +162,35 @@ def show_run(console: Console, run: RunFolder) -> None:
             style = "dim" if name == "oracle" else ""
             table.add_row(f"{number + 1}", label, str(chosen["epoch"]), *accuracies, seconds, style=style)
     console.print(table)
+    if "alarms" not in result:
+        return  # of a version before there was an audit
+    for alarm in result["alarms"]:
+        print_alarm(console, f"{alarm['name']} (stage {alarm['stage'] + 1})", alarm["seen"], alarm["cause"])
+    if not result["alarms"]:
+        console.print("no alarms")
+    if result["compared_with"] is None and config["recipe"]["name"] != "source_only":
+        console.print("not checked for negative transfer: no source-only run of the same seed beside it")
+
+
+def estimates_table(found: Sequence[RunEstimates]) -> Table:
+    """Runs with the estimated accuracy of each, its interval, and what every estimator says."""
+    estimators = list(found[0].estimates)
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        caption="estimated target accuracy in %, without target labels; the interval of the consensus\n"
+        "should hold the true one in 95 of 100 cases, those of others know of sampling only",
+    )
+    table.add_column("run", overflow="fold")
+    table.add_column("estimate", justify="right", no_wrap=True)
+    for name in estimators:
+        table.add_column(name.replace("_", " "), justify="right", style="dim")
+    for run in found:
+        name, best = run.best
+        interval = f"{100 * best.accuracy:.1f} [{100 * best.low:.1f} to {100 * best.high:.1f}]"
+        each = ["" if (one := run.estimates[key]) is None else f"{100 * one.accuracy:.1f}" for key in estimators]
+        table.add_row(str(run.run.path), interval, *each)
+    return table
 
 
 def selection_table(choices: Sequence[Choice], validator: str) -> Table:
