@@ -6,16 +6,13 @@ and choose nothing.
 
 from __future__ import annotations
 
-import datetime
-import json
-import shlex
-import sys
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
+import report
 import tyro
 from rich.console import Console
 from rich.table import Table
@@ -24,7 +21,7 @@ from scipy.stats import spearmanr
 from mutualign.errors import MutualignError
 from mutualign.evidence.selection import best_epoch
 from mutualign.evidence.validators import VALIDATORS
-from mutualign.training.runs import Record, RunFolder, write_atomically
+from mutualign.training.runs import Record, RunFolder
 
 
 @dataclass(frozen=True)
@@ -147,16 +144,11 @@ def main() -> None:
         losses = (f"{line[key]:.2f}" for key in ("epoch_mean", "epoch_worst", "recipe_mean", "recipe_worst"))
         table.add_row(line["validator"], correlated, *losses)
     Console().print(table)
-    report = {
-        "command": shlex.join(["python", *sys.argv]),
+    origin = report.origin() | {
         "commit": ", ".join(dict.fromkeys(run.commit for run in runs)),
         "hardware": "; ".join(dict.fromkeys(run.hardware for run in runs)),
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "summary": summary(rows),
-        "rows": rows,
     }
-    settings.out.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(settings.out, (json.dumps(report, indent=1) + "\n").encode())
+    report.write(settings.out, origin, rows, summary=summary(rows))
 
 
 if __name__ == "__main__":

@@ -8,12 +8,9 @@ are freed, so only Linux will do. An epoch's seconds are those of its steps and 
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import gc
-import json
 import multiprocessing
 import resource
-import shlex
 import sys
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
@@ -21,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import report
 import tyro
 from rich.console import Console
 from rich.table import Table
@@ -31,8 +29,7 @@ from mutualign.data.tasks import Task, find_task
 from mutualign.errors import MutualignError
 from mutualign.experiment import Experiment
 from mutualign.recipes import load_recipe
-from mutualign.training.environment import describe_hardware, make_fabric, versions
-from mutualign.training.runs import RunFolder, write_atomically
+from mutualign.training.runs import RunFolder
 
 TOLERANCE = 0.10  # of the growth of the number of images
 
@@ -138,10 +135,10 @@ def main() -> None:
     settings = tyro.cli(Settings, description=Settings.__doc__)
     if not Path("/proc/self/clear_refs").exists():
         raise SystemExit("benchmarks/scaling.py: needs Linux: elsewhere the peak of memory cannot be reset")
-    rows = []
+    origin, rows = report.origin(), []
     try:
         data = data_folder(settings.data)
-        find_task(settings.task).load(data)  # builds what is cached, which would count as memory of the first size
+        find_task(settings.task).load(data)  # builds what is cached, so that every size begins alike
         for factor in settings.factors:
             with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
                 rows.append(process.submit(measure, settings.task, settings.recipe, factor, data).result())
@@ -153,15 +150,7 @@ def main() -> None:
         growth = [f"{row[key]:.2f}" if key in row else "" for key in ("time_over_images", "memory_over_data")]
         shown.add_row(f"{row['images']}", f"{row['epoch_seconds']:.1f}", f"{row['peak_mib']:.0f}", *growth)
     Console().print(shown)
-    report = {
-        "command": shlex.join(["python", *sys.argv]),
-        "commit": versions()["commit"],
-        "hardware": describe_hardware(make_fabric("auto")),
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "rows": rows,
-    }
-    settings.out.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(settings.out, (json.dumps(report, indent=1) + "\n").encode())
+    report.write(settings.out, origin, rows)
 
 
 if __name__ == "__main__":

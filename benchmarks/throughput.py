@@ -8,14 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import datetime
 import itertools
-import json
 import multiprocessing
 import os
-import shlex
 import statistics
-import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -27,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import plain_loop
+import report
 import sklearn
 import torch
 import tyro
@@ -44,9 +41,8 @@ from mutualign.errors import MutualignError
 from mutualign.experiment import Experiment
 from mutualign.recipes import load_recipe
 from mutualign.training.batches import Batches
-from mutualign.training.environment import describe_hardware, has_bf16, keep_freed_memory, make_fabric, versions
+from mutualign.training.environment import has_bf16, keep_freed_memory, make_fabric, versions
 from mutualign.training.loop import StageTrainer, build_algorithm, build_classifier
-from mutualign.training.runs import write_atomically
 
 WORKERS = (0, 1, 2)  # of the plain loop's DataLoader
 DATA_STEPS = 20  # batches drawn for every training step timed, when the data path is alone
@@ -248,8 +244,8 @@ def _plain_loop(task: Task, data: Path, batch_size: int) -> Iterator[Callable[..
         yield lambda *arguments: process.submit(plain_loop.seconds, *arguments).result()
 
 
-def measure(settings: Settings) -> tuple[str, list[dict[str, Any]]]:
-    """All measurements: the hardware, and the rows."""
+def measure(settings: Settings) -> list[dict[str, Any]]:
+    """All measurements, as rows."""
     keep_freed_memory()  # as every run does first
     data, results, fabric = data_folder(settings.data), Measurements(), make_fabric("auto")
     tasks = {name: find_task(name).load(data) for name in settings.task}
@@ -289,7 +285,7 @@ def measure(settings: Settings) -> tuple[str, list[dict[str, Any]]]:
             with _fresh_process() as process:
                 peak = process.submit(peak_memory, name, data, settings.steps).result()
             results.add("peak memory", name, "MiB", peak)
-    return describe_hardware(fabric), results.rows(precisions[0] if on_cpu else None)
+    return results.rows(precisions[0] if on_cpu else None)
 
 
 def _measure_step(
@@ -348,25 +344,17 @@ def _table(hardware: str, rows: list[dict[str, Any]]) -> Table:
 def main() -> None:
     """Measure, print a table, write the JSON."""
     settings = tyro.cli(Settings, description=Settings.__doc__)
+    origin = report.origin()
     try:
-        hardware, rows = measure(settings)
+        rows = measure(settings)
     except MutualignError as error:
         raise SystemExit(f"benchmarks/throughput.py: {error}") from None
     console = Console()
     console.width = console.width if console.is_terminal else 130
-    console.print(_table(hardware, rows))
-    software = versions()
-    report = {
-        "command": shlex.join(["python", *sys.argv]),
-        "commit": software.pop("commit"),
-        "hardware": hardware,
-        "versions": software,
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "settings": {key: getattr(settings, key) for key in ("task", "steps", "rounds", "warm_up", "size")},
-        "rows": rows,
-    }
-    settings.out.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(settings.out, (json.dumps(report, indent=2) + "\n").encode())
+    console.print(_table(origin["hardware"], rows))
+    used = {key: getattr(settings, key) for key in ("task", "steps", "rounds", "warm_up", "size")}
+    software = {name: version for name, version in versions().items() if name != "commit"}
+    report.write(settings.out, origin, rows, versions=software, settings=used)
 
 
 if __name__ == "__main__":

@@ -6,15 +6,12 @@ nothing: the recipes run as they are. What a recipe does not reach within `--lim
 
 from __future__ import annotations
 
-import datetime
-import json
-import shlex
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import report
 import tyro
 from rich.console import Console
 from rich.table import Table
@@ -24,9 +21,8 @@ from mutualign.data.tasks import Task, find_task
 from mutualign.errors import MutualignError
 from mutualign.experiment import Display, Experiment
 from mutualign.recipes import Recipe, load_recipe
-from mutualign.training.environment import describe_hardware, make_fabric, versions
 from mutualign.training.loop import Stopped
-from mutualign.training.runs import Record, write_atomically
+from mutualign.training.runs import Record
 
 GOALS = (0.87, 0.97, 0.985)
 
@@ -106,6 +102,7 @@ def table(rows: list[dict[str, Any]]) -> Table:
 def main() -> None:
     """Measure, print a table, write the JSON."""
     settings = tyro.cli(Settings, description=Settings.__doc__)
+    origin = report.origin()
     try:
         recipes = [load_recipe(name) for name in settings.recipes]
         task = find_task(settings.task).load(data_folder(settings.data))
@@ -113,16 +110,7 @@ def main() -> None:
     except MutualignError as error:
         raise SystemExit(f"benchmarks/time_to_accuracy.py: {error}") from None
     Console().print(table(rows))
-    report = {
-        "command": shlex.join(["python", *sys.argv]),
-        "commit": versions()["commit"],
-        "hardware": describe_hardware(make_fabric("auto")),
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "limit_seconds": settings.limit,
-        "rows": rows,
-    }
-    settings.out.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(settings.out, (json.dumps(report, indent=1) + "\n").encode())
+    report.write(settings.out, origin, rows, limit_seconds=settings.limit)
 
 
 if __name__ == "__main__":

@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from pathlib import Path
-
+import judge_validators as validators
 import pytest
 
 from mutualign.evidence.validators import VALIDATORS
 from mutualign.training.runs import RunFolder
-
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "benchmarks"))
-
-import judge_validators as validators  # noqa: E402
 
 
 def epoch(number, accuracy, **scores):
@@ -72,7 +63,7 @@ def test_the_summary_counts_a_choice_among_recipes_once():
     assert lines["mano"]["recipe_mean"] == 0
 
 
-def test_run_folders_are_read_and_those_that_lack_an_end_or_a_score_are_left_out(tmp_path):
+def test_run_folders_are_read_and_those_that_lack_an_end_or_a_score_are_left_out(run_benchmark, tmp_path):
     for seed, complete, scored in ((0, True, True), (1, False, True), (2, True, False)):
         folder = RunFolder.create(tmp_path / f"digits/good/seed-{seed}", {"task": "digits"})
         for record in GOOD.epochs:
@@ -80,12 +71,8 @@ def test_run_folders_are_read_and_those_that_lack_an_end_or_a_score_are_left_out
         if complete:
             about = {"task": "digits", "recipe": "good", "seed": seed, "hardware": "a machine"}
             folder.write_result(about | {"versions": {"commit": "abc"}})
-    out = tmp_path / "new" / "validators.json"
-    command = [sys.executable, str(ROOT / "benchmarks/judge_validators.py"), str(tmp_path), "--out", str(out)]
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    report = json.loads(out.read_text())
-    assert {"command", "commit", "hardware", "created", "summary", "rows"} <= report.keys()
-    assert len(report["rows"]) == len(VALIDATORS)
-    assert {row["seed"] for row in report["rows"]} == {0}
-    assert "1 of 3 runs" in done.stderr
+    results, said = run_benchmark("judge_validators.py", tmp_path)
+    assert (results["commit"], results["hardware"]) == ("abc", "a machine")
+    assert len(results["rows"]) == len(results["summary"]) == len(VALIDATORS)
+    assert {row["seed"] for row in results["rows"]} == {0}
+    assert "1 of 3 runs" in said

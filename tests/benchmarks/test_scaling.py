@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+import scaling
 import torch
 
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "benchmarks"))
-
-import scaling  # noqa: E402
-
-from mutualign.data.tasks import find_task  # noqa: E402
+from mutualign.data.tasks import find_task
 
 
 def row(factor, seconds, peak):
@@ -68,19 +60,13 @@ def test_the_peak_forgets_what_was_freed_before_it_was_reset_and_sees_what_comes
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux")
-def test_a_run_on_the_embedded_task_writes_a_row_a_size(tmp_path):
+def test_a_run_on_the_embedded_task_writes_a_row_a_size(run_benchmark, tmp_path):
     recipe = tmp_path / "short.toml"
     recipe.write_text('description = "short"\n[[stages]]\nalgorithm = "mutual_align"\nepochs = 1\nbatch_size = 512\n')
-    out = tmp_path / "new" / "scaling.json"
-    options = ["--task", "digits", "--recipe", str(recipe), "--factors", "1", "2", "--out", str(out)]
-    command = [sys.executable, str(ROOT / "benchmarks/scaling.py"), *options]
-    alone = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    run = subprocess.run(command, check=False, env=alone, capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
-    report = json.loads(out.read_text())
-    assert {"command", "commit", "hardware", "created", "rows"} <= report.keys()
-    assert [entry["images"] for entry in report["rows"]] == [2 * 1437, 4 * 1437]
-    assert report["rows"][1]["data_mib"] == 2 * report["rows"][0]["data_mib"]
-    assert report["rows"][0]["data_mib"] == 1437 * (28 * 28 * (1 + 3) + 2 * 8) / 2**20
-    assert all(entry["epoch_seconds"] > 0 for entry in report["rows"])
-    assert all(entry["peak_mib"] >= entry["before_mib"] > 100 for entry in report["rows"])
+    results, _ = run_benchmark("scaling.py", "--task", "digits", "--recipe", recipe, "--factors", "1", "2")
+    rows = results["rows"]
+    assert [entry["images"] for entry in rows] == [2 * 1437, 4 * 1437]
+    assert rows[1]["data_mib"] == 2 * rows[0]["data_mib"]
+    assert rows[0]["data_mib"] == 1437 * (28 * 28 * (1 + 3) + 2 * 8) / 2**20
+    assert all(entry["epoch_seconds"] > 0 for entry in rows)
+    assert all(entry["peak_mib"] >= entry["before_mib"] > 100 for entry in rows)

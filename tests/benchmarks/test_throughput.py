@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
+import plain_loop
 import pytest
+import throughput
 import torch
 import torch.nn.functional as F
 
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "benchmarks"))
-
-import plain_loop  # noqa: E402
-import throughput  # noqa: E402
-
-from mutualign.algorithms.dann import DANN, DANNConfig  # noqa: E402
-from mutualign.data.images import Batch, ImageShape  # noqa: E402
-from mutualign.data.tasks import find_task  # noqa: E402
-from mutualign.nn.backbones import Classifier, PublishedCNN  # noqa: E402
+from mutualign.algorithms.dann import DANN, DANNConfig
+from mutualign.data.images import Batch, ImageShape
+from mutualign.data.tasks import find_task
+from mutualign.nn.backbones import Classifier, PublishedCNN
 
 
 def test_torch_counts_as_many_operations_in_a_training_step_as_the_closed_form(tmp_path):
@@ -128,17 +118,11 @@ def test_a_row_is_the_median_and_the_extent_of_its_values_and_says_whether_it_is
 
 
 @pytest.mark.slow
-def test_a_run_on_the_embedded_task_writes_every_row(tmp_path):
-    out = tmp_path / "new" / "throughput.json"
-    options = ["--task", "digits", "--steps", "1", "--rounds", "1", "--warm-up", "0", "--size", "64", "--out", str(out)]
-    command = [sys.executable, str(ROOT / "benchmarks/throughput.py"), *options]
-    alone = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    run = subprocess.run(command, check=False, env=alone, capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
-    report = json.loads(out.read_text())
-    assert {"command", "commit", "hardware", "created", "rows"} <= report.keys()
-    assert all(row["n"] == 1 and row["min"] == row["value"] == row["max"] for row in report["rows"])
-    assert {row["name"]: row["unit"] for row in report["rows"]} == {
+def test_a_run_on_the_embedded_task_writes_every_row(run_benchmark):
+    options = ["--task", "digits", "--steps", "1", "--rounds", "1", "--warm-up", "0", "--size", "64"]
+    results, _ = run_benchmark("throughput.py", *options)
+    assert all(row["n"] == 1 and row["min"] == row["value"] == row["max"] for row in results["rows"])
+    assert {row["name"]: row["unit"] for row in results["rows"]} == {
         "operations of a step": "GFLOP",
         "matmul rate": "GFLOP/s",
         "our step": "ms",
@@ -171,5 +155,5 @@ def test_a_run_on_the_embedded_task_writes_every_row(tmp_path):
         "plain step, decoded once / our step": "x",
         "peak memory": "MiB",
     }
-    cases = {(row["name"], row["case"]) for row in report["rows"]}
+    cases = {(row["name"], row["case"]) for row in results["rows"]}
     assert {("plain step, decoded once", f"{workers} worker(s)") for workers in (0, 1, 2)} <= cases

@@ -2,20 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
+import time_to_accuracy
 
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "benchmarks"))
-
-import time_to_accuracy  # noqa: E402
-
-from mutualign.recipes import load_recipe  # noqa: E402
+from mutualign.recipes import load_recipe
 
 
 def record(stage, seconds, accuracy):
@@ -44,18 +34,12 @@ def test_a_row_has_the_curve_up_to_the_end_or_the_limit(tiny_task, limit, comple
 
 
 @pytest.mark.slow
-def test_a_run_on_the_embedded_task_writes_a_row_a_recipe_and_seed(tmp_path):
+def test_a_run_on_the_embedded_task_writes_a_row_a_recipe_and_seed(run_benchmark, tmp_path):
     recipe = tmp_path / "short.toml"
     recipe.write_text('description = "short"\n[[stages]]\nalgorithm = "source_only"\nepochs = 1\n')
-    out = tmp_path / "new" / "speed.json"
-    options = ["--task", "digits", "--recipes", str(recipe), "--seeds", "2", "--out", str(out)]
-    command = [sys.executable, str(ROOT / "benchmarks/time_to_accuracy.py"), *options]
-    alone = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    run = subprocess.run(command, check=False, env=alone, capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
-    report = json.loads(out.read_text())
-    assert {"command", "commit", "hardware", "created", "limit_seconds", "rows"} <= report.keys()
-    assert [(row["recipe"], row["seed"], row["complete"]) for row in report["rows"]] == [
+    results, _ = run_benchmark("time_to_accuracy.py", "--task", "digits", "--recipes", recipe, "--seeds", "2")
+    assert results["limit_seconds"] == 600
+    assert [(row["recipe"], row["seed"], row["complete"]) for row in results["rows"]] == [
         ("short", 0, True),
         ("short", 1, True),
     ]
