@@ -21,6 +21,13 @@ from mutualign.errors import MutualignError, nearest
 
 DIGIT_NAMES = tuple("0123456789")
 
+# Parts of identities. A run goes on only under the very words that it began with.
+_MNIST = "MNIST 28x28, 60000 train / 10000 test"
+_FROZEN = (
+    "MNIST-M, variant frozen: |patch - digit|, one BSDS500 background an image, seed 0, train over BSDS500 train "
+    "(200 photos), test over BSDS500 test (200 photos)"
+)
+
 
 @dataclass(frozen=True)
 class Task:
@@ -78,8 +85,7 @@ def _mnistm_frozen(folder: Path) -> Task:
     train, test = _load_digits("mnist-mnistm", folder)
     return Task(
         "mnist-mnistm",
-        "MNIST 28x28, 60000 train / 10000 test; target MNIST-M, variant frozen: |patch - digit|, one BSDS500 "
-        "background an image, seed 0, train over BSDS500 train (200 photos), test over BSDS500 test (200 photos)",
+        f"{_MNIST}; target {_FROZEN}",
         DIGIT_NAMES,
         train,
         test,
@@ -91,8 +97,8 @@ def _mnistm_resampled(folder: Path) -> Task:
     train, test = _load_digits("mnist-mnistm-resampled", folder)
     return Task(
         "mnist-mnistm-resampled",
-        "MNIST 28x28, 60000 train / 10000 test; target MNIST-M, variant resampled: |patch - digit|, a new background "
-        "at every access, training and evaluation alike, from all 500 photos of BSDS500",
+        f"{_MNIST}; target MNIST-M, variant resampled: |patch - digit|, a new background at every access, training and "
+        "evaluation alike, from all 500 photos of BSDS500",
         DIGIT_NAMES,
         train,
         test,
@@ -122,8 +128,7 @@ def _mnistm_to_mnist(folder: Path) -> Task:
     colour_train, colour_test = mnistm.frozen(train, test, folder, name)
     return Task(
         name,
-        "source MNIST-M, variant frozen: |patch - digit|, one BSDS500 background an image, seed 0, train over BSDS500 "
-        "train (200 photos), test over BSDS500 test (200 photos); target MNIST 28x28, 60000 train / 10000 test",
+        f"source {_FROZEN}; target {_MNIST}",
         DIGIT_NAMES,
         LabelledImages(colour_train.images, train.labels),
         LabelledImages(colour_test.images, test.labels),
@@ -137,8 +142,8 @@ def _worn(folder: Path) -> Task:
     train, test = load_mnist(folder, name)
     return Task(
         name,
-        "MNIST 28x28, 60000 train / 10000 test; target the same images eroded (minimum of 2x2 pixels), blurred (mean "
-        "of 3x3, zeros outside) and inverted (255 - value)",
+        f"{_MNIST}; target the same images eroded (minimum of 2x2 pixels), blurred (mean of 3x3, zeros outside) and "
+        "inverted (255 - value)",
         DIGIT_NAMES,
         train,
         test,
@@ -153,8 +158,8 @@ def _mnistm_imbalanced(folder: Path) -> Task:
     target_train, target_test = mnistm.frozen(train, test, folder, name)
     return Task(
         name,
-        "MNIST 28x28, 60000 train / 10000 test; target MNIST-M, variant frozen as in mnist-mnistm, of whose classes 5 "
-        "to 9 every fifth image is kept, in the order of the file, in train and test",
+        f"{_MNIST}; target MNIST-M, variant frozen as in mnist-mnistm, of whose classes 5 to 9 every fifth image is "
+        "kept, in the order of the file, in train and test",
         DIGIT_NAMES,
         train,
         test,
