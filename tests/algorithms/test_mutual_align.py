@@ -12,6 +12,9 @@ from mutualign.algorithms import mutual_align as module
 from mutualign.algorithms.dann import DANNConfig
 from mutualign.data.augment import Views
 from mutualign.data.images import Batch
+from mutualign.experiment import Experiment
+from mutualign.recipes import load_recipe
+from mutualign.training.runs import RunFolder
 
 LATE = torch.tensor(0.7)
 PLAIN = Views(geometry=0.0, solarise=0.0, colour=0.0, inversion=0.0, texture=0.0, noise=0.0)
@@ -135,3 +138,15 @@ def test_one_image_of_a_domain_is_enough(build, n_source, n_target):
     algorithm = build("mutual_align", threshold=0.0).train()
     losses, _ = algorithm(Batch(torch.rand(n_source + n_target, 3, 12, 12), torch.zeros(n_source).long()), LATE)
     assert all(math.isfinite(loss.item()) for loss in losses.values())
+
+
+def test_a_run_keeps_the_weights_of_the_teacher_and_not_of_the_student(tmp_path, tiny_task):
+    short = ["stages.0.epochs=2", "stages.0.epoch_steps=0", "stages.0.batch_size=20"]
+    Experiment.start(load_recipe("fast", short), tiny_task, 0, tmp_path / "run").run()
+    run = RunFolder.open(tmp_path / "run")
+    (kept, _), (state, _) = run.load_tensors("stage-0-last"), run.load_tensors("last")
+    assert {f"algorithm.classifier.{key}" for key in kept} == {key for key in state if ".classifier." in key}
+    for key, value in kept.items():
+        assert torch.equal(value, state[f"algorithm.teacher.model.{key}"]), key
+    for key in ("features.conv1.weight", "features.norm1.running_mean", "head.weight"):
+        assert not torch.equal(kept[key], state[f"algorithm.classifier.{key}"]), key

@@ -331,6 +331,29 @@ def test_a_run_that_is_killed_goes_on_from_its_last_checkpoint(data, new_run, un
     assert_same_state(run.load_tensors("last")[0], expected)
 
 
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+@pytest.mark.parametrize("crash_after", [3, 8])
+def test_batch_norm_and_a_changing_learning_rate_go_on_bit_for_bit_after_a_kill_within_an_epoch(
+    data, new_run, uninterrupted, crash_after, precision
+):
+    stage = {"algorithm": "mutual_align", "epochs": 2, "batch_size": 8, "learning_rate": 3e-3, "schedule": "one_cycle"}
+    stages = [stage | {"options": {"threshold": 0.35}}]  # of a third by chance: pseudo-labels from the first step
+    about = {"name": "test", "description": "", "precision": precision, "backbone": "two_block_cnn"}
+    recipe = parse_recipe(about | {"stages": stages}, "test")
+    expected, _, whole = uninterrupted(recipe)
+    assert all(means["coverage"] > 0 for _, _, means in whole.epochs)
+    for part in ("classifier", "teacher.model"):
+        assert expected[f"algorithm.{part}.features.norm1.running_mean"].abs().min() > 0
+
+    run = new_run()
+    with pytest.raises(KeyboardInterrupt):
+        go(recipe, data, run, told=Told(crash_after=crash_after), save_every=0.0)
+    after = go(recipe, data, RunFolder(run.path))
+    assert after.steps == whole.steps[crash_after - 1 :]  # the crash comes before the checkpoint of its own step
+    assert after.epochs == whole.epochs[crash_after // EPOCH :]
+    assert_same_state(run.load_tensors("last")[0], expected)  # weights, teacher, norms of both, optimiser
+
+
 def test_checkpoints_are_written_within_an_epoch_when_time_is_up(data, new_run, uninterrupted):
     recipe = make_recipe("dann")
     expected, _, whole = uninterrupted(recipe)
