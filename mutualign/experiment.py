@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Int16
+from jaxtyping import Int64
 from torch import Tensor
 
 from mutualign.algorithms import Algorithm
@@ -143,7 +143,7 @@ class Experiment:
             "command": self.folder.config()["command"],
             "hardware": describe_hardware(fabric),
             "versions": software,
-            "class_names": self.task.class_names,
+            "class_names": list(self.task.class_names),
             "source_class_shares": self._prior(),
             "domains_told_apart": round(told_apart, 4),
             "compared_with": source_only.config()["recipe"]["name"] if source_only else None,
@@ -163,9 +163,8 @@ class Experiment:
         self.folder.save_tensors(f"stage-{epoch.stage}-last", weights, info)
         if best_epoch([*epochs, record], DEFAULT_VALIDATOR) is record:
             self.folder.save_tensors(f"stage-{epoch.stage}-selected", weights, info)
-        self.folder.save_tensors(
-            f"stage-{epoch.stage}-predictions", {"predicted": torch.cat([predicted, latest[None].short()])}, {}
-        )
+        predicted = torch.cat([predicted, latest[None]])
+        self.folder.save_tensors(f"stage-{epoch.stage}-predictions", {"predicted": predicted.short()}, {})
         self.folder.append_metrics(record)
         self.display.epoch(record)
         told = {alarm.name for alarm in self._alarms(epochs, complete=False)}
@@ -176,12 +175,12 @@ class Experiment:
     def _epochs(self, stage: int) -> list[Record]:
         return [record for record in self.folder.metrics() if record["stage"] == stage]
 
-    def _predictions(self, epoch: Epoch) -> Int16[Tensor, "epochs images"]:
+    def _predictions(self, epoch: Epoch) -> Int64[Tensor, "epochs images"]:
         """The classes that the stage's earlier epochs predicted for the scored target images."""
         name = f"stage-{epoch.stage}-predictions"
         if epoch.number == 1 or not self.folder.has_checkpoint(name):
-            return torch.empty(0, min(len(self.task.target_train), SCORED), dtype=torch.int16)
-        return self.folder.load_tensors(name)[0]["predicted"][: epoch.number - 1]
+            return torch.empty(0, min(len(self.task.target_train), SCORED), dtype=torch.int64)
+        return self.folder.load_tensors(name)[0]["predicted"][: epoch.number - 1].long()
 
     def _prior(self) -> list[float]:
         return audit.class_shares(self.task.source_train.labels, len(self.task.class_names))
@@ -218,7 +217,7 @@ class Experiment:
     def _negative_transfer(self, source_only: RunFolder) -> Alarm | None:
         adapted = best_epoch(self._epochs(len(self.recipe.stages) - 1), DEFAULT_VALIDATOR)
         reference = best_epoch(source_only.metrics(), DEFAULT_VALIDATOR)
-        return audit.negative_transfer(adapted["scores"], reference["scores"])
+        return audit.negative_transfer(adapted, reference)
 
     def _refuse_other_data(self) -> None:
         began_with = self.folder.config().get("data")

@@ -19,9 +19,10 @@ FLOORS = [
     ("evidence",),
     ("recipes",),
     ("training",),
+    ("examination",),
     ("experiment",),
-    ("comparison",),
-    ("display",),
+    ("comparison", "estimates"),
+    ("display", "report"),
     ("cli", "__main__"),
 ]
 

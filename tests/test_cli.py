@@ -104,6 +104,9 @@ def test_run_refuses_a_folder_that_holds_a_run_and_says_what_to_do(mutualign):
         (["show", "nowhere"], "nowhere is not a run folder"),
         (["select"], "name one or more run folders"),
         (["select", "nowhere"], "nowhere is not a run folder"),
+        (["estimate"], "name one or more run folders"),
+        (["estimate", "nowhere"], "nowhere is not a run folder"),
+        (["run", "--task", "digits@some"], "after the @ goes a number of images, such as digits@6000"),
         (["compare", "--seeds", "0"], "at least one seed"),
         (["compare", "--recipes", "dann,dann"], 'the recipe "dann" is named twice'),
         (["run", "--data", "nowhere", "--task", "mnist-mnistm"], "--data nowhere: no such folder"),
@@ -117,7 +120,7 @@ def test_bad_input_is_answered_in_a_sentence_without_a_traceback(mutualign, argu
     assert "Traceback" not in err
 
 
-@pytest.mark.parametrize("command", ["run", "compare", "show", "data"])
+@pytest.mark.parametrize("command", ["run", "compare", "select", "estimate", "show", "data"])
 def test_every_help_teaches(mutualign, command):
     code, out, _ = mutualign(command, "--help")
     assert code == 0
@@ -193,3 +196,40 @@ def test_a_stopped_run_resumes_bit_for_bit(tmp_path, number, expected):
 def test_the_module_runs_as_a_program():
     help_ = subprocess.run([sys.executable, "-m", "mutualign", "--help"], capture_output=True, text=True, check=True)
     assert "compare" in help_.stdout
+
+
+def test_strict_turns_an_alarm_into_an_exit_status_and_keeps_the_result(mutualign, tmp_path):
+    short = [
+        "--recipe",
+        "dann",
+        "--task",
+        "digits@100",
+        "--set",
+        "stages.0.epochs=1",
+    ]  # far too short to learn anything
+    code, out, _ = mutualign("run", *short, "--strict", "--out", "strict")
+    assert code == 3
+    assert "alarm: source is not learnt" in out
+    assert RunFolder.open(tmp_path / "strict" / "digits@100" / "dann" / "seed-0").result()["alarms"]
+    code, out, _ = mutualign("run", *short, "--out", "lenient")
+    assert code == 0
+    assert "alarm: source is not learnt" in out
+    code, out, _ = mutualign(
+        *("compare", "--recipes", "dann", "--task", "digits@100", "--seeds", "1", "--set", "stages.0.epochs=1"),
+        *("--strict", "--out", "lenient"),
+    )
+    assert code == 3
+    assert "alarm: dann on digits@100, seed 0: source is not learnt" in out
+
+
+def test_estimate_prints_an_interval_for_each_run_and_says_when_it_is_a_rough_guess(mutualign):
+    mutualign("compare", "--recipes", "source_only", "--task", "digits", "--seeds", "2", *SHORT)
+    runs = [f"runs/digits/source_only/seed-{seed}" for seed in (0, 1)]
+    code, out, _ = mutualign("estimate", *runs)
+    assert code == 0
+    assert all(run in out for run in runs)
+    assert " to " in out
+    assert "rough guess" not in out
+    code, out, _ = mutualign("estimate", runs[0])
+    assert code == 0
+    assert "rough guess" in out

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mutualign import comparison
-from mutualign.comparison import Comparison, Interval, Summary, rows_of, run_path, save_results, summarise
+from mutualign.comparison import Comparison, Interval, Summary, differences, rows_of, run_path, save_results, summarise
 from mutualign.data.tasks import TaskEntry
 from mutualign.errors import MutualignError
 from mutualign.experiment import Experiment
@@ -136,3 +136,28 @@ def test_a_results_file_holds_what_the_house_format_asks(tmp_path, loads):
 def test_a_comparison_of_nothing_or_of_one_thing_twice_is_refused(tmp_path, recipes, tasks, seeds, told):
     with pytest.raises(MutualignError, match=told):
         Comparison(recipes, tasks, seeds, tmp_path)
+
+
+def test_differences_are_paired_by_seed_against_the_first_recipe():
+    def row(recipe, seed, accuracy, selection="last", task="t"):
+        return {"task": task, "recipe": recipe, "seed": seed, "selection": selection, "target_accuracy": accuracy}
+
+    rows = [row("a", seed, accuracy) for seed, accuracy in enumerate((0.1, 0.5, 0.9))]
+    rows += [row("b", seed, accuracy) for seed, accuracy in ((2, 1.0), (0, 0.2), (7, 0.0))]  # seeds 0 and 2 are shared
+    rows += [row("a", 0, 0.3, "oracle"), row("c", 9, 0.5), row("b", 0, 0.5, task="other")]
+    (difference,) = differences(rows)
+    assert (difference.task, difference.recipe, difference.baseline) == ("t", "b", "a")
+    assert difference.target.keys() == {"last"}
+    gain = difference.target["last"]
+    assert gain.n == 2
+    assert gain.mean == pytest.approx(0.1)
+    assert gain.half_width == pytest.approx(0.0, abs=1e-12)  # +0.1 with either seed, however far the seeds are apart
+    assert gain.percent(sign="+") == "+10.0 ± 0.0"
+
+
+def test_source_only_is_trained_first_so_that_the_others_can_be_held_against_it(tmp_path, loads):
+    recipes = (RECIPES[1], RECIPES[0])
+    Comparison(recipes, ("tiny",), (0,), tmp_path).run(tmp_path)
+    results = {recipe.name: RunFolder.open(run_path(tmp_path, "tiny", recipe, 0)).result() for recipe in recipes}
+    assert results["dann"]["compared_with"] == "source_only"
+    assert results["source_only"]["compared_with"] is None

@@ -8,7 +8,7 @@ import io
 from rich.console import Console
 
 from mutualign.comparison import Interval, Summary
-from mutualign.display import ProgressDisplay, show_run, sparkline, summary_tables
+from mutualign.display import ProgressDisplay, print_alarm, show_run, sparkline, summary_tables
 from mutualign.experiment import Experiment
 from mutualign.recipes import load_recipe
 from mutualign.training.runs import RunFolder
@@ -67,15 +67,24 @@ def test_a_table_with_intervals_fits_80_columns():
     assert "…" not in "".join(lines)
 
 
-def test_off_a_terminal_each_epoch_is_one_line(tmp_path, tiny_task):
+def test_off_a_terminal_each_epoch_is_one_line_and_each_alarm_a_paragraph(tmp_path, tiny_task):
     console = Console(file=io.StringIO(), width=60)
     with ProgressDisplay(console) as display:
-        Experiment.start(RECIPE, tiny_task, 0, tmp_path / "run", display=display).run()
-    lines = console.file.getvalue().splitlines()
+        result = Experiment.start(RECIPE, tiny_task, 0, tmp_path / "run", display=display).run()
+    text = console.file.getvalue()
+    lines = [line for line in text.splitlines() if line.startswith("mani on tiny, seed 0: stage")]
     assert len(lines) == 3
-    assert all(line.startswith("mani on tiny, seed 0: stage") for line in lines)
+    told = [line.removeprefix("alarm: ").strip() for line in text.splitlines() if line.startswith("alarm: ")]
+    assert told == [alarm["name"] for alarm in result["alarms"]]  # so few steps leave the classes collapsed
+    assert "predicted classes collapsed" in told
     assert "target" in lines[0]
     assert "pseudo-labels" in lines[2]
+
+
+def test_an_alarm_with_markup_in_it_is_printed_as_it_is():
+    console = Console(file=io.StringIO(), width=60)
+    print_alarm(console, "name", "seen [bold]class[/bold]", "cause [/]")
+    assert "seen [bold]class[/bold]" in console.file.getvalue()
 
 
 def test_on_a_terminal_there_is_a_bar_a_stage_that_ends_full(tmp_path, tiny_task):

@@ -14,6 +14,7 @@ from mutualign.data.tasks import TASKS, Task
 from mutualign.errors import MutualignError
 from mutualign.experiment import Display, Experiment, curves, summarise
 from mutualign.recipes import load_recipe
+from mutualign.training.loop import Stopped
 from mutualign.training.runs import RunFolder
 from tests.conftest import make_tiny_task
 
@@ -38,8 +39,49 @@ def test_a_run_leaves_a_folder_that_tells_everything(tmp_path, tiny_task):
     assert {"python", "torch", "mutualign", "commit"} <= result["versions"].keys()
     assert {"hardware", "command", "created", "seed"} <= result.keys()
     names = {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()}
-    stages = {f"stage-{stage}-{kind}.safetensors" for stage in (0, 1) for kind in ("last", "selected")}
-    assert names == {"last.safetensors"} | stages
+    kinds = ("last", "selected", "last-outputs", "selected-outputs", "predictions")
+    stages = {f"stage-{stage}-{kind}.safetensors" for stage in (0, 1) for kind in kinds}
+    assert names == {"last.safetensors", "review.safetensors"} | stages
+
+
+def test_the_audit_of_an_epoch_is_recorded_and_survives_a_resume(tmp_path, tiny_task):
+    whole = run(tmp_path / "whole", tiny_task)
+    records = RunFolder(tmp_path / "whole").metrics()
+    assert "drift" not in records[0]["audit"]  # there is no earlier epoch of the stage
+    predicted = RunFolder(tmp_path / "whole").load_tensors("stage-1-predictions")[0]["predicted"]
+    assert records[-1]["audit"]["drift"] == (predicted[0] != predicted[1]).double().mean()
+    assert records[-1]["audit"].keys() >= {"gradients", "reversal", "coverage", "teacher_agreement"}
+    assert records[-1]["audit"]["gradients"].keys() == {"class", "domain", "mi"}
+
+    stops = iter(range(1, 100))
+    steps = 2 * 3 + 5  # an epoch has three steps: in the second stage, after its second epoch has begun
+    recipe = load_recipe("mani", SHORT + EAGER)
+    experiment = Experiment.start(recipe, tiny_task, 0, tmp_path / "stopped", should_stop=lambda: next(stops) == steps)
+    with pytest.raises(Stopped):
+        experiment.run()
+    again = Experiment(recipe, tiny_task, 0, RunFolder.open(tmp_path / "stopped")).run()
+
+    def timeless(folder):
+        return [record | {"train_seconds": 0} for record in RunFolder(folder).metrics()]
+
+    assert timeless(tmp_path / "stopped") == timeless(tmp_path / "whole")
+    assert again["alarms"] == whole["alarms"]
+
+
+def test_what_is_kept_for_looking_back_is_what_the_kept_weights_give(tmp_path, tiny_task):
+    run(tmp_path / "run", tiny_task)
+    folder = RunFolder.open(tmp_path / "run")
+    outputs, info = folder.load_tensors("stage-1-last-outputs")
+    assert info["epoch"] == 2
+    assert "target_labels" not in outputs
+    last = folder.metrics()[-1]
+    right = outputs["target_logits"].argmax(1) == tiny_task.target_test.unseal()
+    assert right.double().mean() == last["target_accuracy"]
+    source = outputs["source_logits"].argmax(1) == outputs["source_labels"]
+    assert source.double().mean() == last["source_accuracy"]
+    review, _ = folder.load_tensors("review")
+    assert review["confusion"].sum() == len(tiny_task.target_test)
+    assert torch.equal(review["target_samples"][0], tiny_task.target_test.images.pixels[0])
 
 
 @pytest.mark.parametrize("recipe", ["mani", "fast"])

@@ -90,12 +90,13 @@ def domain_accuracy(
 
 # Alarms ---------------------------------------------------------------------------------------------------------------
 
+LEARNT = 0.1  # of the way from guessing to always right, on held-out source images
 DEAD = 1e-6  # of the largest gradient: less than this is none
 SATURATED = 0.995  # of the discriminator's accuracy
-COLLAPSED = 0.4  # of the prior's effective number of classes
-IMBALANCED = 0.3  # of the total variation between predictions and prior
-CONFIRMING = 0.05  # by which coverage rises while consistency falls
-TRANSFER_SCORES = ("information_maximisation", "augmentation_consistency")  # one of them at least must be better
+COLLAPSED = 0.5  # of the prior's effective number of classes
+RARE = 0.1  # of its share in the source: a class predicted less often than that counts as missing,
+MISSING = 0.2  # and missing classes that make up this share of the source are too many
+CONFIRMING = 0.1  # by which coverage rises while consistency falls
 
 
 def alarms(epochs: Sequence[Record], prior: Sequence[float], complete: bool = True) -> list[Alarm]:
@@ -129,17 +130,34 @@ def identical_domains(accuracy: float, images: int) -> Alarm | None:
     )
 
 
-def negative_transfer(adapted: Mapping[str, float], source_only: Mapping[str, float]) -> Alarm | None:
-    """Whether a model's scores say that it is no better than another that was trained on the source only."""
-    names = TRANSFER_SCORES
-    if any(adapted[name] > source_only[name] for name in names):
+def negative_transfer(adapted: Record, source_only: Record) -> Alarm | None:
+    """Whether an epoch of an adapted model is no better than one of a model trained on the source only.
+
+    By two measures without labels, which both must say so: information maximisation, and `kept_information`.
+    """
+    measures = [
+        (epoch["scores"]["information_maximisation"], kept_information(epoch)) for epoch in (adapted, source_only)
+    ]
+    if any(ours > theirs for ours, theirs in zip(*measures, strict=True)):
         return None
-    compared = ", ".join(f"{name.replace('_', ' ')} {adapted[name]:.3f} and {source_only[name]:.3f}" for name in names)
+    (sure, kept), (sure_before, kept_before) = measures
     return Alarm(
         "negative transfer",
-        f"no better than source only without labels: {compared}",
+        f"no better than source only without labels: information maximisation {sure:.2f}, there {sure_before:.2f}; "
+        f"information that survives a slight change {kept:.2f}, there {kept_before:.2f}",
         "adaptation did not help, or did harm: keep the source-only model, or try another recipe",
     )
+
+
+def kept_information(epoch: Record) -> float:
+    """A lower bound on the mutual information between predictions on images and on their changed views, in nats.
+
+    H(predicted) - h(e) - e ln(classes - 1) with e the share of predictions that change and h the binary entropy
+    (Fano's inequality): low for predictions that do not last, and for predictions that are all the same.
+    """
+    shares, changed = epoch["audit"]["predicted_shares"], 1 - epoch["scores"]["augmentation_consistency"]
+    binary = _entropy([changed, 1 - changed])
+    return _entropy(shares) - binary - changed * math.log(max(len(shares) - 1, 1))
 
 
 def _dead_gradient(epoch: Record) -> Alarm | None:
@@ -179,7 +197,7 @@ def _frozen_teacher(epochs: Sequence[Record]) -> Alarm | None:
 
 def _source_not_learnt(epoch: Record, prior: Sequence[float]) -> Alarm | None:
     accuracy, guessing = epoch["scores"]["source_accuracy"], max(prior)
-    if accuracy > guessing + 0.05:
+    if accuracy > guessing + LEARNT * (1 - guessing):
         return None
     return Alarm(
         "source is not learnt",
@@ -209,23 +227,22 @@ def _collapsed(epoch: Record, prior: Sequence[float]) -> Alarm | None:
         "predicted classes collapsed",
         f"{shares[top]:.0%} of the target images are put into class {top}; {effective:.1f} classes in effect, where "
         f"the source has {expected:.1f}",
-        "pseudo-labels or alignment have run into one class: a lower learning rate, a higher threshold, or an earlier "
-        "epoch",
+        "the model does not carry over to the target, or pseudo-labels have run into few classes: try another recipe, "
+        "a lower learning rate, a higher threshold, an earlier epoch",
     )
 
 
 def _imbalanced(epoch: Record, prior: Sequence[float]) -> Alarm | None:
     shares = epoch["audit"]["predicted_shares"]
-    distance = total_variation(shares, prior)
-    if distance < IMBALANCED:
+    missing = [label for label, share in enumerate(shares) if share < RARE * prior[label]]
+    mass = sum(prior[label] for label in missing)
+    if mass < MISSING:
         return None
-    rare = [str(label) for label, share in enumerate(shares) if share < 0.25 * prior[label]]
-    missing = f"; hardly ever predicted: class {', '.join(rare)}" if rare else ""
     return Alarm(
-        "predicted classes far from the source's",
-        f"{distance:.0%} of the predictions would have to change class to be as frequent as in the source{missing}",
-        "classes are missing or rare in the target, or predictions are biased: methods that align whole domains go "
-        "wrong where class frequencies differ",
+        "classes missing among the predictions",
+        f"hardly any target image is put into class {', '.join(map(str, missing))}, {mass:.0%} of the source",
+        "the target lacks these classes, or predictions are biased: methods that align whole domains go wrong where "
+        "class frequencies differ",
     )
 
 
@@ -246,14 +263,13 @@ def _self_confirming(epochs: Sequence[Record]) -> Alarm | None:
     )
 
 
-def total_variation(shares: Sequence[float], prior: Sequence[float]) -> float:
-    """Half the sum of absolute differences: the share that would have to move. Between 0 and 1."""
-    return sum(abs(a - b) for a, b in zip(shares, prior, strict=True)) / 2
-
-
 def _effective_classes(shares: Sequence[float]) -> float:
-    """The exponential of the entropy: as many equally frequent classes are as hard to guess."""
-    return math.exp(-sum(share * math.log(share) for share in shares if share > 0))
+    """As many equally frequent classes are as hard to guess."""
+    return math.exp(_entropy(shares))
+
+
+def _entropy(shares: Sequence[float]) -> float:
+    return -sum(share * math.log(share) for share in shares if share > 0)
 
 
 def _shares(labels: Int64[Tensor, " n"], classes: int) -> list[float]:

@@ -139,3 +139,33 @@ def test_the_tasks_made_of_mnist_carry_their_name_and_state_their_variant(tmp_pa
     assert [len(part) for part in (task.source_train, task.source_test, task.target_train, task.target_test)] == [
         *(5, 4, 5, 4)
     ]
+
+
+def test_a_slice_of_a_task_is_spread_evenly_and_leaves_the_test_images_whole(tmp_path):
+    whole, part = TASKS["digits"].load(tmp_path), find_task("digits@100").load(tmp_path)
+    assert part.name == "digits@100"
+    assert part.identity.startswith(whole.identity)
+    assert "100 of either domain" in part.identity
+    assert (len(part.source_train), len(part.target_train)) == (100, 100)
+    rows = torch.linspace(0, len(whole.source_train) - 1, 100, dtype=torch.float64).round().long()
+    assert torch.equal(part.source_train.images.pixels, whole.source_train.images.pixels[rows])
+    assert torch.equal(part.source_train.labels, whole.source_train.labels[rows])
+    assert torch.equal(part.target_train.images.pixels, whole.target_train.images.pixels[rows])
+    assert torch.equal(part.target_train.sealed_labels, whole.target_train.sealed_labels[rows])
+    assert part.target_test is whole.target_test or len(part.target_test) == len(whole.target_test)
+
+
+def test_a_slice_larger_than_the_task_is_the_task(tmp_path):
+    whole, part = TASKS["digits"].load(tmp_path), find_task("digits@99999").load(tmp_path)
+    assert torch.equal(part.source_train.images.pixels, whole.source_train.images.pixels)
+
+
+@pytest.mark.parametrize("name", ["digits@", "digits@0", "digits@-3", "digits@two", "digits@1.5", "digits@٣"])
+def test_a_slice_of_no_number_of_images_is_refused(name):
+    with pytest.raises(MutualignError, match="after the @ goes a number of images, such as digits@6000"):
+        find_task(name)
+
+
+def test_a_slice_of_an_unknown_task_names_the_nearest():
+    with pytest.raises(MutualignError, match='unknown task "digit"; did you mean "digits"'):
+        find_task("digit@100")

@@ -8,7 +8,13 @@ import pytest
 import torch
 
 from mutualign.data.images import LabelledImages, SealedImages, UnlabelledImages
-from mutualign.evidence.evaluation import PseudoLabelQuality, pseudo_label_quality, source_accuracy, target_accuracy
+from mutualign.evidence.evaluation import (
+    PseudoLabelQuality,
+    pseudo_label_quality,
+    review,
+    source_accuracy,
+    target_accuracy,
+)
 
 
 def images(n):
@@ -67,3 +73,25 @@ def test_rows_say_which_images_the_logits_are_of():
     assert pseudo_label_quality(logits, truth, torch.tensor([1, 5]), 0.9) == (1.0, 1.0)
     assert pseudo_label_quality(logits, truth, torch.tensor([0, 2]), 0.9) == (1.0, 0.0)
     assert pseudo_label_quality(logits, truth, torch.tensor([4, 3]), 0.9) == (1.0, 0.5)
+
+
+def test_a_review_counts_confusions_and_reliability_and_finds_what_to_look_at():
+    chances = (0.95, 0.55, 0.2, 0.99, 0.58, 0.92)  # of class 1; tops 0.95, 0.55, 0.8, 0.99, 0.58, 0.92
+    truth = [1, 0, 0, 1, 1, 0]  # right, wrong, right, right, right, wrong
+    everything = sealed([9, *truth])
+    found = review(of_two_classes(*chances), everything, torch.arange(1, 7), gallery=2)
+    assert found["labels"].tolist() == truth
+    assert found["confusion"].tolist() == [[1, 2], [0, 3]]
+    counts, confidence, right = found["reliability"].T
+    assert counts.tolist() == [0, 0, 0, 0, 0, 2, 0, 0, 1, 3]
+    assert confidence[9] == pytest.approx((0.95 + 0.99 + 0.92) / 3, abs=1e-6)
+    assert right.tolist() == pytest.approx([0, 0, 0, 0, 0, 0.5, 0, 0, 1, 2 / 3])
+    assert found["confident_right"].tolist() == [3, 0]
+    assert found["confident_wrong"].tolist() == [5, 1]
+    assert found["least_confident"].tolist() == [1, 4]
+
+
+def test_a_review_of_predictions_that_are_all_right_has_no_wrong_ones():
+    found = review(of_two_classes(0.9, 0.1), sealed([1, 0]), torch.arange(2), gallery=5)
+    assert len(found["confident_wrong"]) == 0
+    assert found["confusion"].tolist() == [[1, 0], [0, 1]]
