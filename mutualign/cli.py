@@ -168,7 +168,7 @@ class Select:
     runs: tyro.conf.Positional[tuple[Path, ...]]
     """Run folders, complete or not."""
     validator: str = DEFAULT_VALIDATOR
-    """The score, always higher for better: information_maximisation, target_entropy, nuclear_norm,
+    """The score, always higher for better: combined, information_maximisation, target_entropy, nuclear_norm,
     soft_neighbourhood_density, class_ami, mano, deep_embedded_validation, source_accuracy, coverage,
     augmentation_consistency."""
 
@@ -207,6 +207,28 @@ class Estimate:
                 "only a rough guess: train two seeds or more of the best recipe, and name all runs, for an interval to "
                 "trust (mutualign compare --seeds 3)"
             )
+
+
+@dataclass(frozen=True)
+class Report:
+    """Write a report of a run, or of all runs below a folder: one HTML file that needs no network.
+
+    Example: mutualign report runs/digits/fast/seed-0
+    """
+
+    path: tyro.conf.Positional[Path]
+    """A run folder, or a folder above several, such as runs/digits."""
+    out: Path | None = None
+    """The HTML file. Default: report.html in that folder."""
+    png: Path | None = None
+    """Also write every figure as a PNG file, for a paper, into this folder."""
+
+    def main(self, console: Console) -> None:
+        from mutualign.report.html import write_report  # matplotlib takes a second to import
+
+        with console.status("drawing figures"):
+            written = write_report(self.path, self.out, self.png)
+        console.print(f"{written} ({written.stat().st_size / 1e6:.1f} MB)", highlight=False, soft_wrap=True)
 
 
 @dataclass(frozen=True)
@@ -275,6 +297,7 @@ def main() -> None:
         "compare": Compare,
         "select": Select,
         "estimate": Estimate,
+        "report": Report,
         "show": Show,
         "data": Data,
     }
