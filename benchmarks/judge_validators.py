@@ -20,7 +20,7 @@ from scipy.stats import spearmanr
 
 from mutualign.errors import MutualignError
 from mutualign.evidence.selection import best_epoch
-from mutualign.evidence.validators import VALIDATORS
+from mutualign.evidence.validators import VALIDATORS, combine
 from mutualign.training.runs import Record, RunFolder
 
 
@@ -52,10 +52,20 @@ class Run:
         if result is None:
             return None
         epochs = [record for record in records if record["stage"] == records[-1]["stage"]]
+        for epoch in epochs:
+            _add_combined(epoch)
         if any(VALIDATORS.keys() - epoch["scores"].keys() for epoch in epochs):
             return None
         commit, hardware = result["versions"]["commit"], result["hardware"]
         return cls(result["task"], result["recipe"], result["seed"], epochs, commit, hardware)
+
+
+def _add_combined(epoch: Record) -> None:
+    """The combined score, in runs of before it was one: they hold all that it is made of."""
+    found = epoch["scores"]
+    if "audit" in epoch and "combined" not in found:
+        parts = found["augmentation_consistency"], found["source_accuracy"]
+        found["combined"] = combine(found["information_maximisation"], epoch["audit"]["predicted_shares"], *parts)
 
 
 def judge(runs: list[Run]) -> list[dict[str, Any]]:

@@ -8,9 +8,9 @@ from typing import Literal, NamedTuple
 from mutualign.errors import MutualignError
 from mutualign.evidence import estimation
 from mutualign.evidence.estimation import Estimate, Outputs, Rival
-from mutualign.evidence.validators import DEFAULT_VALIDATOR
 from mutualign.training.runs import RunFolder
 
+RANKED_BY = "information_maximisation"  # the validator that names the recipe that the others are held against
 Selection = Literal["last", "selected"]
 
 
@@ -53,4 +53,4 @@ def _rival(folder: RunFolder, selection: Selection) -> Rival:
         )
     tensors, info = folder.load_tensors(name)
     outputs = Outputs(tensors["source_logits"], tensors["source_labels"], tensors["target_logits"])
-    return Rival(outputs, config["recipe"]["name"], config["seed"], info["scores"][DEFAULT_VALIDATOR])
+    return Rival(outputs, config["recipe"]["name"], config["seed"], info["scores"][RANKED_BY])

@@ -210,7 +210,8 @@ class Experiment:
             other = RunFolder.open(path.parent)
             result = other.result() or {}
             same = (result.get("data"), result.get("seed")) == (self.task.identity, self.seed)
-            if same and all(stage["algorithm"] == "source_only" for stage in result["stages"]):
+            scored = all(DEFAULT_VALIDATOR in record["scores"] for record in other.metrics())
+            if same and scored and all(stage["algorithm"] == "source_only" for stage in result["stages"]):
                 return other
         return None
 

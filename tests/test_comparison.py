@@ -75,7 +75,7 @@ def test_a_comparison_has_a_row_a_recipe_seed_and_selection_and_skips_what_is_do
     seen: list[int] = []
     comparison_ = Comparison(RECIPES, ("tiny",), (0, 1), tmp_path)
     rows = comparison_.run(tmp_path, lambda rows: seen.append(len(rows)))
-    selections = ("last", "validator:information_maximisation", "oracle")
+    selections = ("last", "validator:combined", "oracle")
     expected = {(r.name, seed, selection) for r in RECIPES for seed in (0, 1) for selection in selections}
     assert {(row["recipe"], row["seed"], row["selection"]) for row in rows} == expected
     assert len(rows) == len(expected)

@@ -173,9 +173,7 @@ def test_the_selected_weights_are_those_of_the_epoch_with_the_best_score(tmp_pat
     folder = RunFolder.open(tmp_path / "run")
     for stage in (0, 1):
         scores = {
-            record["epoch"]: record["scores"]["information_maximisation"]
-            for record in folder.metrics()
-            if record["stage"] == stage
+            record["epoch"]: record["scores"]["combined"] for record in folder.metrics() if record["stage"] == stage
         }
         _, info = folder.load_tensors(f"stage-{stage}-selected")
         assert info["epoch"] == max(scores, key=scores.__getitem__)

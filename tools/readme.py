@@ -151,7 +151,37 @@ def validators_table(results: dict[str, Any]) -> list[str]:
     return lines
 
 
+def estimates_table(results: dict[str, Any]) -> list[str]:
+    """Errors of each estimator, and how often its interval held the true accuracy."""
+    lines = [
+        "| estimator | mean absolute error | worst | interval holds | its mean width | n |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for line in results["summary"]:
+        points = " | ".join(f"{line[key]:.1f}" for key in ("mean_absolute_error", "worst_error"))
+        holds, width = f"{100 * line['intervals_hold']:.0f} %", f"{line['mean_width']:.1f}"
+        lines.append(f"| {line['estimator'].replace('_', ' ')} | {points} | {holds} | {width} | {line['n']} |")
+    return lines
+
+
+def alarms_table(results: dict[str, Any]) -> list[str]:
+    """A line a recipe and task: how many of its runs raised which alarm."""
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in results["rows"]:
+        groups.setdefault((row["task"], row["recipe"]), []).append(row)
+    lines = ["| task | recipe | n | target accuracy, last epoch | alarms |", "| --- | --- | --- | --- | --- |"]
+    for (task, recipe), rows in groups.items():
+        accuracies = [100 * row["target_accuracy"] for row in rows]
+        extent = f"{min(accuracies):.1f} to {max(accuracies):.1f}" if len(rows) > 1 else f"{accuracies[0]:.1f}"
+        names = [name for row in rows for name in row["alarms"]]
+        told = ", ".join(f"{name} ({names.count(name)} of {len(rows)})" for name in dict.fromkeys(names))
+        lines.append(f"| {task} | {recipe} | {len(rows)} | {extent} | {told or 'none'} |")
+    return lines
+
+
 TABLES = {
+    "estimates": estimates_table,
+    "alarms": alarms_table,
     "validators": validators_table,
     "headline": headline_table,
     "speed": speed_table,

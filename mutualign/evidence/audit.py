@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
+from mutualign.evidence.validators import kept_information
+
 Record = Mapping[str, Any]  # of an epoch: `scores`, `means`, `audit`
 
 
@@ -135,9 +137,10 @@ def negative_transfer(adapted: Record, source_only: Record) -> Alarm | None:
 
     By two measures without labels, which both must say so: information maximisation, and `kept_information`.
     """
-    measures = [
-        (epoch["scores"]["information_maximisation"], kept_information(epoch)) for epoch in (adapted, source_only)
-    ]
+    measures: list[tuple[float, float]] = []
+    for epoch in (adapted, source_only):
+        kept = kept_information(epoch["audit"]["predicted_shares"], epoch["scores"]["augmentation_consistency"])
+        measures.append((epoch["scores"]["information_maximisation"], kept))
     if any(ours > theirs for ours, theirs in zip(*measures, strict=True)):
         return None
     (sure, kept), (sure_before, kept_before) = measures
@@ -147,17 +150,6 @@ def negative_transfer(adapted: Record, source_only: Record) -> Alarm | None:
         f"information that survives a slight change {kept:.2f}, there {kept_before:.2f}",
         "adaptation did not help, or did harm: keep the source-only model, or try another recipe",
     )
-
-
-def kept_information(epoch: Record) -> float:
-    """A lower bound on the mutual information between predictions on images and on their changed views, in nats.
-
-    H(predicted) - h(e) - e ln(classes - 1) with e the share of predictions that change and h the binary entropy
-    (Fano's inequality): low for predictions that do not last, and for predictions that are all the same.
-    """
-    shares, changed = epoch["audit"]["predicted_shares"], 1 - epoch["scores"]["augmentation_consistency"]
-    binary = _entropy([changed, 1 - changed])
-    return _entropy(shares) - binary - changed * math.log(max(len(shares) - 1, 1))
 
 
 def _dead_gradient(epoch: Record) -> Alarm | None:

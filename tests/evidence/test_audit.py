@@ -17,7 +17,6 @@ from mutualign.evidence.audit import (
     domain_accuracy,
     facts,
     identical_domains,
-    kept_information,
     negative_transfer,
 )
 
@@ -188,17 +187,6 @@ def test_images_that_differ_in_texture_only_are_told_apart():
 def test_one_image_a_domain_is_not_enough_to_tell():
     image = torch.zeros(1, 8, 8, 3, dtype=torch.uint8)
     assert identical_domains(domain_accuracy(image, image), 2) is not None
-
-
-def test_kept_information_is_fanos_bound_and_nothing_where_all_predictions_are_the_same():
-    def epoch(shares, consistency):
-        return healthy(audit__predicted_shares=shares, scores__augmentation_consistency=consistency)
-
-    assert kept_information(epoch(PRIOR, 1.0)) == pytest.approx(math.log(10))
-    assert kept_information(epoch([1.0, 0.0], 1.0)) == 0
-    # two classes, a tenth changes: ln 2 - h(0.1), the capacity of a binary symmetric channel
-    capacity = math.log(2) + 0.1 * math.log(0.1) + 0.9 * math.log(0.9)
-    assert kept_information(epoch([0.5, 0.5], 0.9)) == pytest.approx(capacity)
 
 
 def test_negative_transfer_needs_both_measures_to_be_no_better():

@@ -13,10 +13,12 @@ from mutualign.evidence.validators import (
     Evidence,
     augmentation_consistency,
     class_ami,
+    combined,
     coverage,
     deep_embedded_validation,
     entropy,
     information_maximisation,
+    kept_information,
     mano,
     nuclear_norm,
     scores,
@@ -214,6 +216,33 @@ def test_shares_are_counted():
     assert coverage(evidence, threshold=0.6) == 1.0
     assert augmentation_consistency(evidence) == 0.5
     assert source_accuracy(evidence) == 0.75
+
+
+def test_kept_information_is_fanos_bound_and_nothing_where_all_predictions_are_the_same():
+    assert kept_information([0.1] * 10, 1.0) == pytest.approx(math.log(10))
+    assert kept_information([1.0, 0.0], 1.0) == pytest.approx(0)
+    # two classes, a tenth changes: ln 2 - h(0.1), the capacity of a binary symmetric channel
+    assert kept_information([0.5, 0.5], 0.9) == pytest.approx(math.log(2) - naive_entropy([0.1, 0.9]))
+
+
+def test_kept_information_is_below_the_mutual_information_of_the_predictions():
+    rng = torch.Generator().manual_seed(0)
+    joint = torch.rand(5, 5, generator=rng, dtype=torch.float64) + 4 * torch.eye(5)
+    joint /= joint.sum()
+    independent = joint.sum(1, keepdim=True) * joint.sum(0)
+    information = float((joint * (joint / independent).log()).sum())
+    assert 0 < kept_information(joint.sum(1).tolist(), float(joint.trace())) <= information
+
+
+def test_the_combined_score_is_the_sum_of_its_parts():
+    evidence = some_evidence()
+    predicted = evidence.target_logits.argmax(1).tolist()
+    shares = [predicted.count(label) / len(predicted) for label in range(4)]
+    kept = kept_information(shares, augmentation_consistency(evidence))
+    expected = (information_maximisation(evidence) + kept) / math.log(4) + source_accuracy(evidence)
+    assert combined(evidence) == pytest.approx(expected)
+    perfect = one_hot([0, 1, 2, 3], 4)
+    assert combined(seen(perfect, source_logits=perfect, source_labels=torch.arange(4))) == pytest.approx(3)
 
 
 # All of them ----------------------------------------------------------------------------------------------------------
