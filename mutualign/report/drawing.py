@@ -78,7 +78,7 @@ def styled(draw: Callable[P, R]) -> Callable[P, R]:
     return within
 
 
-def panel(width: float = 5.2, height: float = 3.2, rows: int = 1, ratios: tuple[float, ...] = (1,)) -> list[Axes]:
+def panel(width: float = 5.2, height: float = 3.2, rows: int = 1, ratios: tuple[float, ...] = (1.0,)) -> list[Axes]:
     """The axes of a new figure, one below the other, which share x. Sizes in inches."""
     figure = Figure((width, height), layout="constrained")
     axes = figure.subplots(rows, 1, sharex=True, squeeze=False, height_ratios=ratios)

@@ -123,7 +123,7 @@ def confusion_matrix(counts: Int[np.ndarray, "classes classes"], class_names: Se
 @styled
 def reliability_diagram(reliability: Float[np.ndarray, "bins 3"]) -> Figure:
     """Accuracy by mean top probability in each bin that has images; columns: images, mean top probability, accuracy."""
-    above, below = panel(5.2, 4.6, rows=2, ratios=(3, 1))
+    above, below = panel(5.2, 4.6, rows=2, ratios=(3.0, 1.0))
     counts, confidence, accuracy = reliability.T
     edges = np.linspace(0, 1, len(counts) + 1)
     seen = counts > 0

@@ -66,7 +66,7 @@ def learning_curves(
     accuracies: Mapping[str, Curve], score: Curve, score_name: str, chosen: int, stages: Stages
 ) -> Figure:
     """Accuracies by epoch, and below them the label-free score that chose the epoch."""
-    above, below = panel(7.2, 4.6, rows=2, ratios=(2, 1.15))
+    above, below = panel(7.2, 4.6, rows=2, ratios=(2.0, 1.15))
     colours = {"target": TARGET, "source": SOURCE}
     for name, curve in accuracies.items():
         _curve(above, curve, colours.get(name, GREY), f"{name} accuracy")
@@ -185,7 +185,7 @@ def confidence_histograms(histograms: Mapping[str, Sequence[float]]) -> Figure:
     return figure_of(axis)
 
 
-def _point(curve: Curve, epoch: int) -> tuple[list[float], list[float]]:
+def _point(curve: Curve, epoch: int) -> tuple[list[int], list[float]]:
     value = curve[epoch - 1]
     return ([], []) if value is None else ([epoch], [value])
 
