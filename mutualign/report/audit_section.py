@@ -12,7 +12,7 @@ def audit_section(run: Run) -> Section:
     pseudo = {
         "coverage": run.curve("audit", "coverage"),
         "precision (needs labels)": run.curve("pseudo_labels", "precision"),
-        "agreement of teacher and student": run.curve("audit", "teacher_agreement"),
+        "agreement": run.curve("audit", "teacher_agreement"),
     }
     pseudo = measured(pseudo)
     blocks: list[Block] = [
@@ -24,7 +24,8 @@ def audit_section(run: Run) -> Section:
                 "pseudo-labels",
                 "Pseudo-labels",
                 "Coverage is the share of target images that the teacher is sure enough of to label; precision, the "
-                "share of those labels that are right. Coverage that rises while precision falls is a model that "
+                "share of those labels that are right; agreement, that "
+                "teacher and student predict the same class. Coverage that rises while precision falls is a model that "
                 "confirms its own errors.",
                 shares_by_epoch(pseudo, run.stages),
             )

@@ -9,11 +9,14 @@ from pathlib import Path
 from mutualign.comparison import Row, Summary, differences, rows_of, summarise
 from mutualign.errors import MutualignError
 from mutualign.estimates import RunEstimates, estimate_runs
+from mutualign.evidence.validators import DEFAULT_VALIDATOR
 from mutualign.experiment import Plan
 from mutualign.report.finished import percent
 from mutualign.report.page import AlarmBox, Block, Details, KeyNumber, Page, Plot, Prose, Section, Table, slug
-from mutualign.report.plots import recipe_curves
+from mutualign.report.plots import recipe_curves, score_against_accuracy
 from mutualign.training.runs import RunFolder
+
+SCORE_NAME = DEFAULT_VALIDATOR.replace("_", " ")
 
 
 def comparison_page(path: Path) -> Page:
@@ -67,7 +70,13 @@ def _section(task: str, runs: Sequence[RunFolder], path: Path) -> Section:
     # the systems from the lowest to the highest, so that the first one is what the others are held against
     order = [summary.recipe for summary in sorted(summarise(rows), key=lambda summary: summary.target["last"].mean)]
     rows.sort(key=lambda row: (row["recipe"] != "source_only", order.index(row["recipe"])))
-    blocks: list[Block] = [_results(summarise(rows)), *_gains(rows), *_estimates(runs, path), _curves(task, rows)]
+    blocks: list[Block] = [
+        _results(summarise(rows)),
+        *_gains(rows),
+        *_estimates(runs, path),
+        _curves(task, rows),
+        _scores(task, runs),
+    ]
     alarms: list[Block] = [
         AlarmBox(alarm["name"], str(run.path.relative_to(path)), alarm["seen"], alarm["cause"])
         for run in runs
@@ -126,6 +135,24 @@ def _estimate(found: RunEstimates, path: Path) -> tuple[str, ...]:
     interval = f"{100 * best.low:.1f} to {100 * best.high:.1f}"
     run = str(found.run.path.relative_to(path))
     return run, name.replace("_", " "), percent(best.accuracy), interval, percent(true)
+
+
+def _scores(task: str, runs: Sequence[RunFolder]) -> Plot:
+    points: dict[str, list[tuple[float, float]]] = {}
+    for run in runs:
+        last = run.metrics()[-1]["stage"]
+        points.setdefault(Plan.of(run).recipe.name, []).extend(
+            (record["scores"][DEFAULT_VALIDATOR], record["target_accuracy"])
+            for record in run.metrics()
+            if record["stage"] == last and DEFAULT_VALIDATOR in record["scores"]
+        )
+    return Plot(
+        f"scores-{slug(task)}",
+        "Label-free score against accuracy",
+        "A dot an epoch of a last stage. The more the dots rise from left to right, the better the score chooses epochs "
+        "and systems here. The accuracy needs labels; the score does not.",
+        score_against_accuracy({name: found for name, found in points.items() if found}, SCORE_NAME),
+    )
 
 
 def _curves(task: str, rows: Sequence[Row]) -> Plot:

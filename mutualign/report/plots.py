@@ -14,6 +14,7 @@ from mutualign.report.drawing import (
     DASHES,
     GREEN,
     GREY,
+    MARKERS,
     MUTED,
     NAMED,
     ORANGE,
@@ -195,6 +196,21 @@ def _curve(axis: Axes, values: Curve, colour: str, label: str) -> None:
     shown = np.array([np.nan if value is None else value for value in values], dtype=float)
     marker = "o" if len(values) <= MANY_EPOCHS else ""
     axis.plot(np.arange(len(shown)) + 1, shown, color=colour, marker=marker, markersize=4, label=label)
+
+
+@styled
+def score_against_accuracy(points: Mapping[str, Sequence[tuple[float, float]]], score_name: str) -> Figure:
+    """A dot an epoch of (label-free score, target accuracy): a colour and a shape a recipe."""
+    (axis,) = panel(5.2, 3.8)
+    for number, (recipe, epochs) in enumerate(points.items()):
+        scores, accuracy = zip(*epochs, strict=True)
+        marker, colour = MARKERS[number % len(MARKERS)], PALETTE[number % len(PALETTE)]
+        axis.plot(scores, accuracy, marker, color=colour, markersize=4, alpha=0.7, label=shorten(recipe))
+    axis.set_xlabel(score_name)
+    axis.set_ylabel("target accuracy (needs labels)")
+    percent_axis(axis.yaxis)
+    legend_above(axis)
+    return figure_of(axis)
 
 
 @styled

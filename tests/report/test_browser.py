@@ -71,5 +71,5 @@ def test_in_print_the_page_is_light_and_what_is_folded_is_open(browser, pages):
     paper = tab.evaluate("getComputedStyle(document.documentElement).backgroundColor")
     config = tab.evaluate("document.querySelector('#config pre').getBoundingClientRect().height")
     tab.close()
-    assert paper == "rgb(253, 253, 252)"
+    assert paper == "rgb(255, 255, 255)"
     assert config > 50

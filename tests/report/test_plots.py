@@ -21,6 +21,7 @@ from mutualign.report.plots import (
     gradient_norms,
     learning_curves,
     recipe_curves,
+    score_against_accuracy,
     shares_by_epoch,
     shares_heatmap,
 )
@@ -127,6 +128,12 @@ def test_recipes_have_a_colour_and_a_line_a_seed():
     drawn = figure.axes[0].lines
     assert [line.get_ydata().tolist() for line in drawn] == [[0.5, 0.6], [0.4, 0.7], [0.9]]
     assert drawn[0].get_color() == drawn[1].get_color() != drawn[2].get_color()
+
+
+def test_a_score_lies_against_the_accuracy_of_its_epoch():
+    figure = score_against_accuracy({"one": [(1.0, 0.5), (2.0, 0.6)], "two": [(3.0, 0.9)]}, "some score")
+    assert lines(figure) == {"one": ([1, 2], [0.5, 0.6]), "two": ([3], [0.9])}
+    assert figure.axes[0].get_xlabel() == "some score"
 
 
 def test_t_sne_keeps_two_far_clusters_apart_and_gives_the_same_twice():
