@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
 from mutualign.comparison import Row, Summary, differences, rows_of, summarise
 from mutualign.errors import MutualignError
 from mutualign.estimates import RunEstimates, estimate_runs
-from mutualign.evidence.validators import DEFAULT_VALIDATOR
 from mutualign.experiment import Plan
 from mutualign.report.finished import percent
 from mutualign.report.page import AlarmBox, Block, Details, KeyNumber, Page, Plot, Prose, Section, Table, slug
 from mutualign.report.plots import recipe_curves, score_against_accuracy
 from mutualign.training.runs import RunFolder
-
-SCORE_NAME = DEFAULT_VALIDATOR.replace("_", " ")
 
 
 def comparison_page(path: Path) -> Page:
@@ -75,7 +72,7 @@ def _section(task: str, runs: Sequence[RunFolder], path: Path) -> Section:
         *_gains(rows),
         *_estimates(runs, path),
         _curves(task, rows),
-        _scores(task, runs),
+        _scores(task, runs, dict.fromkeys(row["recipe"] for row in rows)),
     ]
     alarms: list[Block] = [
         AlarmBox(alarm["name"], str(run.path.relative_to(path)), alarm["seen"], alarm["cause"])
@@ -137,21 +134,23 @@ def _estimate(found: RunEstimates, path: Path) -> tuple[str, ...]:
     return run, name.replace("_", " "), percent(best.accuracy), interval, percent(true)
 
 
-def _scores(task: str, runs: Sequence[RunFolder]) -> Plot:
-    points: dict[str, list[tuple[float, float]]] = {}
+def _scores(task: str, runs: Sequence[RunFolder], recipes: Iterable[str]) -> Plot:
+    selections = (runs[0].result() or {})["stages"][-1]["selections"]
+    score = next(name for name in selections if name.startswith("validator:")).removeprefix("validator:")
+    points: dict[str, list[tuple[float, float]]] = {name: [] for name in recipes}
     for run in runs:
         last = run.metrics()[-1]["stage"]
-        points.setdefault(Plan.of(run).recipe.name, []).extend(
-            (record["scores"][DEFAULT_VALIDATOR], record["target_accuracy"])
+        points[Plan.of(run).recipe.name].extend(
+            (record["scores"][score], record["target_accuracy"])
             for record in run.metrics()
-            if record["stage"] == last and DEFAULT_VALIDATOR in record["scores"]
+            if record["stage"] == last and score in record["scores"]
         )
     return Plot(
         f"scores-{slug(task)}",
         "Label-free score against accuracy",
-        "A dot an epoch of a last stage. The more the dots rise from left to right, the better the score chooses epochs "
-        "and systems here. The accuracy needs labels; the score does not.",
-        score_against_accuracy({name: found for name, found in points.items() if found}, SCORE_NAME),
+        "A dot an epoch of a last stage. The more the dots rise from left to right, the better the score chooses "
+        "epochs and systems here. The accuracy needs labels; the score does not.",
+        score_against_accuracy({name: found for name, found in points.items() if found}, score.replace("_", " ")),
     )
 
 
