@@ -27,6 +27,7 @@ PROBED = 128  # images of each domain that the losses' gradients are taken on
 KEPT = 10_000  # test images of each domain whose outputs a run keeps,
 EMBEDDED = 1000  # and those whose features it keeps, for a picture
 GALLERY = 24  # images of each kind in a gallery
+SAMPLES = 32  # images of each domain that are kept to be looked at, and for an exported model to be tried on
 
 
 @dataclass(frozen=True)
@@ -140,14 +141,15 @@ class Examiner:
         found = evaluation.review(
             outputs["target_logits"], self.task.target_test, spread(len(self.task.target_test), KEPT), GALLERY
         )
-        pictures = {f"{name}_pixels": kept.pixels[found[name]] for name in evaluation.GALLERIES}
+        pictures = {f"{name}_pixels": kept.pixels[found[name]] for name in evaluation.GALLERIES if name in found}
         source = self.task.source_test.images
         samples = {
-            "source_samples": source.take(spread(len(source), GALLERY), 0),
-            "target_samples": kept.pixels[spread(len(kept), GALLERY)],
+            "source_samples": source.take(spread(len(source), SAMPLES), 0),
+            "target_samples": kept.pixels[spread(len(kept), SAMPLES)],
         }
-        embedded = found["labels"][spread(len(kept), EMBEDDED)]
-        return {**found, **pictures, **samples, "embedded_labels": embedded}
+        if "labels" in found:
+            found["embedded_labels"] = found["labels"][spread(len(kept), EMBEDDED)]
+        return {**found, **pictures, **samples}
 
     def _kept_target(self) -> UnlabelledImages:
         """The target test images whose outputs are kept; where backgrounds are drawn anew, always the same draw."""

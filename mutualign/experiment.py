@@ -83,6 +83,8 @@ class Experiment:
             "task": task.name,
             "data": task.identity,
             "seed": seed,
+            "images": task.shape._asdict(),
+            "class_names": list(task.class_names),
             "recipe": recipe.to_dict(),
         }
         return cls(recipe, task, seed, RunFolder.create(path, config), **settings)
@@ -249,15 +251,16 @@ def adapts(recipe: Recipe) -> bool:
 
 
 def summarise(records: list[Record], validator: str) -> list[dict[str, Any]]:
-    """For each stage: its last epoch, the epoch that the validator chooses, and the best by target labels (oracle)."""
+    """For each stage: its last epoch, the one that the validator chooses, the best by target labels if there are any."""
     stages = []
     for index in sorted({record["stage"] for record in records}):
         epochs = [record for record in records if record["stage"] == index]
         chosen = {
             "last": epochs[-1],
             f"validator:{validator}": best_epoch(epochs, validator),
-            "oracle": max(epochs, key=lambda record: float(record["target_accuracy"])),
         }
+        if epochs[-1]["target_accuracy"] is not None:
+            chosen["oracle"] = max(epochs, key=lambda record: float(record["target_accuracy"]))
         stages.append(
             {
                 "algorithm": epochs[-1]["algorithm"],
@@ -282,9 +285,10 @@ def curves(epochs: Sequence[Record]) -> dict[str, list[float]]:
 
 def _numbers(epoch: Record) -> dict[str, float]:
     audited = epoch.get("audit", {})
+    judged = {"target_accuracy": epoch["target_accuracy"], "source_accuracy": epoch["source_accuracy"]}
+    judged |= {f"pseudo_label_{key}": value for key, value in epoch.get("pseudo_labels", {}).items()}
     numbers: dict[str, float] = (
-        {"target_accuracy": epoch["target_accuracy"], "source_accuracy": epoch["source_accuracy"]}
-        | {f"pseudo_label_{key}": value for key, value in epoch.get("pseudo_labels", {}).items()}
+        {name: value for name, value in judged.items() if value is not None}  # without target labels there are gaps
         | epoch["scores"]
         | epoch["means"]
         | {key: audited[key] for key in ("teacher_agreement", "drift") if key in audited}

@@ -19,7 +19,7 @@ FLOORS = [
     ("evidence",),
     ("recipes",),
     ("training",),
-    ("examination",),
+    ("examination", "prediction"),
     ("experiment",),
     ("comparison", "estimates"),
     ("display", "report"),

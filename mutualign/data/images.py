@@ -6,20 +6,23 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Float, Float32, Int64, UInt8
 from torch import Tensor
+
+# As stored: bytes, or floats that are network input already (feature vectors are images of one pixel).
+Pixels = UInt8[Tensor, "n height width stored"] | Float32[Tensor, "n height width stored"]
 
 
 @dataclass(frozen=True)
 class UnlabelledImages:
-    """Images as one uint8 tensor, kept whole in memory; a batch is an index lookup."""
+    """Images as one tensor, in memory or mapped from a file; a batch is an index lookup."""
 
-    pixels: UInt8[Tensor, "n height width channels"]
+    pixels: Pixels
 
     def __len__(self) -> int:
         return len(self.pixels)
 
-    def take(self, indices: Int64[Tensor, " batch"], key: int) -> UInt8[Tensor, "batch height width channels"]:
+    def take(self, indices: Int64[Tensor, " batch"], key: int) -> Pixels:
         """The images at `indices`. `key` seeds what is random in an access; here nothing is."""
         return self.pixels[indices.to(self.pixels.device)]
 
@@ -49,19 +52,20 @@ class LabelledImages:
 
 @dataclass(frozen=True)
 class SealedImages:
-    """Target images whose labels exist but stay closed: only `evidence/evaluation.py` calls `unseal`."""
+    """Target images whose labels, if there are any, stay closed: only `evidence/evaluation.py` calls `unseal`."""
 
     images: UnlabelledImages
-    sealed_labels: Int64[Tensor, " n"]
+    sealed_labels: Int64[Tensor, " n"] | None
 
     def __len__(self) -> int:
         return len(self.images)
 
     def subset(self, rows: Int64[Tensor, " rows"]) -> SealedImages:
         """Only the images at `rows`, with their labels."""
-        return SealedImages(self.images.subset(rows), self.sealed_labels[rows])
+        labels = self.sealed_labels
+        return SealedImages(self.images.subset(rows), None if labels is None else labels[rows])
 
-    def unseal(self) -> Int64[Tensor, " n"]:
+    def unseal(self) -> Int64[Tensor, " n"] | None:
         return self.sealed_labels
 
 
@@ -93,11 +97,11 @@ class Batch(NamedTuple):
         return (torch.arange(len(self.images), device=self.images.device) < self.n_source).float()
 
 
-def to_floats(
-    pixels: UInt8[Tensor, "n height width stored"], channels: int
-) -> Float[Tensor, "n channels height width"]:
-    """uint8 pixels as network input in [0, 1], channels-last in memory; grey images are repeated to `channels`."""
-    return pixels.expand(*pixels.shape[:3], channels).contiguous().float().div_(255).permute(0, 3, 1, 2)
+def to_floats(pixels: Pixels, channels: int) -> Float[Tensor, "n channels height width"]:
+    """Pixels as network input, channels-last in memory: bytes in [0, 1]; grey images are repeated to `channels`."""
+    wide = pixels.expand(*pixels.shape[:3], channels).contiguous()
+    floats = wide if wide.is_floating_point() else wide.float().div_(255)
+    return floats.permute(0, 3, 1, 2)
 
 
 def spread(length: int, wanted: int) -> Int64[Tensor, " rows"]:

@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Float, Int64
 from torch import Tensor
 
+from mutualign.data.images import Pixels, to_floats
 from mutualign.evidence.validators import kept_information
 
 Record = Mapping[str, Any]  # of an epoch: `scores`, `means`, `audit`
@@ -71,16 +72,14 @@ def class_shares(labels: Int64[Tensor, " n"], classes: int) -> list[float]:
     return _shares(labels, classes)
 
 
-def domain_accuracy(
-    source: UInt8[Tensor, "n height width channels"], target: UInt8[Tensor, "n height width channels"]
-) -> float:
+def domain_accuracy(source: Pixels, target: Pixels) -> float:
     """How well source and target images are told apart by their pixels: 0.5 is not at all, 1 always.
 
     Out-of-bag accuracy of a random forest of 50 trees on the mean and the deviation of each cell of a 7x7 grid.
     """
     from sklearn.ensemble import RandomForestClassifier
 
-    images = torch.cat([source, target]).permute(0, 3, 1, 2).double() / 255
+    images = to_floats(torch.cat([source, target]), source.shape[3]).double()
     grid = (min(7, images.shape[2]), min(7, images.shape[3]))
     mean = F.adaptive_avg_pool2d(images, grid)
     deviation = (F.adaptive_avg_pool2d(images.square(), grid) - mean.square()).clamp_min(0).sqrt()

@@ -16,16 +16,17 @@ def source_accuracy(logits: Float[Tensor, "n classes"], images: LabelledImages) 
     return _accuracy(logits, images.labels)
 
 
-def target_accuracy(logits: Float[Tensor, "n classes"], images: SealedImages) -> float:
-    """The share of target images whose largest logit is the sealed label's."""
-    return _accuracy(logits, images.unseal())
+def target_accuracy(logits: Float[Tensor, "n classes"], images: SealedImages) -> float | None:
+    """The share of target images whose largest logit is the sealed label's; None where there are no labels."""
+    labels = images.unseal()
+    return None if labels is None else _accuracy(logits, labels)
 
 
 class PseudoLabelQuality(NamedTuple):
     """Of a teacher's pseudo-labels on target training images."""
 
     coverage: float  # share of images with a top probability at the threshold or above
-    precision: float  # share of those that have the right class; 0 where there are none
+    precision: float | None  # share of those that have the right class; 0 of none, None where there are no labels
 
 
 def pseudo_label_quality(
@@ -34,8 +35,11 @@ def pseudo_label_quality(
     """Coverage and precision of the pseudo-labels that `logits` of the images at `rows` give."""
     confidence, predicted = logits.softmax(1).max(1)
     confident = confidence >= threshold
-    right = (predicted == images.unseal()[rows]) & confident
-    return PseudoLabelQuality(float(confident.double().mean()), float(right.sum() / confident.sum().clamp(min=1)))
+    coverage, labels = float(confident.double().mean()), images.unseal()
+    if labels is None:
+        return PseudoLabelQuality(coverage, None)
+    right = (predicted == labels[rows]) & confident
+    return PseudoLabelQuality(coverage, float(right.sum() / confident.sum().clamp(min=1)))
 
 
 GALLERIES = ("confident_right", "confident_wrong", "least_confident")
@@ -52,22 +56,28 @@ def review(
     reliability    [10, 3]: of each tenth of top probability its images, their mean top probability, their accuracy
     confident_right, confident_wrong, least_confident    positions in `logits` of up to `gallery` images: the surest
                    predictions that are right, and wrong, and the least sure ones, right or not
+
+    Where there are no labels, the least sure ones are all that is known.
     """
-    labels, classes = images.unseal()[rows], logits.shape[1]
     confidence, predicted = logits.double().softmax(1).max(1)
+    surest = confidence.argsort(descending=True, stable=True)
+    least_confident = surest.flip(0)[:gallery]
+    found, classes = images.unseal(), logits.shape[1]
+    if found is None:
+        return {"least_confident": least_confident}
+    labels = found[rows]
     right = predicted == labels
     bins = (confidence * BINS).long().clamp(max=BINS - 1)
     counts = torch.bincount(bins, minlength=BINS).double()
     sums = (torch.bincount(bins, weights=values, minlength=BINS) for values in (confidence, right.double()))
     means = [total / counts.clamp(min=1) for total in sums]
-    surest = confidence.argsort(descending=True, stable=True)
     return {
         "labels": labels,
         "confusion": torch.bincount(labels * classes + predicted, minlength=classes**2).view(classes, classes),
         "reliability": torch.stack([counts, *means], dim=1),
         "confident_right": surest[right[surest]][:gallery],
         "confident_wrong": surest[~right[surest]][:gallery],
-        "least_confident": surest.flip(0)[:gallery],
+        "least_confident": least_confident,
     }
 
 

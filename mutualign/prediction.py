@@ -1,0 +1,69 @@
+"""Prediction: a finished run as a classifier of new images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from mutualign.data.images import ImageShape, Pixels, UnlabelledImages
+from mutualign.errors import MutualignError
+from mutualign.nn.backbones import Classifier
+from mutualign.recipes import parse_recipe
+from mutualign.training.environment import make_fabric
+from mutualign.training.inference import predict_logits
+from mutualign.training.loop import build_classifier
+from mutualign.training.runs import RunFolder
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A trained classifier, what images it takes, and what its classes are called."""
+
+    classifier: Classifier  # in evaluation mode
+    shape: ImageShape
+    class_names: tuple[str, ...]
+    fabric: Fabric
+    run: RunFolder
+    about: dict[str, Any]  # the run's result: recipe, task, seed, data, versions, ...
+
+    @classmethod
+    def load(
+        cls,
+        path: Path,
+        epoch: Literal["selected", "last"] = "selected",
+        accelerator: str = "auto",
+        precision: str | None = None,
+    ) -> Predictor:
+        """The classifier that a run's last stage gave, at the epoch chosen without labels or at the last one.
+
+        `precision` is the recipe's unless given. Raises MutualignError, which says what to do, if the run is not
+        complete, or of a version that did not write down what images it takes.
+        """
+        folder = RunFolder.open(path)
+        config, result = folder.config(), folder.result()
+        if result is None:
+            raise MutualignError(f"{path} is not complete\n  do       `mutualign run --resume {path}`")
+        if "images" not in config:
+            raise MutualignError(
+                f"{path} was made by an older mutualign, which did not write down what images it takes\n"
+                f"  do       make it anew in another folder: {result['command']} --out OTHER"
+            )
+        recipe = parse_recipe(config["recipe"], f"{path}/config.toml")
+        shape, names = ImageShape(**config["images"]), tuple(config["class_names"])
+        with torch.random.fork_rng():
+            classifier = build_classifier(recipe, shape, len(names))
+        weights, _ = folder.load_tensors(f"stage-{len(recipe.stages) - 1}-{epoch}")
+        classifier.load_state_dict(weights)
+        fabric = make_fabric(precision or recipe.precision, accelerator)
+        return cls(classifier.to(fabric.device).eval(), shape, names, fabric, folder, result)
+
+    def probabilities(self, pixels: Pixels) -> Float[Tensor, "n classes"]:
+        """Class probabilities of images of the run's height and width; grey ones serve where it takes colour."""
+        logits = predict_logits(self.classifier, UnlabelledImages(pixels), self.shape.channels, self.fabric)
+        return logits.softmax(1)
