@@ -251,7 +251,7 @@ def adapts(recipe: Recipe) -> bool:
 
 
 def summarise(records: list[Record], validator: str) -> list[dict[str, Any]]:
-    """For each stage: its last epoch, the one that the validator chooses, the best by target labels if there are any."""
+    """For each stage: the last epoch, the one that the validator chooses, and the best by target labels, if any."""
     stages = []
     for index in sorted({record["stage"] for record in records}):
         epochs = [record for record in records if record["stage"] == index]
