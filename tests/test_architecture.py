@@ -23,6 +23,7 @@ FLOORS = [
     ("experiment",),
     ("comparison", "estimates"),
     ("display", "report"),
+    ("commands",),
     ("cli", "__main__"),
 ]
 

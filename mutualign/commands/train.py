@@ -1,0 +1,122 @@
+"""`run` and `compare`: the commands that train."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from rich.console import Console
+
+from mutualign.commands.options import ALARMED, DataOption, SetOption, StopSignal
+from mutualign.comparison import Comparison, Row, differences, run_path, save_results, summarise
+from mutualign.data.download import data_folder
+from mutualign.data.tasks import find_task
+from mutualign.display import ProgressDisplay, difference_tables, show_run, summary_tables
+from mutualign.experiment import Experiment
+from mutualign.recipes import load_recipe
+from mutualign.training.runs import RunFolder
+
+
+@dataclass(frozen=True)
+class Run:
+    """Train one recipe on one task, or go on with a run that was stopped.
+
+    Example: mutualign run --recipe fast --task digits
+    """
+
+    recipe: Annotated[str, tyro.conf.arg(aliases=["-r"])] = "best"
+    """Name of a recipe, or the path of a recipe's .toml file. The project's own: best, and fast, which stops early.
+    Published: source_only, dann, mani."""
+    task: Annotated[str, tyro.conf.arg(aliases=["-t"])] = "digits"
+    """What to adapt from and to; `mutualign data list` shows all."""
+    seed: int = 0
+    """Decides everything that is random."""
+    set: SetOption = ()
+    """Change fields of the recipe, for example: --set stages.0.epochs=5 precision=float32"""
+    data: DataOption = None
+    """Folder of the data files. Default: $MUTUALIGN_DATA, else the user's cache folder."""
+    out: Path = Path("runs")
+    """Where run folders go: OUT/TASK/RECIPE/seed-SEED."""
+    resume: Path | None = None
+    """Go on with this run folder, bit for bit as if it had not been stopped. All else but --data is read from it."""
+    accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """What to train on."""
+    strict: bool = False
+    """Exit with status 3 if the audit raises an alarm."""
+
+    def main(self, console: Console) -> None:
+        stop, folder, display = StopSignal(), data_folder(self.data), ProgressDisplay(console)
+        settings = {"accelerator": self.accelerator, "display": display, "should_stop": stop}
+        if self.resume:
+            experiment = Experiment.resume(self.resume, folder, **settings)
+        else:
+            recipe, task = load_recipe(self.recipe, self.set), find_task(self.task)
+            path = run_path(self.out, self.task, recipe, self.seed)
+            RunFolder.refuse_existing(path)
+            experiment = Experiment.start(recipe, task.load(folder), self.seed, path, **settings)
+        path = experiment.folder.path
+        with display, stop.leaving(f"mutualign run --resume {shlex.quote(str(path))}"):
+            result = experiment.run()
+        show_run(console, RunFolder.open(path))
+        if self.strict and result.get("alarms"):
+            raise SystemExit(ALARMED)
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Train recipes on tasks with several seeds, and print a table with means and 95 % intervals.
+
+    What is done already is skipped; a comparison that was stopped goes on where it was.
+    Example: mutualign compare --recipes source_only,dann,mani --task digits --seeds 3
+    """
+
+    recipes: Annotated[str, tyro.conf.arg(aliases=["-r"])] = "source_only,dann,mani,fast,best"
+    """Recipes by name or path, with commas between."""
+    task: Annotated[str, tyro.conf.arg(aliases=["--tasks", "-t"])] = "digits"
+    """Tasks, with commas between; `mutualign data list` shows all."""
+    seeds: int = 3
+    """How many seeds: 0, 1, 2, ..."""
+    set: SetOption = ()
+    """Change fields of every recipe, for example: --set precision=float32"""
+    data: DataOption = None
+    """Folder of the data files. Default: $MUTUALIGN_DATA, else the user's cache folder."""
+    out: Path = Path("runs")
+    """Where run folders go: OUT/TASK/RECIPE/seed-SEED."""
+    save: Path | None = None
+    """Keep the rows in this JSON file, written after each run."""
+    accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """What to train on."""
+    strict: bool = False
+    """Exit with status 3, when all is trained, if the audit of any run raises an alarm."""
+
+    def main(self, console: Console) -> None:
+        recipes = tuple(load_recipe(name, self.set) for name in self.recipes.split(","))
+        tasks = tuple(self.task.split(","))
+        for task in tasks:
+            find_task(task)
+        comparison = Comparison(recipes, tasks, tuple(range(self.seeds)), self.out)
+        stop, display = StopSignal(), ProgressDisplay(console)
+        command = shlex.join(["mutualign", *sys.argv[1:]])
+
+        def keep(rows: list[Row]) -> None:
+            if self.save:
+                save_results(self.save, command, rows)
+
+        settings = {"accelerator": self.accelerator, "display": display, "should_stop": stop}
+        with display, stop.leaving(command):
+            rows = comparison.run(data_folder(self.data), keep, **settings)
+        for table in (*summary_tables(summarise(rows)), *difference_tables(differences(rows))):
+            console.print(table)
+        alarmed = [row for row in rows if row.get("alarms")]
+        for row in alarmed:
+            where = f"{row['recipe']} on {row['task']}, seed {row['seed']}"
+            console.print(f"alarm: {where}: {', '.join(row['alarms'])}", style="yellow", soft_wrap=True)
+        console.print(f"run folders: {self.out}/TASK/RECIPE/seed-N", highlight=False)
+        last = run_path(self.out, tasks[-1], recipes[-1], self.seeds - 1)
+        console.print(f"next, for example: mutualign show {last}", highlight=False)
+        if self.strict and alarmed:
+            raise SystemExit(ALARMED)
