@@ -24,7 +24,7 @@ FLOORS = [
     ("comparison", "estimates"),
     ("display", "report"),
     ("commands",),
-    ("cli", "__main__"),
+    ("cli", "estimator", "__main__"),
 ]
 
 

@@ -1,0 +1,154 @@
+"""Arrays as a user has them, numpy or torch, images or feature vectors: checked, and made a task in memory."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int64
+from numpy.typing import NDArray
+from sklearn.utils import assert_all_finite, check_consistent_length, column_or_1d
+from sklearn.utils.multiclass import check_classification_targets
+from torch import Tensor
+
+from mutualign.data.images import LabelledImages, Pixels, SealedImages, UnlabelledImages
+from mutualign.data.tasks import Task
+from mutualign.randomness import generator
+
+_CHANNELS = (1, 3, 4)  # the usual numbers: where the last axis has none of them and the first has, axes are mixed up
+_ROUNDING = 1e-6  # by which floats may leave [0, 1]
+
+
+def as_numpy(values: Any) -> Any:
+    """A torch tensor as a numpy array; anything else as it is."""
+    if not isinstance(values, Tensor):
+        return values
+    values = values.detach().cpu()
+    return (values.float() if values.dtype == torch.bfloat16 else values).numpy()
+
+
+def axes_of(values: Any) -> int:
+    """How many axes an array, a table or a list of lists has."""
+    return int(values.ndim) if hasattr(values, "ndim") else np.asarray(values).ndim
+
+
+def vectors_to_pixels(vectors: NDArray[np.float32]) -> Pixels:
+    """Feature vectors [n, features] as images of one pixel."""
+    return torch.from_numpy(np.require(vectors[:, None, None, :], requirements=["C", "W"]))
+
+
+def images_to_pixels(images: NDArray[Any]) -> Pixels:
+    """Images [n, height, width] or [n, height, width, channels] as pixels: integers as bytes, floats as float32.
+
+    Raises ValueError for another number of axes, for channels that seem to come first, and for values out of range.
+    """
+    if images.ndim == 3:
+        images = images[..., None]
+    if images.ndim != 4:
+        raise ValueError(f"X has {images.ndim} axes; images are [n, height, width] or [n, height, width, channels]")
+    if images.shape[3] not in _CHANNELS and images.shape[1] in _CHANNELS:
+        raise ValueError(
+            f"X of shape {images.shape} looks like [n, channels, height, width]; channels come last here\n"
+            "  do       X.transpose(0, 2, 3, 1) of an array, X.permute(0, 2, 3, 1) of a tensor"
+        )
+    return torch.from_numpy(np.require(_bytes_or_floats(images), requirements=["C", "W"]))
+
+
+def _bytes_or_floats(images: NDArray[Any]) -> NDArray[Any]:
+    low, high, kind = images.min(), images.max(), images.dtype.kind
+    if kind in "iu" and low >= 0 and high <= 255:
+        return images.astype(np.uint8, copy=False)
+    if kind in "bf" and low >= -_ROUNDING and high <= 1 + _ROUNDING:
+        return images.astype(np.float32, copy=False)
+    raise ValueError(
+        f"X has {images.dtype} values from {low:g} to {high:g}; images are integers in 0 .. 255 or floats in 0 .. 1\n"
+        "  do       divide by the largest value that there can be, for example X / 255"
+    )
+
+
+def source_rows(sample_domain: Any, rows: int) -> Bool[Tensor, " rows"]:
+    """Which rows are of the source: those of a domain of 0 or above, as in skada; all if there are no domains."""
+    if sample_domain is None:
+        return torch.ones(rows, dtype=torch.bool)
+    domains = column_or_1d(as_numpy(sample_domain))
+    if len(domains) != rows or domains.dtype.kind not in "iu":
+        raise ValueError(
+            f"sample_domain is an integer a row of X, {rows} in all; got {len(domains)} of type {domains.dtype}"
+        )
+    if not (domains >= 0).any():
+        raise ValueError("sample_domain has no source: source rows have a domain of 0 or above")
+    return torch.from_numpy(domains >= 0)
+
+
+def source_labels(y: Any, is_source: Bool[Tensor, " rows"]) -> NDArray[Any]:
+    """The labels of the source rows; the others are not looked at."""
+    if y is None:
+        raise ValueError("DomainAdapter requires y to be passed, but the target y is None")
+    labels: NDArray[Any] = column_or_1d(as_numpy(y), warn=True)
+    check_consistent_length(is_source, labels)
+    labels = labels[is_source.numpy()]
+    if labels.dtype == object:  # as it may be where target rows hold None
+        labels = np.asarray(labels.tolist())
+    assert_all_finite(labels, input_name="y")
+    check_classification_targets(labels)
+    return labels
+
+
+def alike(source: UnlabelledImages, target: UnlabelledImages) -> tuple[UnlabelledImages, UnlabelledImages]:
+    """Both as bytes, or both as floats. Raises ValueError if one cannot be the network's input where the other is.
+
+    Heights and widths are equal; channels too, unless either is grey, which then serves as colour.
+    """
+    both = source.pixels, target.pixels
+    (*size, channels), (*other_size, other_channels) = (pixels.shape[1:] for pixels in both)
+    if size != other_size or (channels != other_channels and 1 not in (channels, other_channels)):
+        raise ValueError(
+            f"source images are {size[0]}x{size[1]} of {channels} channels, target images {other_size[0]}x"
+            f"{other_size[1]} of {other_channels}\n  do       bring them to one size, and to 1 or the same channels"
+        )
+    if both[0].dtype == both[1].dtype:
+        return source, target
+    floats = (pixels if pixels.is_floating_point() else pixels.float() / 255 for pixels in both)
+    return UnlabelledImages(next(floats)), UnlabelledImages(next(floats))
+
+
+def held_out(labels: Int64[Tensor, " n"], fraction: float, seed: int) -> Bool[Tensor, " n"]:
+    """Which source images are not trained on: `fraction` of each class, rounded up, of a class of one image none.
+
+    Raises ValueError if that leaves nothing to hold out.
+    """
+    chosen, random = torch.zeros(len(labels), dtype=torch.bool), generator(seed, "held out")
+    for label in range(int(labels.max()) + 1):
+        rows = (labels == label).nonzero().flatten()
+        rows = rows[torch.randperm(len(rows), generator=random)]
+        chosen[rows[: min(int(np.ceil(fraction * len(rows))), len(rows) - 1)]] = True
+    if not chosen.any():
+        raise ValueError(
+            f"each class of the source has one image (n_samples = {len(labels)}): none can be held out\n"
+            "  do       give two or more images of at least one class"
+        )
+    return chosen
+
+
+def make_task(
+    source: LabelledImages, target: UnlabelledImages, class_names: tuple[str, ...], held: Bool[Tensor, " n"]
+) -> Task:
+    """A task in memory: the source less what is held out, and a target without labels, which serves as its own test."""
+    digest = hashlib.sha256()
+    for tensor in (source.images.pixels, source.labels, target.pixels):
+        digest.update(tensor.contiguous().numpy().data)
+    height, width, channels = source.images.pixels.shape[1:]
+    train, test = (rows.nonzero().flatten() for rows in (~held, held))
+    unlabelled = SealedImages(target, None)
+    return Task(
+        "arrays",
+        f"arrays in memory: {len(source)} source and {len(target)} target images of {height}x{width}, channels "
+        f"{channels} and {target.pixels.shape[3]}, sha256 {digest.hexdigest()[:16]}; {len(test)} held out",
+        class_names,
+        LabelledImages(source.images.subset(train), source.labels[train]),
+        LabelledImages(source.images.subset(test), source.labels[test]),
+        unlabelled,
+        unlabelled,
+    )
