@@ -11,6 +11,7 @@ import tyro
 from rich.console import Console
 
 from mutualign.commands.data import Data
+from mutualign.commands.demo import Demo
 from mutualign.commands.judge import Estimate, Report, Select, Show
 from mutualign.commands.train import Compare, Run
 from mutualign.errors import MutualignError
@@ -31,6 +32,7 @@ def main() -> None:
         "estimate": Estimate,
         "report": Report,
         "show": Show,
+        "demo": Demo,
         "data": Data,
     }
     try:

@@ -1,9 +1,10 @@
-"""One tiny run of each kind, made once for all tests of reports."""
+"""One tiny run of each kind, made once for all tests of reports, and two short ones on digits for the demo."""
 
 from __future__ import annotations
 
 import pytest
 
+from mutualign.data.tasks import find_task
 from mutualign.experiment import Experiment
 from mutualign.recipes import load_recipe
 from tests.conftest import make_tiny_task
@@ -20,3 +21,14 @@ def tiny_runs(tmp_path_factory):
         Experiment.start(load_recipe(name, overrides), task, 0, out / "tiny" / name / "seed-0").run()
     Experiment.start(load_recipe("dann"), task, 0, out / "tiny" / "dann" / "seed-0")
     return out
+
+
+@pytest.fixture(scope="session")
+def digit_runs(tmp_path_factory):
+    """Run folders of `fast` and of source only on digits, in this order, trained for a few steps."""
+    out = tmp_path_factory.mktemp("digits")
+    task = find_task("digits").load(out)
+    for name in ("fast", "source_only"):
+        recipe = load_recipe(name, ["stages.0.epochs=1", "stages.0.epoch_steps=12"])
+        Experiment.start(recipe, task, 0, out / "digits" / name / "seed-0").run()
+    return [out / "digits" / name / "seed-0" for name in ("fast", "source_only")]
