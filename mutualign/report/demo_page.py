@@ -133,7 +133,8 @@ class Page:
                     with gr.Tab("Draw a digit") as tab:
                         results.value = self._digit_tab(tab, note, results)
                 else:
-                    results.value = self.look(self.gallery.target[:1], "target image 1")
+                    shown = self.gallery.furthest_apart(targets := self.samples[0][2])
+                    results.value = self.look(targets[shown : shown + 1], f"target image {shown + 1}")
                 with gr.Tab("Real images"):
                     groups = [(title, what, list(map(_uri, images))) for title, what, images in self.samples]
                     samples = _html(self.parts.samples(groups), "samples", acts=True)
@@ -150,7 +151,7 @@ class Page:
         _, opening, squares = self.place(first, chosen, 1.0)
         digit, patch = gr.State(first), gr.State(chosen)
         pad = _html(self.parts.pad(list(map(_uri, self.gallery.examples)), example), "pad", acts=True)
-        label = "How much of the photo: 0 the digit on black, 1 as in MNIST-M"
+        label = "Photo: 0 is the digit on black, 1 the full blend"
         photo = gr.Slider(0, 1, 1, step=0.05, label=label, elem_id="photo", buttons=[])
         patches = _html(squares, "patches", acts=True)
         shown: list[Any] = [note, results, patches]

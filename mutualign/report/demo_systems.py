@@ -125,9 +125,14 @@ class Gallery:
             first, last = (self.systems[end].probabilities(placed) for end in (0, -1))
             kept = [int((found[1:].argmax(1) == found[0].argmax()).sum()) for found in (first, last)]
             margins.append(kept[1] - kept[0])
-            apart.append(int((first - last)[1:].abs().sum(1).argmax()))
+            apart.append(self.furthest_apart(placed[1:]))
         example = margins.index(max(margins))
         return example, apart[example]
+
+    def furthest_apart(self, images: UInt8[Tensor, "n height width stored"]) -> int:
+        """The image at which the probabilities of the first and the last system differ most."""
+        first, last = (self.systems[end].probabilities(images) for end in (0, -1))
+        return int((first - last).abs().sum(1).argmax())
 
     def look(self, pixels: UInt8[Tensor, "1 height width stored"]) -> list[Verdict]:
         """What each system says of one image."""

@@ -270,6 +270,14 @@ def test_the_page_opens_where_the_last_system_keeps_its_answer_most_beyond_the_f
     assert 0 <= patch < 12
 
 
+def test_the_image_at_which_systems_are_furthest_apart_is_found(gallery):
+    first, last = (system.probabilities(gallery.target) for system in gallery.systems)
+    distances = [
+        sum(abs(a - b) for a, b in zip(*pair, strict=True)) for pair in zip(first.tolist(), last.tolist(), strict=True)
+    ]
+    assert gallery.furthest_apart(gallery.target) == distances.index(max(distances))
+
+
 def test_examples_are_of_different_classes_and_at_most_ten(gallery):
     said = torch.stack([system.probabilities(gallery.examples) for system in gallery.systems]).mean(0).argmax(1)
     assert 1 <= len(said) == len(set(said.tolist())) <= 10
