@@ -12,6 +12,7 @@ from rich.console import Console
 
 from mutualign.commands.data import Data
 from mutualign.commands.demo import Demo
+from mutualign.commands.export import Export
 from mutualign.commands.judge import Estimate, Report, Select, Show
 from mutualign.commands.train import Compare, Run
 from mutualign.errors import MutualignError
@@ -32,6 +33,7 @@ def main() -> None:
         "estimate": Estimate,
         "report": Report,
         "show": Show,
+        "export": Export,
         "demo": Demo,
         "data": Data,
     }

@@ -1,0 +1,361 @@
+"""Export: files that answer as the run does, say what they are, and are not written where they do not."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from io import StringIO
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from rich.console import Console
+from safetensors import safe_open
+
+from mutualign.commands.export import Export as ExportCommand
+from mutualign.data.images import SealedImages, UnlabelledImages
+from mutualign.errors import MutualignError
+from mutualign.experiment import Experiment
+from mutualign.nn.backbones import BACKBONES
+from mutualign.prediction import Predictor
+from mutualign.recipes import load_recipe
+from mutualign.report import formats
+from mutualign.report.export import export_run, real_images
+from tests.conftest import make_tiny_task
+
+SUFFIXES = {"onnx": ".onnx", "torch-export": ".pt2", "safetensors": ".safetensors"}
+SHORT = ["stages.0.epochs=1", "stages.0.batch_size=20"]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Folder of one run for each backbone, and of one on grey images only."""
+    out, task = tmp_path_factory.mktemp("runs"), make_tiny_task()
+    for name in BACKBONES:
+        Experiment.start(load_recipe("source_only", [*SHORT, f"backbone={name}"]), task, 0, out / name).run()
+    source = task.source_train
+    grey = SealedImages(UnlabelledImages(255 - source.images.pixels), source.labels)
+    recipe = load_recipe("source_only", [*SHORT, "precision=bf16"])
+    Experiment.start(recipe, replace(task, target_train=grey, target_test=grey), 0, out / "grey").run()
+    return out
+
+
+@pytest.fixture
+def run(runs, tmp_path):
+    """A copy of a run, to write into or to change."""
+    return shutil.copytree(runs / "two_block_cnn", tmp_path / "run")
+
+
+def pictures(n: int, channels: int = 3) -> torch.Tensor:
+    return torch.randint(256, (n, 12, 12, channels), dtype=torch.uint8, generator=torch.Generator().manual_seed(n))
+
+
+def expected(run, pixels) -> torch.Tensor:
+    return Predictor.load(run, accelerator="cpu", precision="float32").probabilities(pixels)
+
+
+def session_of(path) -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+
+
+def files_of(folder) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("kind", SUFFIXES)
+def test_the_printed_lines_use_the_file_and_give_what_the_run_gives(runs, tmp_path, backbone, kind):
+    done = export_run(runs / backbone, kind, tmp_path / f"file{SUFFIXES[kind]}")
+    assert done.size == done.path.stat().st_size
+    assert done.difference <= 1e-5
+    for n in (1, 5, 130):
+        found = {"pixels": pictures(n).numpy()}
+        exec(done.usage, found)  # noqa: S102
+        assert found["names"] == ["left", "middle", "right"]
+        probabilities = np.asarray(found["probabilities"])
+        assert probabilities.dtype == np.float32
+        np.testing.assert_allclose(probabilities, expected(runs / backbone, pictures(n)), rtol=0, atol=1e-4)
+        if kind == "safetensors":
+            assert np.array_equal(probabilities, expected(runs / backbone, pictures(n)))
+
+
+@pytest.mark.parametrize("kind", SUFFIXES)
+def test_a_run_of_grey_images_only_takes_one_channel_and_its_bf16_stays_behind(runs, tmp_path, kind):
+    done = export_run(runs / "grey", kind, tmp_path / "file")
+    assert done.pixels == ("uint8", 12, 12, 1)
+    found = {"pixels": pictures(9, 1).numpy()}
+    exec(done.usage, found)  # noqa: S102
+    np.testing.assert_allclose(found["probabilities"], expected(runs / "grey", pictures(9, 1)), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_the_onnx_graph_takes_bytes_in_any_number_and_has_neither_training_nor_paths_in_it(runs, tmp_path, backbone):
+    path = export_run(runs / backbone, "onnx", tmp_path / "model.onnx").path
+    model = onnx.load(path)
+    onnx.checker.check_model(model, full_check=True)
+    (pixels,), (probabilities,) = model.graph.input, model.graph.output
+    assert (pixels.name, probabilities.name) == ("pixels", "probabilities")
+    assert pixels.type.tensor_type.elem_type == onnx.TensorProto.UINT8
+    assert probabilities.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+    first, *others = pixels.type.tensor_type.shape.dim
+    assert first.dim_param
+    assert [dim.dim_value for dim in others] == [12, 12, 3]
+    assert all(node.domain == "" for node in model.graph.node)
+    assert not {"Dropout", "RandomUniform", "RandomUniformLike"} & {node.op_type for node in model.graph.node}
+    for node in model.graph.node:
+        assert not any(attribute.name == "training_mode" and attribute.i for attribute in node.attribute)
+        assert len(node.metadata_props) == 0
+    assert b"mutualign/nn" not in path.read_bytes()
+    assert all(weight.data_location == onnx.TensorProto.DEFAULT for weight in model.graph.initializer)
+    assert all(
+        weight.data_type in (onnx.TensorProto.FLOAT, onnx.TensorProto.INT64) for weight in model.graph.initializer
+    )
+
+
+def notes_of(kind, path) -> dict[str, str]:
+    """What a file says of itself, read with its format's own library."""
+    if kind == "onnx":
+        return session_of(path).get_modelmeta().custom_metadata_map
+    if kind == "torch-export":
+        notes = dict.fromkeys(("class_names", "image_shape", "backbone", "facts", "model_card"), "")
+        torch.export.load(path, extra_files=notes)
+        return notes
+    with safe_open(path, "pt") as file:
+        return file.metadata()
+
+
+@pytest.mark.parametrize("kind", SUFFIXES)
+def test_class_names_facts_and_card_are_in_the_file(run, kind):
+    notes = notes_of(kind, export_run(run, kind).path)
+    assert json.loads(notes["class_names"]) == ["left", "middle", "right"]
+    assert json.loads(notes["image_shape"]) == {"channels": 3, "height": 12, "width": 12}
+    assert notes["backbone"] == "two_block_cnn"
+    result = json.loads((run / "result.json").read_text())
+    told = json.loads(notes["facts"])
+    for key in ("task", "data", "recipe", "seed", "hardware", "versions", "alarms", "command"):
+        assert told[key] == result[key]
+    chosen = result["stages"][0]["selections"]["validator:combined"]
+    assert told["source_accuracy"] == chosen["source_accuracy"]
+    (record,) = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert told["label_free_score"] == {"name": "combined", "value": record["scores"]["combined"]}
+    card = notes["model_card"]
+    assert card.startswith("# source_only on tiny, seed 0\n")
+    for part in (
+        "input: pixels, uint8 [n, height 12, width 12, channels 3], 0 to 255",
+        "classes: left, middle, right",
+        "epoch: 1 of 1 of the last stage, chosen without target labels",
+        "data: made in a test",
+        f"accuracy on source test images: {100 * chosen['source_accuracy']:.1f} %",
+        f"accuracy on target test images: {100 * chosen['target_accuracy']:.1f} % (needed labels",
+        f"(combined, higher is better; no accuracy): {record['scores']['combined']:.4f}",
+        result["hardware"],
+        f"torch {result['versions']['torch']}",
+        *(alarm["seen"] for alarm in result["alarms"]),
+    ):
+        assert part in card
+    if kind == "onnx":
+        model = onnx.load(run / "model.onnx")
+        assert (model.producer_name, model.producer_version) == ("mutualign", result["versions"]["mutualign"])
+
+
+def test_the_card_says_so_where_the_target_accuracy_is_unknown_and_lists_alarms(run):
+    result = json.loads((run / "result.json").read_text())
+    for chosen in result["stages"][0]["selections"].values():
+        chosen["target_accuracy"] = None
+    result["alarms"] = [{"stage": 0, "name": "collapse", "seen": "one class\nfor all", "cause": "too fast"}]
+    (run / "result.json").write_text(json.dumps(result))
+    notes = notes_of("safetensors", export_run(run, "safetensors").path)
+    assert "- accuracy on target test images: unknown, as there are no target labels\n" in notes["model_card"]
+    assert "- collapse (stage 1): one class for all; too fast\n" in notes["model_card"]
+    assert json.loads(notes["facts"])["target_accuracy"] is None
+
+
+def test_the_last_epoch_is_exported_when_asked_for(run):
+    """The last epoch's weights are changed here, the selected one's are not."""
+    path = run / "checkpoints" / "stage-0-last.safetensors"
+    folder = Predictor.load(run).run
+    weights, info = folder.load_tensors("stage-0-last")
+    weights["head.bias"] += torch.tensor([0.0, 1.0, 3.0])
+    folder.save_tensors("stage-0-last", weights, info)
+    assert path.is_file()
+    done = export_run(run, "onnx", epoch="last")
+    (found,) = session_of(done.path).run(None, {"pixels": pictures(4).numpy()})
+    last = Predictor.load(run, "last", "cpu", "float32").probabilities(pictures(4))
+    assert (last - expected(run, pictures(4))).abs().max() > 0.1
+    np.testing.assert_allclose(found, last, rtol=0, atol=1e-5)
+    assert "of the last stage, the last one" in notes_of("onnx", done.path)["model_card"]
+
+
+def test_it_is_tried_on_images_of_both_domains_again_where_the_run_kept_few(runs):
+    predictor = Predictor.load(runs / "two_block_cnn", accelerator="cpu")
+    review, _ = predictor.run.load_tensors("review")
+    images, different = real_images(predictor)
+    n = len(review["source_samples"])
+    assert n == len(review["target_samples"]) == 20
+    assert (len(images), different) == (64, 40)
+    assert torch.equal(images[:20], review["source_samples"].repeat(1, 1, 1, 3))
+    assert torch.equal(images[20:40], review["target_samples"])
+    assert torch.equal(images[40:], images[:24])
+
+
+# Faults ---------------------------------------------------------------------------------------------------------------
+
+
+def swap_rows(name, weight):
+    """Two classes in each other's place."""
+    return weight[[1, 0, 2]] if name.startswith("head") else weight
+
+
+def nudge(name, weight):
+    """Too little to change a class, and more than 1e-4 of a probability."""
+    return weight + torch.tensor([2e-3, 0.0, 0.0]) if name == "head.bias" else weight
+
+
+def unknown(name, weight):
+    """Not a number."""
+    return weight * torch.nan if name == "head.bias" else weight
+
+
+def corrupted(kind, change):
+    """The format, with weights that are changed on their way into the file."""
+    form = formats.FORMATS[kind]
+
+    def encode(network, notes):
+        if kind != "onnx":
+            state = network.classifier.state_dict()
+            network.classifier.load_state_dict({name: change(name, weight) for name, weight in state.items()})
+            return form.encode(network, notes)
+        model = onnx.load_from_string(form.encode(network, notes))
+        for weight in model.graph.initializer:
+            changed = change(weight.name.removeprefix("classifier."), torch.tensor(onnx.numpy_helper.to_array(weight)))
+            weight.CopyFrom(onnx.numpy_helper.from_array(changed.numpy(), weight.name))
+        return model.SerializeToString()
+
+    return form._replace(encode=encode)
+
+
+@pytest.mark.parametrize("change", [swap_rows, nudge, unknown])
+@pytest.mark.parametrize("kind", SUFFIXES)
+def test_a_file_that_answers_otherwise_is_not_written_and_what_differs_is_said(run, monkeypatch, kind, change):
+    monkeypatch.setitem(formats.FORMATS, kind, corrupted(kind, change))
+    before = files_of(run)
+    with pytest.raises(MutualignError, match=r"does not answer as the run does: .* images differ") as raised:
+        export_run(run, kind)
+    assert "  file     " in str(raised.value)
+    assert "  do       " in str(raised.value)
+    assert files_of(run) == before
+
+
+@pytest.mark.parametrize("kind", SUFFIXES)
+def test_class_names_in_another_order_are_a_fault_too(run, monkeypatch, kind):
+    form = formats.FORMATS[kind]
+
+    def encode(network, notes):
+        return form.encode(network, notes | {"class_names": json.dumps(["middle", "left", "right"])})
+
+    monkeypatch.setitem(formats.FORMATS, kind, form._replace(encode=encode))
+    with pytest.raises(MutualignError, match=r"its classes are \('middle', 'left', 'right'\)"):
+        export_run(run, kind)
+    assert not list(run.glob("model*"))
+
+
+@pytest.mark.parametrize("kind", SUFFIXES)
+def test_a_file_that_is_cut_short_is_a_fault_and_the_old_one_stays(run, monkeypatch, kind):
+    old = export_run(run, kind)
+    before, form = files_of(run), formats.FORMATS[kind]
+    cut = form._replace(encode=lambda network, notes: form.encode(network, notes)[:-5000])
+    monkeypatch.setitem(formats.FORMATS, kind, cut)
+    with pytest.raises(MutualignError, match="the exported file cannot be used: "):
+        export_run(run, kind)
+    assert old.path.is_file()
+    assert files_of(run) == before
+
+
+def test_an_onnx_file_that_takes_a_fixed_number_of_images_is_a_fault(run, monkeypatch):
+    form = formats.FORMATS["onnx"]
+
+    def encode(network, notes):
+        model = onnx.load_from_string(form.encode(network, notes))
+        model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 2
+        return model.SerializeToString()
+
+    monkeypatch.setitem(formats.FORMATS, "onnx", form._replace(encode=encode))
+    with pytest.raises(MutualignError, match="cannot be used: InvalidArgument"):
+        export_run(run)
+
+
+@pytest.mark.parametrize("kind", ["onnx", "torch-export"])
+def test_a_backbone_that_cannot_be_traced_is_named_with_the_formats_that_remain(run, monkeypatch, kind):
+    forward = BACKBONES["two_block_cnn"].forward
+
+    def branching(self, images):
+        return forward(self, images) if images.sum() >= 0 else forward(self, -images)
+
+    monkeypatch.setattr(BACKBONES["two_block_cnn"], "forward", branching)
+    with pytest.raises(MutualignError, match=f"two_block_cnn cannot be exported as {kind}: ") as raised:
+        export_run(run, kind)
+    assert "safetensors" in str(raised.value).splitlines()[-1]
+    assert not list(run.glob("model*"))
+
+
+# The place, the extra, the command ------------------------------------------------------------------------------------
+
+
+def test_a_place_that_cannot_be_written_is_named(run, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "folder").mkdir()
+    for out in (tmp_path / "file" / "model.safetensors", tmp_path / "folder"):
+        with pytest.raises(MutualignError, match=f"cannot write {out}: .*; choose another place with --out"):
+            export_run(run, "safetensors", out)
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name not in ("run", "cache")) == ["file", "folder"]
+
+
+@pytest.mark.parametrize("missing", ["onnx", "onnxscript", "onnxruntime"])
+def test_without_the_extra_onnx_says_what_to_install_and_the_other_formats_work(run, monkeypatch, missing):
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(MutualignError) as raised:
+        export_run(run)
+    assert str(raised.value) == (
+        "the export needs onnx, onnxscript and onnxruntime\n  do       pip install 'mutualign[export]'"
+    )
+    assert export_run(run, "safetensors").path.is_file()
+
+
+def test_an_unknown_format_is_answered_with_the_nearest(run):
+    with pytest.raises(MutualignError, match='unknown format "onx"; did you mean "onnx"'):
+        export_run(run, "onx")
+
+
+def test_a_run_that_is_not_complete_is_refused(tmp_path):
+    Experiment.start(load_recipe("dann"), make_tiny_task(), 0, tmp_path / "begun")
+    with pytest.raises(MutualignError, match="is not complete"):
+        export_run(tmp_path / "begun")
+
+
+def test_the_command_tells_file_size_difference_and_how_to_use_it(run):
+    def told(*arguments) -> str:
+        page = Console(file=StringIO(), width=80)
+        ExportCommand(run, *arguments).main(page)
+        return page.file.getvalue()
+
+    first, again = told(), told()
+    assert f"{run}/model.onnx (" in first
+    assert "replaced" not in first
+    assert "MB, replaced)" in again
+    assert "tried on 1, 7, 64 real images (40 different ones, some of them again): the same classes" in first
+    assert "pixels: uint8 [n, 12, 12, 3], grey repeated to 3 channels" in first
+    assert 'model.run(None, {"pixels": pixels})' in first
+
+
+@pytest.mark.slow
+def test_the_command_line_exports_and_is_silent_on_standard_error(run, tmp_path):
+    command = [sys.executable, "-m", "mutualign", "export", str(run), "--out", str(tmp_path / "made" / "my.onnx")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    assert str(tmp_path / "made" / "my.onnx") in done.stdout
+    assert len(session_of(tmp_path / "made" / "my.onnx").get_outputs()) == 1
