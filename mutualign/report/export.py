@@ -39,12 +39,15 @@ def export_run(run: Path, kind: str = "onnx", out: Path | None = None, epoch: Ep
     To `out`, or into the run folder as model.onnx, model.pt2 or model.safetensors; a file of that name is replaced. The
     file is read back and tried on 1, 7 and 64 of the run's own images first: each must get the same class as from the
     run's classifier in float32, and probabilities within 1e-4 (for safetensors, the very same ones). Raises
-    MutualignError, and leaves what was there as it was, if it does not, if the format is unknown or needs an extra, or
-    if the place cannot be written.
+    MutualignError, and leaves what was there as it was, if it does not, if the format is unknown or needs an extra, if
+    `out` ends in another suffix, or if the place cannot be written.
     """
     if kind not in FORMATS:
         raise MutualignError(f'unknown format "{kind}"; {nearest(kind, FORMATS)}')
     form = FORMATS[kind]
+    out = out or run / (NAME + form.suffix)
+    if out.suffix != form.suffix:
+        raise MutualignError(f"--out {out}: the name of a file of the format {kind} ends in {form.suffix}")
     predictor = Predictor.load(run, epoch, accelerator="cpu", precision="float32")
     images, different = real_images(predictor)
     pixels = (str(images.dtype).removeprefix("torch."), *images.shape[1:])
@@ -57,7 +60,6 @@ def export_run(run: Path, kind: str = "onnx", out: Path | None = None, epoch: Ep
         "model_card": model_card(told),
     }
     content = _encoded(form, Deployed(predictor.classifier, predictor.shape, images.dtype), notes, kind)
-    out = out or run / (NAME + form.suffix)
     replaced = out.is_file()
     beside = out.with_name(f"{out.name}.unchecked")
     try:

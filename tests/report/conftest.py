@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from mutualign.data.images import SealedImages, UnlabelledImages
 from mutualign.data.tasks import find_task
 from mutualign.experiment import Experiment
+from mutualign.nn.backbones import BACKBONES
 from mutualign.recipes import load_recipe
 from tests.conftest import make_tiny_task
 
@@ -32,3 +36,16 @@ def digit_runs(tmp_path_factory):
         recipe = load_recipe(name, ["stages.0.epochs=1", "stages.0.epoch_steps=12"])
         Experiment.start(recipe, task, 0, out / "digits" / name / "seed-0").run()
     return [out / "digits" / name / "seed-0" for name in ("fast", "source_only")]
+
+
+@pytest.fixture(scope="session")
+def small_runs(tmp_path_factory):
+    """Folder of one run for each backbone, and of one on grey images only."""
+    out, task = tmp_path_factory.mktemp("runs"), make_tiny_task()
+    for name in BACKBONES:
+        Experiment.start(load_recipe("source_only", [*SHORT[::2], f"backbone={name}"]), task, 0, out / name).run()
+    source = task.source_train
+    grey = SealedImages(UnlabelledImages(255 - source.images.pixels), source.labels)
+    recipe = load_recipe("source_only", [*SHORT[::2], "precision=bf16"])
+    Experiment.start(recipe, replace(task, target_train=grey, target_test=grey), 0, out / "grey").run()
+    return out
