@@ -1,0 +1,112 @@
+"""The example scripts run, learn what they say, and their losses are what they say."""
+
+from __future__ import annotations
+
+import re
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from mutualign.algorithms import ALGORITHMS
+from mutualign.data.images import Batch
+from mutualign.nn.backbones import Classifier, TwoBlockCNN
+from tests.examples.conftest import load_example
+
+OF_LIGHTNING = "`isinstance(treespec"  # its own use of torch
+
+
+def percentages(line):
+    return [float(found) for found in re.findall(r"([\d.]+) ?%", line)]
+
+
+def test_the_plain_loop_says_what_both_models_reach(run_example):
+    source_only, adapted = run_example("plain_loop", "--epochs", "1")
+    assert source_only.startswith("source only")
+    assert adapted.startswith("adapted")
+    assert len(percentages(source_only)) == len(percentages(adapted)) == 2
+    assert percentages(source_only)[0] > 80  # one epoch is enough for the source
+    assert source_only.split()[2:] != adapted.split()[1:]
+
+
+@pytest.mark.slow
+def test_the_two_losses_of_the_plain_loop_gain_target_accuracy(run_example):
+    source_only, adapted = (percentages(line) for line in run_example("plain_loop"))
+    assert min(source_only[0], adapted[0]) > 97
+    assert adapted[1] > source_only[1] + 2
+
+
+def test_the_lightning_loop_says_what_both_models_reach(run_example):
+    source_only, adapted = run_example("lightning_loop", "--epochs", "1", ignored=f"{OF_LIGHTNING}:FutureWarning")
+    assert source_only.startswith("source only")
+    assert adapted.startswith("adapted")
+    assert 20 < percentages(source_only)[0] != percentages(adapted)[0] > 20
+
+
+class Sure(nn.Module):
+    """A teacher without doubts: the first image is a zero, the next a one, and so on."""
+
+    def forward(self, images):
+        return 100 * nn.functional.one_hot(torch.arange(len(images)) % 10, 10).float()
+
+
+@pytest.mark.parametrize("adapt", [False, True])
+def test_the_lightning_losses_reach_every_part_that_they_should(adapt):
+    torch.manual_seed(0)
+    module = load_example("lightning_loop").Adaptation(adapt)
+    module._trainer = SimpleNamespace(max_steps=2)
+    type(module).global_step = property(lambda _: 1)
+    module.teacher.model = Sure()
+    module.training_step(Batch(torch.rand(40, 3, 28, 28), torch.arange(20) % 10), 0).backward()
+
+    def reached(part):
+        return any(p.grad is not None and p.grad.abs().sum() > 0 for p in part.parameters())
+
+    assert reached(module.classifier.features)
+    assert reached(module.classifier.head)
+    assert [reached(module.discriminator), reached(module.projection), reached(module.critic)] == [adapt] * 3
+
+
+@pytest.fixture
+def coral(monkeypatch):
+    monkeypatch.setitem(ALGORITHMS, "coral", None)  # so that it is taken out again
+    return load_example("own_algorithm")
+
+
+def losses_of(coral, images, labels):
+    classifier = Classifier(TwoBlockCNN(3, 28, 28), 10).eval()
+    losses, _ = coral.CORAL(classifier, coral.CORALConfig(weight=3.0))(Batch(images, labels), torch.tensor(0.5))
+    return losses["coral"].detach(), classifier(images).detach().double()
+
+
+def test_coral_is_the_squared_distance_of_covariances_summed_entry_by_entry(coral):
+    loss, logits = losses_of(coral, torch.rand(20, 3, 28, 28), torch.arange(8))
+    source, target = logits[:8], logits[8:]
+    expected = 0.0
+    for i in range(10):
+        for j in range(10):
+            of_source, of_target = (
+                ((rows[:, i] - rows[:, i].mean()) * (rows[:, j] - rows[:, j].mean())).sum() / (len(rows) - 1)
+                for rows in (source, target)
+            )
+            expected += float(of_source - of_target) ** 2 / (4 * 10**2)
+    assert expected > 0
+    assert loss.item() == pytest.approx(3 * expected, rel=1e-3)
+
+
+def test_coral_is_nothing_between_a_batch_and_itself(coral):
+    images = torch.rand(8, 3, 28, 28)
+    loss, _ = losses_of(coral, torch.cat([images, images]), torch.arange(8))
+    assert loss.item() == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.slow
+def test_the_own_algorithm_beats_source_only(run_example):
+    head, *rows = run_example("own_algorithm")
+    assert "last epoch" in head
+    assert "selected epoch" in head
+    assert [row.split()[0] for row in rows] == ["source_only", "coral"]
+    source_only, adapted = (percentages(row) for row in rows)
+    assert adapted[0] > source_only[0] + 4
+    assert adapted[1] > source_only[1] + 4
