@@ -15,6 +15,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from mutualign.algorithms import Algorithm
+from mutualign.data.own_images import OwnImages
 from mutualign.data.tasks import Task, find_task
 from mutualign.errors import MutualignError
 from mutualign.evidence import audit
@@ -87,6 +88,8 @@ class Experiment:
             "class_names": list(task.class_names),
             "recipe": recipe.to_dict(),
         }
+        if task.own is not None:
+            config |= {"notes": list(task.notes), "own_images": task.own}
         return cls(recipe, task, seed, RunFolder.create(path, config), **settings)
 
     @classmethod
@@ -94,7 +97,9 @@ class Experiment:
         """The experiment of a run folder, to go on with."""
         folder = RunFolder.open(path)
         plan = Plan.of(folder)
-        return cls(plan.recipe, find_task(plan.task).load(data_folder), plan.seed, folder, **settings)
+        own = folder.config().get("own_images")
+        task = find_task(plan.task).load(data_folder) if own is None else OwnImages.of(own).load()
+        return cls(plan.recipe, task, plan.seed, folder, **settings)
 
     def run(self) -> dict[str, Any]:
         """Train from where the folder is to the end. A run that is complete gives its result at once.

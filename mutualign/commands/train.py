@@ -14,8 +14,10 @@ from rich.console import Console
 from mutualign.commands.options import ALARMED, DataOption, SetOption, StopSignal
 from mutualign.comparison import Comparison, Row, differences, run_path, save_results, summarise
 from mutualign.data.download import data_folder
+from mutualign.data.own_images import OwnImages
 from mutualign.data.tasks import find_task
 from mutualign.display import ProgressDisplay, difference_tables, show_run, summary_tables
+from mutualign.errors import MutualignError
 from mutualign.experiment import Experiment
 from mutualign.recipes import load_recipe
 from mutualign.training.runs import RunFolder
@@ -33,6 +35,21 @@ class Run:
     Published: source_only, dann, mani."""
     task: Annotated[str, tyro.conf.arg(aliases=["-t"])] = "digits"
     """What to adapt from and to; `mutualign data list` shows all."""
+    source: Path | None = None
+    """Your own labelled images instead of a task: a folder with a folder a class, or a .csv or .parquet table with the
+    columns path and label."""
+    target: Path | None = None
+    """Your own images without labels: a folder, flat or nested, or a table with the column path."""
+    source_test: Path | None = None
+    """Labelled source images to measure source accuracy on. Default: a tenth of each class is held out."""
+    target_test: Path | None = None
+    """Labelled target images, for the evaluation only."""
+    image_size: int | None = None
+    """Side of the square that your images are brought to. Default: the median shorter side, 224 at most."""
+    on_bad_image: Literal["skip", "fail"] = "skip"
+    """What to do with images that cannot be read: leave out up to 1 % of them, or stop."""
+    backbone: str | None = None
+    """The network instead of the recipe's: published_cnn, two_block_cnn."""
     seed: int = 0
     """Decides everything that is random."""
     set: SetOption = ()
@@ -54,16 +71,33 @@ class Run:
         if self.resume:
             experiment = Experiment.resume(self.resume, folder, **settings)
         else:
-            recipe, task = load_recipe(self.recipe, self.set), find_task(self.task)
-            path = run_path(self.out, self.task, recipe, self.seed)
+            recipe, own = load_recipe(self.recipe, self._overrides()), self._own_images()
+            entry = find_task(self.task)
+            name = self.task if own is None else own.name
+            path = run_path(self.out, name, recipe, self.seed)
             RunFolder.refuse_existing(path)
-            experiment = Experiment.start(recipe, task.load(folder), self.seed, path, **settings)
+            task = entry.load(folder) if own is None else own.load()
+            for note in task.notes:
+                console.print(note, highlight=False, markup=False, soft_wrap=True)
+            experiment = Experiment.start(recipe, task, self.seed, path, **settings)
         path = experiment.folder.path
         with display, stop.leaving(f"mutualign run --resume {shlex.quote(str(path))}"):
             result = experiment.run()
         show_run(console, RunFolder.open(path))
         if self.strict and result.get("alarms"):
             raise SystemExit(ALARMED)
+
+    def _overrides(self) -> tuple[str, ...]:
+        return self.set if self.backbone is None else (*self.set, f"backbone={self.backbone}")
+
+    def _own_images(self) -> OwnImages | None:
+        if self.source is not None and self.target is not None:
+            return OwnImages(
+                self.source, self.target, self.source_test, self.target_test, self.image_size, self.on_bad_image
+            )
+        if any((self.source, self.target, self.source_test, self.target_test, self.image_size)):
+            raise MutualignError("own images need both --source and --target\n  do       give both, or --task alone")
+        return None
 
 
 @dataclass(frozen=True)

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import warnings
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
+from mutualign.data.images import ImageShape
 from mutualign.errors import MutualignError
+
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
+FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "TIFF")  # MPO: what many phones write as .jpg
+GREY = frozenset({"1", "L", "LA", "I;16", "I;16B", "I;16L", "I;16N", "I"})  # Pillow's modes of images without colour
+MOST_PIXELS = 2**26  # of a file, by its header: 64 megapixels, 192 MiB decoded
 
 
 def decode_rgb(
@@ -35,3 +42,76 @@ def decode_rgb(
     raise MutualignError(
         f"{where}: an image of {found[0]}x{found[1]} pixels (height x width), expected {size[0]}x{size[1]}"
     )
+
+
+def image_shape(content: bytes, where: object) -> ImageShape:
+    """Channels (1 of a grey image, 3 of any other), height and width as shown, by the file's header alone.
+
+    Raises MutualignError that begins with `where` for what is not an image, and for one of more than 64 megapixels.
+    """
+    try:
+        with _opened(content, where) as image:
+            turned = image.getexif().get(0x0112, 1) >= 5  # EXIF orientations that swap height and width
+            height, width = (image.width, image.height) if turned else (image.height, image.width)
+            return ImageShape(1 if image.mode in GREY else 3, height, width)
+    except MutualignError:
+        raise
+    except Exception as error:
+        raise MutualignError(f"{where}: not a readable image: {error}") from error
+
+
+def decode_image(content: bytes, where: object, shape: ImageShape) -> UInt8[Tensor, "height width channels"]:
+    """The pixels of a PNG, JPEG, WebP, BMP or TIFF, grey (1 channel) or colour (3), brought to a height and width.
+
+    Turned upright by its EXIF orientation; of several frames the first; transparent parts on white; 16 bits a value
+    divided by 257; of another size, scaled (bicubic, antialiased) until it covers height x width, and the middle cut
+    out. A JPEG much larger than that is first reduced by its decoder.
+
+    Raises MutualignError that begins with `where` for what cannot be read whole, for one of more than 64 megapixels
+    (found before decoding), and for floating-point pixels, whose range no file states.
+    """
+    channels, height, width = shape
+    try:
+        with _opened(content, where) as image:
+            if image.format == "PNG":
+                image.verify()  # decoding alone passes over damage in the pixels of a PNG
+        with _opened(content, where) as image:
+            image.draft(None, (2 * width, 2 * height))
+            upright = _eight_bits(ImageOps.exif_transpose(image), where).convert("L" if channels == 1 else "RGB")
+    except MutualignError:
+        raise
+    except Exception as error:  # on damaged files Pillow raises OSError, SyntaxError, ValueError, AttributeError, ...
+        raise MutualignError(f"{where}: not a readable image: {error}") from error
+    if upright.size != (width, height):
+        upright = ImageOps.fit(upright, (width, height), Image.Resampling.BICUBIC)
+    return torch.from_numpy(np.array(upright)).view(height, width, channels)
+
+
+def _opened(content: bytes, where: object) -> Image.Image:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit here is lower
+        try:
+            image = Image.open(BytesIO(content), formats=FORMATS)
+        except Image.DecompressionBombError as error:
+            raise MutualignError(f"{where}: {error}") from error
+    if image.width * image.height > MOST_PIXELS:
+        raise MutualignError(
+            f"{where}: {image.height}x{image.width} pixels (height x width), more than the {MOST_PIXELS:,} that are "
+            "decoded; make it smaller"
+        )
+    return image
+
+
+def _eight_bits(image: Image.Image, where: object) -> Image.Image:
+    """With eight bits a value and no transparency."""
+    if image.mode.startswith("I"):
+        values = np.asarray(image).astype(np.int64)
+        if values.min() < 0 or values.max() > 65535:
+            raise MutualignError(f"{where}: values from {values.min()} to {values.max()}; save it with 8 or 16 bits")
+        return Image.fromarray((values / 257).round().astype(np.uint8))
+    if image.mode == "F":
+        raise MutualignError(f"{where}: floating-point pixels, whose range is not known; save it with 8 or 16 bits")
+    if image.has_transparency_data:
+        seen = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", seen.size, "white"), seen)
+    return image

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -40,6 +41,8 @@ class Task:
     source_test: LabelledImages
     target_train: SealedImages
     target_test: SealedImages
+    notes: tuple[str, ...] = ()  # what a user should know of the images before training
+    own: Mapping[str, Any] | None = None  # of a user's own images: what they are loaded by again
 
     def __post_init__(self) -> None:
         sizes = {images.pixels.shape[1:3] for images in self._images()}

@@ -85,6 +85,23 @@ class TwoBlockCNN(Backbone):
         return nn.Linear(self.feature_dim, classes)
 
 
+class MLP(Backbone):
+    """flatten - linear to 128 - ReLU - linear to 128 - ReLU: for feature vectors, stored as images of one pixel."""
+
+    feature_dim = 128
+
+    def __init__(self, channels: int, height: int, width: int) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(channels * height * width, self.feature_dim)
+        self.linear = nn.Linear(self.feature_dim, self.feature_dim)
+
+    def forward(self, images: Float[Tensor, "n channels height width"]) -> Float[Tensor, "n features"]:
+        return F.relu(self.linear(F.relu(self.hidden(images.flatten(1)))))
+
+    def head(self, classes: int) -> nn.Module:
+        return nn.Linear(self.feature_dim, classes)
+
+
 def standardise(images: Float[Tensor, "n channels height width"]) -> Float[Tensor, "n channels height width"]:
     """Every channel of every image less its mean, over its standard deviation (plus 0.05: a flat one stays flat).
 
@@ -101,6 +118,7 @@ def standardise(images: Float[Tensor, "n channels height width"]) -> Float[Tenso
 BACKBONES: dict[str, Callable[[int, int, int], Backbone]] = {
     "published_cnn": PublishedCNN,
     "two_block_cnn": TwoBlockCNN,
+    "mlp": MLP,
 }
 
 

@@ -1,0 +1,151 @@
+"""A user's own images as a task: labelled source, unlabelled target, and labelled target images to test on, if any."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mutualign.data.decoded import BAD_SHARE, Decoded, OnBadImage, Scan, decode, scan
+from mutualign.data.folders import Listing, class_names, describe_classes, indices_of, list_labelled, list_unlabelled
+from mutualign.data.images import ImageShape, LabelledImages, SealedImages
+from mutualign.data.tasks import Task
+from mutualign.errors import MutualignError
+from mutualign.randomness import generator
+
+HELD_OUT = 0.1  # of each source class: what source accuracy is measured on where no source test images are given
+LARGEST = 224  # side of images where none is asked for
+
+
+@dataclass(frozen=True)
+class OwnImages:
+    """Where a user's images are. Labelled ones: class folders, or a table (.csv, .parquet) of path and label.
+
+    Images are made square with the side `image_size`; without one, as large as the median shorter side of all images,
+    224 at most. `decode_image` states the rule. Without `source_test` a tenth of each source class is held out; without
+    `target_test` the target has no labels to judge by. Unreadable images are left out, up to 1 % of each part;
+    on_bad_image="fail" takes none.
+    """
+
+    source: Path
+    target: Path
+    source_test: Path | None = None
+    target_test: Path | None = None
+    image_size: int | None = None
+    on_bad_image: OnBadImage = "skip"
+
+    @property
+    def name(self) -> str:
+        """For the run folder: `SOURCE-to-TARGET`, by the names of the two folders."""
+        return "-to-".join(re.sub(r"[^\w.-]+", "-", path.resolve().stem) for path in (self.source, self.target))
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data for a run's config, from which `OwnImages.of` makes it again."""
+        places = {
+            key: str(value.resolve()) if isinstance(value, Path) else value for key, value in asdict(self).items()
+        }
+        return {key: value for key, value in places.items() if value is not None}
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any]) -> OwnImages:
+        """From the plain data of `to_dict`."""
+        places = ("source", "target", "source_test", "target_test")
+        found: dict[str, Any] = {key: Path(value) if key in places else value for key, value in data.items()}
+        return cls(**found)
+
+    def load(self) -> Task:
+        """The task. Raises MutualignError, which says what to do, for images that cannot make one."""
+        if self.image_size is not None and self.image_size < 1:
+            raise MutualignError(f"the image size must be 1 or more, got {self.image_size}")
+        source, target = list_labelled(self.source), list_unlabelled(self.target)
+        names = _checked_classes(source)
+        if self.source_test is None:
+            source_train, source_test = _held_out(source)
+        else:
+            source_train, source_test = source, list_labelled(self.source_test)
+        listings = {"source": source_train, "source test": source_test, "target": target}
+        if self.target_test is not None:
+            listings["target test"] = list_labelled(self.target_test)
+        labels = {part: indices_of(listing, names) for part, listing in listings.items() if listing.labels}
+        scans = {part: scan(listing, part) for part, listing in listings.items()}
+        side = self.image_size or _median_side(scans.values())
+        decoded = {part: decode(one, ImageShape(one.channels, side, side), part) for part, one in scans.items()}
+        notes = [f"{part}: {describe_classes(listing)}" for part, listing in listings.items()]
+        notes.append(f"images: {side}x{side}")
+        for part, one in decoded.items():
+            notes += self._judge_bad(part, one, len(listings[part]))
+        sealed = {
+            part: _labels(labels[part], listings[part], scans[part], one)
+            for part, one in decoded.items()
+            if part in labels
+        }
+        test = "target test" if "target test" in decoded else "target"
+        return Task(
+            self.name,
+            _identity(decoded, names, side),
+            names,
+            LabelledImages(decoded["source"].images, sealed["source"]),
+            LabelledImages(decoded["source test"].images, sealed["source test"]),
+            SealedImages(decoded["target"].images, None),
+            SealedImages(decoded[test].images, sealed.get(test)),
+            notes=tuple(notes),
+            own=self.to_dict(),
+        )
+
+    def _judge_bad(self, part: str, decoded: Decoded, listed: int) -> list[str]:
+        """A line for each unreadable image. Raises MutualignError where there are too many of them."""
+        if not decoded.bad:
+            return []
+        most = 0 if self.on_bad_image == "fail" else int(BAD_SHARE * listed)
+        told = f"{part}: {len(decoded.bad)} of {listed} images cannot be read"
+        if len(decoded.bad) > most:
+            shown = "\n".join(f"  bad      {one}" for one in decoded.bad[:10])
+            raise MutualignError(
+                f"{told}; {most} may be left out\n{shown}\n  do       mend or remove them"
+                + ("" if self.on_bad_image == "skip" else ", or leave up to 1 % out with --on-bad-image skip")
+            )
+        return [f"{told} and are left out", *decoded.bad]
+
+
+def _checked_classes(source: Listing) -> tuple[str, ...]:
+    names, counts = class_names(source), source.class_counts()
+    if len(names) < 2:
+        raise MutualignError(f'{source.where}: only the class "{names[0]}"; a classifier needs two classes or more')
+    for name, count in counts.items():
+        if count < 2:
+            raise MutualignError(
+                f'{source.where}: class "{name}" has {count} image; it needs 2 or more, as some are held out\n'
+                "  do       add images of it, or leave the class out"
+            )
+    return names
+
+
+def _held_out(source: Listing) -> tuple[Listing, Listing]:
+    """The source in two: a tenth of each class, at least one image and chosen at random, is the second part."""
+    chosen: set[int] = set()
+    for name, count in source.class_counts().items():
+        rows = [row for row, label in enumerate(source.labels or ()) if label == name]
+        order = torch.randperm(count, generator=generator("own images", "held out", name)).tolist()
+        chosen |= {rows[place] for place in order[: max(1, round(HELD_OUT * count))]}
+    every = range(len(source))
+    return source.take(row for row in every if row not in chosen), source.take(row for row in every if row in chosen)
+
+
+def _median_side(scans: Iterable[Scan]) -> int:
+    sides = sorted(min(shape.height, shape.width) for one in scans for shape in one.shapes)
+    return min(sides[len(sides) // 2], LARGEST)
+
+
+def _labels(labels: list[int], listing: Listing, scanned: Scan, decoded: Decoded) -> torch.Tensor:
+    """The labels of the decoded images: those of the listing, less the images that could not be read."""
+    by_path = dict(zip(listing.paths, labels, strict=True))
+    return torch.tensor([by_path[scanned.listing.paths[row]] for row in decoded.rows])
+
+
+def _identity(decoded: Mapping[str, Decoded], names: tuple[str, ...], side: int) -> str:
+    parts = ", ".join(f"{part} {len(one.images)} images {one.key}" for part, one in decoded.items())
+    return f"own images of {side}x{side}, {len(names)} classes ({', '.join(names)}): {parts}"
