@@ -14,6 +14,7 @@ from mutualign.commands.data import Data
 from mutualign.commands.demo import Demo
 from mutualign.commands.export import Export
 from mutualign.commands.judge import Estimate, Report, Select, Show
+from mutualign.commands.predict import Predict
 from mutualign.commands.train import Compare, Run
 from mutualign.errors import MutualignError
 
@@ -32,6 +33,7 @@ def main() -> None:
         "select": Select,
         "estimate": Estimate,
         "report": Report,
+        "predict": Predict,
         "show": Show,
         "export": Export,
         "demo": Demo,

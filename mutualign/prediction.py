@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -19,6 +21,17 @@ from mutualign.training.environment import make_fabric
 from mutualign.training.inference import predict_logits
 from mutualign.training.loop import build_classifier
 from mutualign.training.runs import RunFolder
+
+CHUNK = 2000  # images that are held at once
+
+
+class Prediction(NamedTuple):
+    """What a classifier says of an image."""
+
+    path: str
+    label: str
+    probability: float  # of the label
+    entropy: float  # of the class probabilities, in nats: 0 is sure, ln(classes) knows nothing
 
 
 @dataclass(frozen=True)
@@ -62,6 +75,16 @@ class Predictor:
         classifier.load_state_dict(weights)
         fabric = make_fabric(precision or recipe.precision, accelerator)
         return cls(classifier.to(fabric.device).eval(), shape, names, fabric, folder, result)
+
+    def predict(self, images: Iterable[tuple[str, Tensor]]) -> Iterator[Prediction]:
+        """A prediction for each image, given with its path, as uint8 pixels [height, width, channels] of the shape."""
+        images = iter(images)
+        while chunk := list(islice(images, CHUNK)):
+            probabilities = self.probabilities(torch.stack([pixels for _, pixels in chunk])).double()
+            best, classes = probabilities.max(1)
+            entropy = torch.special.entr(probabilities).sum(1)
+            for (path, _), *numbers in zip(chunk, classes.tolist(), best.tolist(), entropy.tolist(), strict=True):
+                yield Prediction(path, self.class_names[int(numbers[0])], *numbers[1:])
 
     def probabilities(self, pixels: Pixels) -> Float[Tensor, "n classes"]:
         """Class probabilities of images of the run's height and width; grey ones serve where it takes colour."""

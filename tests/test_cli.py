@@ -233,3 +233,45 @@ def test_estimate_prints_an_interval_for_each_run_and_says_when_it_is_a_rough_gu
     code, out, _ = mutualign("estimate", runs[0])
     assert code == 0
     assert "rough guess" in out
+
+
+@pytest.mark.slow
+def test_two_folders_become_a_run_whose_predictions_are_kept(mutualign, tmp_path):
+    from PIL import Image
+
+    for number in range(30):
+        for name, value in (("dark", 20), ("light", 220)):
+            for domain in ("source", "target"):
+                path = tmp_path / domain / name / f"{number}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.new("L", (12, 14), value + number % 10).save(path)
+    command = ["run", "--source", "source", "--target", "target", "--recipe", "source_only", "--backbone", "mlp"]
+    code, out, err = mutualign(*command, "--set", "stages.0.epochs=2", "stages.0.epoch_steps=50")
+    assert code == 0, err
+    assert "unknown" in out  # the target accuracy
+    assert "oracle" not in out
+    run = tmp_path / "runs" / "source-to-target" / "source_only" / "seed-0"
+    config = RunFolder.open(run).config()
+    assert config["images"] == {"channels": 1, "height": 12, "width": 12}
+    assert config["own_images"]["source"] == str(tmp_path / "source")
+
+    (tmp_path / "target" / "light" / "broken.png").write_bytes(b"no image")
+    code, out, err = mutualign("predict", str(run), "target", "--out", "found.json")
+    assert code == 0, err
+    assert "left out: target/light/broken.png" in out
+    found = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))
+    assert len(found) == 60
+    assert all(one["path"].split("/")[1] == one["label"] for one in found)
+    for suffix in ("csv", "parquet"):
+        assert mutualign("predict", str(run), "target", "--out", f"found.{suffix}")[0] == 0
+    code, out, _ = mutualign("predict", str(run), "target/dark/0.png")
+    assert "  dark  probability" in out
+
+    for arguments, told in (
+        (["predict", str(run), "target"], "say where to"),
+        (["predict", str(run), "absent.png"], "No such file"),
+        (["predict", str(run), "target", "--out", "found.txt"], "must end in one of"),
+        (["run", "--source", "source"], "both --source and --target"),
+    ):
+        code, _, err = mutualign(*arguments)
+        assert (code, told in err) == (2, True), err

@@ -16,7 +16,7 @@ from mutualign.data.images import ImageShape
 from mutualign.errors import MutualignError
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
-FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "TIFF")  # MPO: what many phones write as .jpg
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
 GREY = frozenset({"1", "L", "LA", "I;16", "I;16B", "I;16L", "I;16N", "I"})  # Pillow's modes of images without colour
 MOST_PIXELS = 2**26  # of a file, by its header: 64 megapixels, 192 MiB decoded
 

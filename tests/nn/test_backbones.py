@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from mutualign.errors import MutualignError
-from mutualign.nn.backbones import BACKBONES, Classifier, PublishedCNN, TwoBlockCNN, standardise
+from mutualign.nn.backbones import BACKBONES, MLP, Classifier, PublishedCNN, TwoBlockCNN, standardise
 
 SHAPES = [(3, 28, 28), (1, 28, 28), (3, 12, 17), (1, 10, 10), (2, 11, 32)]
 
@@ -77,7 +77,7 @@ def test_images_that_are_too_small_are_refused_with_their_size_and_the_least_one
 
 
 def test_the_networks_are_known_by_name():
-    assert {"published_cnn": PublishedCNN, "two_block_cnn": TwoBlockCNN} == BACKBONES
+    assert {"published_cnn": PublishedCNN, "two_block_cnn": TwoBlockCNN, "mlp": MLP} == BACKBONES
 
 
 # The project's own network --------------------------------------------------------------------------------------------
@@ -140,3 +140,12 @@ def test_a_flat_image_is_standardised_to_zero():
 def test_images_too_small_for_two_blocks_are_refused_with_their_size_and_the_least_one(height, width):
     with pytest.raises(MutualignError, match=rf"two_block_cnn: images of {height}x{width} .* takes 12x12 or more"):
         TwoBlockCNN(3, height, width)
+
+
+def test_vectors_go_through_two_linear_layers_and_a_linear_head():
+    torch.manual_seed(0)
+    classifier = Classifier(MLP(5, 1, 1), 3)
+    vectors = torch.randn(4, 5)
+    net = classifier.features
+    features = F.relu(net.linear(F.relu(vectors @ net.hidden.weight.T + net.hidden.bias)))
+    assert torch.allclose(classifier(vectors[..., None, None]), classifier.head(features), atol=1e-6)

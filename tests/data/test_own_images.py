@@ -1,0 +1,296 @@
+"""A user's own images: listed, decoded once, made a task; and bad input, each with its message."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mutualign.data.decoded import decode, scan
+from mutualign.data.decoding import decode_image, image_shape
+from mutualign.data.folders import list_labelled, list_unlabelled
+from mutualign.data.images import ImageShape
+from mutualign.data.own_images import OwnImages
+from mutualign.errors import MutualignError
+from mutualign.evidence.evaluation import target_accuracy
+
+GRADIENT = np.arange(6 * 6, dtype=np.uint8).reshape(6, 6) * 7
+
+
+def encoded(image: Image.Image, image_format: str = "PNG", **options: object) -> bytes:
+    buffer = BytesIO()
+    image.save(buffer, image_format, **options)
+    return buffer.getvalue()
+
+
+def write(path: Path, value: int = 100, size: tuple[int, int] = (6, 6), mode: str = "L") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new(mode, size, value if mode == "L" else (value, 0, 0)).save(path)
+    return path
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Two classes of twenty grey images, told apart by their brightness, and ten colour images of both."""
+    for number in range(20):
+        write(tmp_path / "source" / "dark" / f"{number}.png", number)
+        write(tmp_path / "source" / "light" / f"{number}.png", 200 + number)
+    for number in range(10):
+        write(tmp_path / "target" / "deep" / f"{number}.png", 20 * number, mode="RGB")
+        write(tmp_path / "test" / ("dark" if number < 5 else "light") / f"{number}.png", 20 * number, mode="RGB")
+    return tmp_path
+
+
+# Decoding -------------------------------------------------------------------------------------------------------------
+
+
+def decoded(content: bytes, channels: int, size: int = 6) -> np.ndarray:
+    return decode_image(content, "x", ImageShape(channels, size, size)).numpy()
+
+
+@pytest.mark.parametrize("image_format", ["PNG", "BMP", "TIFF", "WEBP"])
+def test_a_lossless_image_of_the_wanted_size_keeps_its_pixels(image_format):
+    options = {"lossless": True} if image_format == "WEBP" else {}
+    grey = Image.fromarray(GRADIENT)
+    content = encoded(grey.convert("RGB") if image_format == "WEBP" else grey, image_format, **options)
+    assert decoded(content, 3).tolist() == np.repeat(GRADIENT[..., None], 3, axis=2).tolist()
+
+
+def test_sixteen_bits_become_eight_by_a_division_by_257():
+    content = encoded(Image.fromarray(GRADIENT.astype(np.uint16) * 257))
+    assert image_shape(content, "x") == (1, 6, 6)
+    assert decoded(content, 1)[..., 0].tolist() == GRADIENT.tolist()
+
+
+def test_transparent_parts_are_seen_on_white():
+    clear = np.zeros((6, 6, 4), np.uint8)
+    clear[:, 3:] = (10, 20, 30, 255)
+    found = decoded(encoded(Image.fromarray(clear)), 3)
+    assert found[0, 0].tolist() == [255, 255, 255]
+    assert found[0, 5].tolist() == [10, 20, 30]
+
+
+def test_a_palette_is_looked_up_and_cmyk_becomes_colour():
+    palette = Image.new("P", (6, 6), 1)
+    palette.putpalette([0, 0, 0, 9, 8, 7])
+    assert decoded(encoded(palette), 3)[2, 2].tolist() == [9, 8, 7]
+    cyan = decoded(encoded(Image.new("CMYK", (6, 6), (255, 0, 0, 0)), "TIFF"), 3)[2, 2]
+    assert cyan.tolist() == [0, 255, 255]
+
+
+def test_an_image_is_turned_upright_by_its_exif_orientation():
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by a quarter, clockwise
+    content = encoded(Image.fromarray(GRADIENT[:4]), exif=exif)
+    assert image_shape(content, "x") == (1, 6, 4)
+    assert decode_image(content, "x", ImageShape(1, 6, 4))[..., 0].tolist() == np.rot90(GRADIENT[:4], -1).tolist()
+
+
+def test_of_an_image_of_another_size_the_middle_square_is_scaled():
+    wide = np.full((6, 18), 9, np.uint8)
+    wide[:, 6:12] = GRADIENT
+    assert decoded(encoded(Image.fromarray(wide)), 1)[..., 0].tolist() == GRADIENT.tolist()
+    assert set(decoded(encoded(Image.new("L", (50, 30), 77)), 1).ravel()) == {77}
+
+
+def png_header(height: int, width: int) -> bytes:
+    """A PNG that claims a size and holds hardly any pixels."""
+    import struct
+    import zlib
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
+    )
+
+
+@pytest.mark.parametrize("side", [9000, 12_000, 40_000])
+@pytest.mark.parametrize(
+    "read", [image_shape, lambda content, where: decode_image(content, where, ImageShape(1, 6, 6))]
+)
+def test_a_pixel_bomb_is_refused_by_its_header(read, side):
+    with pytest.raises(MutualignError, match=r"^bomb.png: .*(pixels|exceeds limit)"):
+        read(png_header(side, side), "bomb.png")
+
+
+@pytest.mark.parametrize("kind", ["truncated", "flipped", "text", "empty", "float"])
+def test_a_broken_image_is_an_error_that_names_it(kind):
+    good = encoded(Image.fromarray(GRADIENT))
+    content = {
+        "truncated": good[:-20],
+        "flipped": good[:60] + bytes([good[60] ^ 1]) + good[61:],
+        "text": b"no image",
+        "empty": b"",
+        "float": encoded(Image.fromarray(GRADIENT.astype(np.float32)), "TIFF"),
+    }[kind]
+    with pytest.raises(MutualignError, match=r"^x: "):
+        decoded(content, 1)
+
+
+# Listing --------------------------------------------------------------------------------------------------------------
+
+
+def test_class_folders_and_tables_list_the_same_images(folders):
+    listed = list_labelled(folders / "source")
+    rows = [
+        f"source/{path.parent.name}/{path.name},{label}"
+        for path, label in zip(listed.paths, listed.labels, strict=True)
+    ]
+    (folders / "table.csv").write_text("\n".join(["path,label", *rows]), encoding="utf-8")
+    from_table = list_labelled(folders / "table.csv")
+    assert (from_table.paths, from_table.labels) == (listed.paths, listed.labels)
+    assert listed.class_counts() == {"dark": 20, "light": 20}
+
+    import pyarrow
+    from pyarrow import parquet
+
+    columns = {"path": [row.split(",")[0] for row in rows], "label": list(listed.labels), "more": [1] * 40}
+    parquet.write_table(pyarrow.table(columns), folders / "table.parquet")
+    assert list_labelled(folders / "table.parquet").paths == listed.paths
+    assert list_unlabelled(folders / "table.parquet").labels is None
+
+
+def test_files_that_are_no_images_are_counted_and_hidden_ones_are_not(folders):
+    (folders / "target" / "notes.txt").write_text("x")
+    (folders / "target" / ".hidden.png").write_text("x")
+    listed = list_unlabelled(folders / "target")
+    assert (len(listed), listed.ignored) == (10, 1)
+
+
+BAD_TABLES = {
+    "path,lable\na.png,x": 'no column "label"; did you mean "lable"',
+    "label\nx": 'no column "path"',
+    "path,label": "without a row",
+    "path,label\na.png,": 'row 1 has no "label"',
+    "path,label\na.png": r"row 1 has 1 value\(s\), the head has 2",
+    "": 'no column "path"',
+}
+
+
+@pytest.mark.parametrize("text", BAD_TABLES)
+def test_a_bad_table_is_an_error_that_says_where(tmp_path, text):
+    (tmp_path / "t.csv").write_text(text, encoding="utf-8")
+    with pytest.raises(MutualignError, match=BAD_TABLES[text]) as caught:
+        list_labelled(tmp_path / "t.csv")
+    assert str(tmp_path / "t.csv") in str(caught.value)
+
+
+# The cache ------------------------------------------------------------------------------------------------------------
+
+
+def test_images_are_decoded_once_and_again_where_the_cached_file_is_damaged(folders, tmp_path, monkeypatch):
+    scanned = scan(list_unlabelled(folders / "target"), "target")
+    first = decode(scanned, ImageShape(3, 6, 6), "target")
+    assert first.images.take(torch.arange(10), 0)[:, 0, 0, 0].tolist() == list(range(0, 200, 20))
+    (kept,) = (tmp_path / "cache").rglob("*.bytes")
+    whole = kept.read_bytes()
+
+    def fail(*_: object) -> None:
+        raise AssertionError("decoded again")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("mutualign.data.decoded.decode_image", fail)
+        assert decode(scanned, ImageShape(3, 6, 6), "target").key == first.key
+        kept.write_bytes(whole[:40] + bytes([whole[40] ^ 1]) + whole[41:])
+        with pytest.raises(AssertionError, match="decoded again"):
+            decode(scanned, ImageShape(3, 6, 6), "target")
+    decode(scanned, ImageShape(3, 6, 6), "target")
+    assert kept.read_bytes() == whole
+
+
+def test_another_content_has_another_key(folders):
+    before = OwnImages(folders / "source", folders / "target").load().identity
+    write(folders / "target" / "deep" / "3.png", 61, mode="RGB")
+    assert OwnImages(folders / "source", folders / "target").load().identity != before
+
+
+# The task -------------------------------------------------------------------------------------------------------------
+
+
+def test_folders_make_a_task_whose_labels_go_with_their_images(folders):
+    own = OwnImages(folders / "source", folders / "target", target_test=folders / "test")
+    task = own.load()
+    assert (task.name, task.class_names, task.shape) == ("source-to-target", ("dark", "light"), (3, 6, 6))
+    assert (len(task.source_train), len(task.source_test), len(task.target_train)) == (36, 4, 10)
+    for part in (task.source_train, task.source_test):
+        brightness = part.images.pixels[:, 0, 0, 0]
+        assert part.labels.tolist() == (brightness > 100).long().tolist()
+    by_brightness = (task.target_test.images.pixels[:, 0, 0, 0] >= 100).long()
+    assert target_accuracy(torch.nn.functional.one_hot(by_brightness, 2).float(), task.target_test) == 1.0
+    assert OwnImages.of(task.own).load().identity == task.identity
+
+
+def test_a_target_without_labels_has_no_accuracy(folders):
+    task = OwnImages(folders / "source", folders / "target").load()
+    assert target_accuracy(torch.zeros(10, 2), task.target_test) is None
+
+
+def test_an_image_that_cannot_be_read_is_named_and_left_out_with_its_label(folders):
+    for number in range(80):
+        write(folders / "source" / "dark" / f"more{number}.png", 5)
+    (folders / "source" / "dark" / "0.png").write_bytes(b"no image")
+    task = OwnImages(folders / "source", folders / "target", source_test=folders / "test").load()
+    assert len(task.source_train) == 119
+    assert task.source_train.labels.tolist() == (task.source_train.images.pixels[:, 0, 0, 0] > 100).long().tolist()
+    assert any("0.png" in note for note in task.notes)
+    with pytest.raises(MutualignError, match=r"1 of .* cannot be read; 0 may be left out\n  bad .*0\.png"):
+        OwnImages(folders / "source", folders / "target", on_bad_image="fail").load()
+
+
+def test_more_than_one_in_a_hundred_unreadable_images_stop_the_run(folders):
+    (folders / "target" / "deep" / "3.png").write_bytes(b"no image")
+    with pytest.raises(MutualignError, match=r"target: 1 of 10 images cannot be read; 0 may be left out"):
+        OwnImages(folders / "source", folders / "target").load()
+
+
+def test_the_size_asked_for_is_the_size_given(folders):
+    assert OwnImages(folders / "source", folders / "target", image_size=12).load().shape == (3, 12, 12)
+    with pytest.raises(MutualignError, match="image size must be 1 or more"):
+        OwnImages(folders / "source", folders / "target", image_size=0).load()
+
+
+def test_an_empty_folder_is_an_error(folders):
+    (folders / "empty").mkdir()
+    with pytest.raises(MutualignError, match="empty: no images in it"):
+        OwnImages(folders / "source", folders / "empty").load()
+
+
+def test_a_folder_that_is_not_there_is_an_error(folders):
+    with pytest.raises(MutualignError, match="absent: no such folder"):
+        OwnImages(folders / "absent", folders / "target").load()
+
+
+def test_images_in_no_class_folder_are_an_error(folders):
+    with pytest.raises(MutualignError, match="in no class folder"):
+        OwnImages(folders / "target" / "deep", folders / "target").load()
+
+
+def test_a_single_class_is_an_error(folders):
+    with pytest.raises(MutualignError, match='only the class "deep"'):
+        OwnImages(folders / "target", folders / "target").load()
+
+
+def test_a_class_of_one_image_is_an_error(folders):
+    write(folders / "source" / "rare" / "a.png")
+    with pytest.raises(MutualignError, match='class "rare" has 1 image'):
+        OwnImages(folders / "source", folders / "target").load()
+
+
+def test_a_class_of_the_target_only_is_an_error(folders):
+    write(folders / "test" / "lihgt" / "a.png")
+    with pytest.raises(MutualignError, match='class "lihgt" is not among the source\'s; did you mean "light"'):
+        OwnImages(folders / "source", folders / "target", target_test=folders / "test").load()
+
+
+def test_a_cache_that_cannot_be_written_is_an_error_that_says_what_to_do(folders, monkeypatch):
+    (folders / "file").write_text("x")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folders / "file"))
+    with pytest.raises(MutualignError, match=r"cannot be kept: .*\n  do .*XDG_CACHE_HOME"):
+        OwnImages(folders / "source", folders / "target").load()
