@@ -1,0 +1,81 @@
+"""Two folders of images end to end: labelled ones and unlabelled ones in, predictions and an ONNX file out.
+
+The recipe `fast` reaches a target accuracy of 95.4 ± 2.2 % (n = 3 seeds, 95 % interval, epoch chosen without target labels),
+with about 50 s on one CPU thread in all. Source only reaches about 62 % on these images.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import logging
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from PIL import Image
+
+from mutualign.data.decoding import decode_image
+from mutualign.data.folders import list_unlabelled
+from mutualign.data.images import UnlabelledImages
+from mutualign.data.own_images import OwnImages
+from mutualign.data.tasks import find_task
+from mutualign.experiment import Experiment
+from mutualign.prediction import Prediction, Predictor
+from mutualign.recipes import load_recipe
+from mutualign.report.export import export_run
+
+
+def write_images(folder: Path) -> OwnImages:
+    """Write the embedded digits as a user has images: source/CLASS/*.png, target/*.png and target-test/CLASS/*.png."""
+    task = find_task("digits").load(folder)  # nothing is read from there
+    _write(folder / "source", task.source_train.images, task.source_train.labels)
+    _write(folder / "target", task.target_train.images)
+    _write(folder / "target-test", task.target_test.images, task.target_test.unseal())
+    return OwnImages(folder / "source", folder / "target", target_test=folder / "target-test")
+
+
+def _write(folder: Path, images: UnlabelledImages, labels: torch.Tensor | None = None) -> None:
+    for row, pixels in enumerate(images.pixels.numpy()):
+        place = folder if labels is None else folder / str(int(labels[row]))
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(place / f"{row:05}.png")
+
+
+def adapt(images: OwnImages, run: Path, epochs: int, seed: int) -> None:
+    """What `mutualign run --source DIR --target DIR --target-test DIR --recipe fast` does."""
+    task = images.load()
+    print(*task.notes, sep="\n")
+    result = Experiment.start(load_recipe("fast", [f"stages.0.epochs={epochs}"]), task, seed, run).run()
+    _, selected, _ = result["stages"][0]["selections"].values()
+    print(f"target accuracy {selected['target_accuracy']:.1%}, at epoch {selected['epoch']}, chosen without its labels")
+
+
+def predict(run: Path, folder: Path, table: Path) -> None:
+    """What `mutualign predict RUN FOLDER --out TABLE` does: path, label, probability and entropy of each image."""
+    predictor, paths = Predictor.load(run), list_unlabelled(folder).paths
+    images = ((path.name, decode_image(path.read_bytes(), path, predictor.shape)) for path in paths)
+    with table.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([Prediction._fields, *predictor.predict(images)])
+    print(f"{table.name}: {len(paths)} images")
+
+
+def main() -> None:
+    """Write images, adapt to the unlabelled ones, name each of them, export."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, help="a new folder for images, run and predictions; default: none are kept")
+    arguments = parser.parse_args()
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # of mixed precision
+    with TemporaryDirectory() as temporary:
+        folder = arguments.out or Path(temporary)
+        images = write_images(folder)
+        adapt(images, folder / "run", arguments.epochs, arguments.seed)
+        predict(folder / "run", images.target, folder / "predictions.csv")
+        exported = export_run(folder / "run", "onnx")  # `mutualign export RUN --format onnx`
+        print(f"{exported.path.name}: {exported.size / 1e6:.1f} MB, probabilities within {exported.difference:.0e}")
+
+
+if __name__ == "__main__":
+    main()
