@@ -49,7 +49,8 @@ class Run:
     on_bad_image: Literal["skip", "fail"] = "skip"
     """What to do with images that cannot be read: leave out up to 1 % of them, or stop."""
     backbone: str | None = None
-    """The network instead of the recipe's: published_cnn, two_block_cnn."""
+    """The network instead of the recipe's: published_cnn, two_block_cnn; small_resnet for images above 48 pixels; mlp;
+    timm:NAME for any network of timm, whose weights `--set backbone_weights=FILE.safetensors` gives."""
     seed: int = 0
     """Decides everything that is random."""
     set: SetOption = ()

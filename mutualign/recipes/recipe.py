@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar
 
 from mutualign.algorithms import ALGORITHMS
 from mutualign.errors import MutualignError, nearest
-from mutualign.nn.backbones import BACKBONES
+from mutualign.nn.backbones import TIMM, require_known
 
 T = TypeVar("T")
 
@@ -48,14 +48,19 @@ class Recipe:
     name: str
     description: str
     stages: tuple[Stage, ...]
-    backbone: str = "published_cnn"
+    backbone: str = "published_cnn"  # of BACKBONES, or timm:NAME
+    backbone_weights: str = ""  # of a timm backbone: the .safetensors file that training begins with; "": random ones
     precision: Literal["auto", "float32", "bf16"] = "auto"  # auto: bf16 autocast where the hardware has it
 
     def __post_init__(self) -> None:
         if not self.stages:
             raise MutualignError("a recipe needs at least one stage")
-        if self.backbone not in BACKBONES:
-            raise MutualignError(f'unknown backbone "{self.backbone}"; {nearest(self.backbone, BACKBONES)}')
+        require_known(self.backbone)
+        if self.backbone_weights and not self.backbone.startswith(TIMM):
+            raise MutualignError(
+                f'backbone_weights is for backbones of timm, not for "{self.backbone}"\n'
+                "  do       leave it out, or choose the network that the file is for: backbone=timm:NAME"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data that TOML can hold and `parse_recipe` reads back to an equal recipe."""
@@ -63,8 +68,8 @@ class Recipe:
 
     def is_prefix_of(self, other: Recipe) -> bool:
         """Whether training this recipe is the beginning of training the other, bit for bit, with the same seed."""
-        same_setting = (self.backbone, self.precision) == (other.backbone, other.precision)
-        return same_setting and self.stages == other.stages[: len(self.stages)]
+        settings = [(each.backbone, each.backbone_weights, each.precision) for each in (self, other)]
+        return settings[0] == settings[1] and self.stages == other.stages[: len(self.stages)]
 
 
 def recipe_names() -> list[str]:

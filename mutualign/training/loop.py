@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,7 +15,8 @@ from torch import Tensor
 from mutualign.algorithms import ALGORITHMS, Algorithm
 from mutualign.data.images import ImageShape, LabelledImages, UnlabelledImages
 from mutualign.errors import MutualignError
-from mutualign.nn.backbones import BACKBONES, Classifier
+from mutualign.nn.backbones import Classifier, build_backbone
+from mutualign.nn.pretrained import load_backbone_weights
 from mutualign.nn.schedules import LEARNING_RATES
 from mutualign.randomness import derive_seed
 from mutualign.recipes import Recipe, Stage
@@ -136,8 +138,11 @@ class StageTrainer:
 
 
 def build_classifier(recipe: Recipe, shape: ImageShape, classes: int) -> Classifier:
-    """The recipe's classifier for images of a shape, initialised from torch's global generator."""
-    return Classifier(BACKBONES[recipe.backbone](*shape), classes)
+    """The recipe's classifier for images of a shape, initialised from torch's global generator.
+
+    `backbone_weights` is not read: only `train` begins with it, whatever comes later is in the run's checkpoints.
+    """
+    return Classifier(build_backbone(recipe.backbone, *shape), classes)
 
 
 def build_algorithm(stage: Stage, classifier: Classifier) -> Algorithm:
@@ -168,6 +173,8 @@ def train(
     with torch.random.fork_rng():
         torch.manual_seed(derive_seed(seed, "classifier"))
         classifier = build_classifier(recipe, shape, classes)
+        if recipe.backbone_weights and not tensors:  # a checkpoint holds what came of them
+            load_backbone_weights(classifier.features, Path(recipe.backbone_weights))
         previous: Algorithm | None = None
         for index, stage in enumerate(recipe.stages):
             torch.manual_seed(derive_seed(seed, index, "algorithm"))

@@ -1,4 +1,4 @@
-"""The published network against a plain torch one with the same weights."""
+"""The networks against plain torch ones with the same weights."""
 
 from __future__ import annotations
 
@@ -7,7 +7,16 @@ import torch
 import torch.nn.functional as F
 
 from mutualign.errors import MutualignError
-from mutualign.nn.backbones import BACKBONES, MLP, Classifier, PublishedCNN, TwoBlockCNN, standardise
+from mutualign.nn.backbones import (
+    BACKBONES,
+    MLP,
+    Classifier,
+    PublishedCNN,
+    SmallResNet,
+    TwoBlockCNN,
+    build_backbone,
+    standardise,
+)
 
 SHAPES = [(3, 28, 28), (1, 28, 28), (3, 12, 17), (1, 10, 10), (2, 11, 32)]
 
@@ -77,7 +86,16 @@ def test_images_that_are_too_small_are_refused_with_their_size_and_the_least_one
 
 
 def test_the_networks_are_known_by_name():
-    assert {"published_cnn": PublishedCNN, "two_block_cnn": TwoBlockCNN, "mlp": MLP} == BACKBONES
+    named = {"published_cnn": PublishedCNN, "two_block_cnn": TwoBlockCNN, "small_resnet": SmallResNet, "mlp": MLP}
+    assert named == BACKBONES
+    assert all(type(build_backbone(name, 3, 16, 16)) is kind for name, kind in named.items())
+
+
+def test_an_unknown_network_is_answered_with_the_nearest_and_with_the_way_to_others():
+    with pytest.raises(MutualignError, match=r'"small_resnt"; did you mean "small_resnet"\? \(or timm:NAME'):
+        build_backbone("small_resnt", 3, 16, 16)
+    with pytest.raises(MutualignError, match=r'"timm:"; allowed: mlp, .*two_block_cnn \(or timm:NAME'):
+        build_backbone("timm:", 3, 16, 16)
 
 
 # The project's own network --------------------------------------------------------------------------------------------
@@ -149,3 +167,15 @@ def test_vectors_go_through_two_linear_layers_and_a_linear_head():
     net = classifier.features
     features = F.relu(net.linear(F.relu(vectors @ net.hidden.weight.T + net.hidden.bias)))
     assert torch.allclose(classifier(vectors[..., None, None]), classifier.head(features), atol=1e-6)
+
+
+def test_a_batch_of_one_vector_can_be_trained_on_and_images_of_any_size_are_flattened():
+    torch.manual_seed(0)
+    assert MLP(5, 1, 1).train()(torch.randn(1, 5, 1, 1)).shape == (1, 128)
+    images = torch.rand(2, 3, 4, 7)
+    for layout in (torch.contiguous_format, torch.channels_last):
+        torch.manual_seed(0)
+        features = MLP(3, 4, 7)(images.contiguous(memory_format=layout))
+        torch.manual_seed(0)
+        vectors = MLP(84, 1, 1)(images.reshape(2, 84, 1, 1))
+        assert torch.allclose(features, vectors, atol=1e-6)

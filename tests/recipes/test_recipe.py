@@ -131,6 +131,11 @@ MISTAKES = {
         r'stages\.0.*"damn".*"dann"\?',
     ),
     "no such backbone": ('backbone = "publishd_cnn"\n' + MINIMAL, r'"publishd_cnn"; did you mean "published_cnn"\?'),
+    "timm without a name": ('backbone = "timm:"\n' + MINIMAL, r'unknown backbone "timm:"; .*timm:NAME'),
+    "weights for an own backbone": (
+        'backbone_weights = "w.safetensors"\n' + MINIMAL,
+        r'backbone_weights is for backbones of timm, not for "published_cnn"\n.*do .*backbone=timm:NAME',
+    ),
     "zero epochs": (
         'description = ""\n[[stages]]\nalgorithm = "dann"\nepochs = 0',
         r"stages\.0: epochs must be above 0",
@@ -177,6 +182,18 @@ def test_a_stage_made_in_python_is_checked_as_well():
         Stage("dann", epochs=0)
     with pytest.raises(MutualignError, match="at least one stage"):
         Recipe("mine", "", ())
+
+
+def test_a_backbone_of_timm_is_taken_by_any_name_and_survives_the_way_to_toml_and_back():
+    recipe = load_recipe("dann", ["backbone=timm:resnet18.a1_in1k", "backbone_weights=my/weights.safetensors"])
+    assert (recipe.backbone, recipe.backbone_weights) == ("timm:resnet18.a1_in1k", "my/weights.safetensors")
+    assert parse_recipe(tomllib.loads(tomli_w.dumps(recipe.to_dict())), "here") == recipe
+
+
+def test_a_recipe_of_before_there_were_weights_is_read_as_one_without():
+    data = load_recipe("mani").to_dict()
+    assert data.pop("backbone_weights") == ""
+    assert parse_recipe(data, "config.toml") == load_recipe("mani")
 
 
 # Overrides ------------------------------------------------------------------------------------------------------------
@@ -250,6 +267,13 @@ def test_dann_is_the_beginning_of_mani_and_mani_not_of_dann():
 )
 def test_a_recipe_that_trains_otherwise_is_no_prefix(override):
     assert not load_recipe("dann", [override]).is_prefix_of(load_recipe("mani"))
+
+
+def test_a_recipe_that_begins_with_other_weights_is_no_prefix():
+    dann, mani = (load_recipe(name, ["backbone=timm:resnet18", "backbone_weights=a"]) for name in ("dann", "mani"))
+    assert dann.is_prefix_of(mani)
+    for other in ("", "b"):
+        assert not dataclasses.replace(dann, backbone_weights=other).is_prefix_of(mani)
 
 
 def test_names_and_descriptions_do_not_count():
