@@ -14,6 +14,9 @@ import torch  # noqa: E402
 
 from mutualign.data.images import LabelledImages, SealedImages, UnlabelledImages  # noqa: E402
 from mutualign.data.tasks import Task  # noqa: E402
+from tests.promises import Tally  # noqa: E402
+
+TALLY = pytest.StashKey[Tally]()
 
 torch.set_num_threads(1)
 torch.set_warn_always(True)  # what warns once only would fail whichever test comes first
@@ -34,8 +37,20 @@ def real_data() -> Path:
     return Path(folder)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--faults", type=Path, help="write the faults that were injected, a row a promise, to this file")
+
+
+@pytest.fixture(scope="session")
+def faults(request: pytest.FixtureRequest) -> Tally:
+    """Counts the faults that tests inject, for results/faults.json."""
+    return request.config.stash.setdefault(TALLY, Tally())
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """In CI every test runs: a skipped one fails the session."""
+    if path := session.config.getoption("--faults"):
+        session.config.stash.setdefault(TALLY, Tally()).write(path)
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if os.environ.get("CI") and reporter and reporter.stats.get("skipped"):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
