@@ -8,8 +8,8 @@ BIN := $(VENV)/bin
 run: $(VENV)/.installed  ## train the five systems on the embedded digits, in minutes, and print the table
 	$(BIN)/mutualign compare --task digits --seeds 1
 
-test: $(VENV)/.installed  ## all tests, with coverage
-	$(BIN)/pytest --cov
+test: $(VENV)/.installed  ## all tests, a process a core, with coverage
+	$(BIN)/pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile --cov
 
 check: $(VENV)/.installed  ## linter, formatter and type checker
 	$(BIN)/ruff check .

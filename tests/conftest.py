@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from jaxtyping import install_import_hook
@@ -47,10 +48,20 @@ def faults(request: pytest.FixtureRequest) -> Tally:
     return request.config.stash.setdefault(TALLY, Tally())
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Another process has run its share of the tests."""
+    node.config.stash.setdefault(TALLY, Tally()).add(getattr(node, "workeroutput", {}).get("faults", {}))
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """In CI every test runs: a skipped one fails the session."""
+    """Write the faults if asked to. In CI every test runs: a skipped one fails the session."""
+    tally = session.config.stash.setdefault(TALLY, Tally())
+    if hasattr(session.config, "workeroutput"):  # of several processes, the first one writes
+        session.config.workeroutput["faults"] = tally.counts
+        return
     if path := session.config.getoption("--faults"):
-        session.config.stash.setdefault(TALLY, Tally()).write(path)
+        tally.write(path)
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if os.environ.get("CI") and reporter and reporter.stats.get("skipped"):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED

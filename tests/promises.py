@@ -6,7 +6,7 @@ import datetime
 import json
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -43,6 +43,12 @@ class Tally:
         counts[0] += times
         yield
         counts[1] += times
+
+    def add(self, counts: Mapping[str, Sequence[int]]) -> None:
+        """Add what another process counted."""
+        for promise, (tried, kept) in counts.items():
+            own = self.counts.setdefault(promise, [0, 0])
+            self.counts[promise] = [own[0] + tried, own[1] + kept]
 
     def rows(self) -> list[dict[str, str | int]]:
         """A row a promise, in their order; one that no test tried has zeros."""

@@ -25,3 +25,5 @@ def test_the_tally_counts_what_survived_and_what_did_not(tmp_path):
     assert tuple(rows) == PROMISES
     assert rows["not finite"] == {"promise": "not finite", "injected": 4, "survived": 3}
     assert rows["exact resume"]["injected"] == 0
+    tally.add({"not finite": [2, 1], "exact resume": [1, 1]})
+    assert tally.counts == {"not finite": [6, 4], "exact resume": [1, 1]}
