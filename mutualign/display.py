@@ -76,6 +76,10 @@ class ProgressDisplay(Display):
     def alarm(self, alarm: Alarm) -> None:
         print_alarm(self.console, alarm.name, alarm.seen, alarm.cause)
 
+    def damaged(self, fault: str) -> None:
+        told = f"damaged, set aside: {fault}\ntraining goes on from the checkpoint before it"
+        self.console.print(told, style="yellow", highlight=False, markup=False, soft_wrap=True)
+
 
 def print_alarm(console: Console, name: str, seen: str, cause: str) -> None:
     """An alarm: its name, what was seen, and the likely cause."""

@@ -26,7 +26,7 @@ from mutualign.examination import SCORED, Examiner
 from mutualign.recipes import Recipe, parse_recipe
 from mutualign.training.batches import steps_per_epoch
 from mutualign.training.environment import describe_hardware, keep_freed_memory, make_fabric, versions
-from mutualign.training.loop import Epoch, Hooks, build_classifier, train
+from mutualign.training.loop import Epoch, Hooks, Saving, build_classifier, train
 from mutualign.training.runs import Record, RunFolder
 
 
@@ -44,6 +44,9 @@ class Display:
 
     def alarm(self, alarm: Alarm) -> None:
         """The audit raises an alarm."""
+
+    def damaged(self, fault: str) -> None:
+        """A checkpoint was passed over; training goes on from the one before it."""
 
 
 class Plan(NamedTuple):
@@ -74,6 +77,7 @@ class Experiment:
     accelerator: str = "auto"
     display: Display = field(default_factory=Display)
     should_stop: Callable[[], bool] = lambda: False
+    saving: Saving = field(default_factory=Saving)
 
     @classmethod
     def start(cls, recipe: Recipe, task: Task, seed: int, path: Path, **settings: Any) -> Experiment:
@@ -132,6 +136,7 @@ class Experiment:
             self.folder,
             fabric,
             hooks,
+            self.saving,
         )
         self._look_back(examiner)
         source_only = self._source_only_beside()
@@ -238,10 +243,12 @@ class Experiment:
             )
 
     def _forget_epochs_after_checkpoint(self) -> None:
-        """A kill between an epoch's record and its checkpoint leaves a record of an epoch that is trained again."""
+        """Records of epochs that are trained again: after a kill before their checkpoint, or if that is damaged."""
         stage, epochs = 0, 0
-        if self.folder.has_checkpoint("last"):
-            _, info = self.folder.load_tensors("last")
+        if found := self.folder.load_resumable():
+            _, info, faults = found
+            for fault in faults:
+                self.display.damaged(fault)
             stage = info["stage"]
             length = self.recipe.stages[stage]
             epochs = info["steps_done"] // steps_per_epoch(

@@ -41,7 +41,7 @@ def test_a_run_leaves_a_folder_that_tells_everything(tmp_path, tiny_task):
     names = {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()}
     kinds = ("last", "selected", "last-outputs", "selected-outputs", "predictions")
     stages = {f"stage-{stage}-{kind}.safetensors" for stage in (0, 1) for kind in kinds}
-    assert names == {"last.safetensors", "review.safetensors"} | stages
+    assert names == {"last.safetensors", "last-1.safetensors", "review.safetensors"} | stages
 
 
 def test_the_audit_of_an_epoch_is_recorded_and_survives_a_resume(tmp_path, tiny_task):

@@ -9,10 +9,11 @@ import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
-from mutualign.data.cache import cached, fingerprint
+from mutualign.data.cache import cached
 from mutualign.data.images import LabelledImages, SealedImages, UnlabelledImages
 from mutualign.data.photos import Photos, load_bsds500
 from mutualign.randomness import generator
+from mutualign.tensor_files import digest
 
 
 def blend(
@@ -54,7 +55,7 @@ def frozen(
         chunks = torch.split(digits.images.pixels, 5000)  # bounds the size of the gather's indices
         return torch.cat([blend_over_photos(chunk, photos, key + i) for i, chunk in enumerate(chunks)])
 
-    digits = fingerprint({"train": train.images.pixels, "test": test.images.pixels})
+    digits = digest({"train": train.images.pixels, "test": test.images.pixels})
     pixels = cached(
         f"mnistm-frozen-v1-seed{seed}-{digits[:32]}",
         lambda: {"train": build(train, "train"), "test": build(test, "test")},

@@ -17,11 +17,12 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from mutualign.data.cache import cached, fingerprint
+from mutualign.data.cache import cached
 from mutualign.data.decoding import decode_rgb
 from mutualign.data.download import DATA_VARIABLE, sha256_of
 from mutualign.data.images import SealedImages, UnlabelledImages
 from mutualign.errors import MutualignError
+from mutualign.tensor_files import digest
 
 FOLDER, ARCHIVE = "mnist_m", "mnist_m.tar.gz"
 SIZE = 32  # pixels, height and width
@@ -65,7 +66,7 @@ def load_original(folder: Path, task: str) -> Original:
         train,
         test,
         f"{counts['train']} train / {counts['test']} test images ({complete}), "
-        f"SHA-256 of the decoded images and labels {fingerprint(tensors)[:16]}",
+        f"SHA-256 of the decoded images and labels {digest(tensors)[:16]}",
     )
 
 

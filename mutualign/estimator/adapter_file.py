@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from mutualign.data.images import ImageShape
 from mutualign.errors import MutualignError
 from mutualign.recipes import Recipe, parse_recipe
+from mutualign.tensor_files import pack, unpack
 from mutualign.training.loop import build_classifier
 from mutualign.training.runs import write_atomically
 
@@ -52,10 +51,7 @@ def write_adapter(path: Path, saved: Saved, weights: Mapping[str, Tensor]) -> No
         "result": saved.result,
     }
     metadata = {"mutualign_adapter": str(FORMAT), "header": json.dumps(header, default=_plain)}
-    try:
-        write_atomically(path, save({name: tensor.contiguous() for name, tensor in weights.items()}, metadata))
-    except OSError as error:
-        raise MutualignError(f"{path}: cannot be written: {error}") from error
+    write_atomically(path, pack(weights, metadata))
 
 
 def _plain(value: Any) -> Any:
@@ -75,22 +71,20 @@ def read_adapter(path: Path, params: frozenset[str]) -> tuple[Saved, dict[str, T
     allocated before header and weights are found to agree.
     """
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            if "mutualign_adapter" not in metadata:
-                raise MutualignError(f"{path}: not a saved DomainAdapter")
-            if metadata["mutualign_adapter"] != str(FORMAT):
-                found = metadata["mutualign_adapter"]
-                raise MutualignError(
-                    f"{path} has adapter format {found}, this mutualign reads {FORMAT}: use a newer mutualign"
-                )
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        weights, metadata = unpack(path)
+        if "mutualign_adapter" not in metadata:
+            raise MutualignError(f"{path}: not a saved DomainAdapter")
+        if metadata["mutualign_adapter"] != str(FORMAT):
+            found = metadata["mutualign_adapter"]
+            raise MutualignError(
+                f"{path} has adapter format {found}, this mutualign reads {FORMAT}: use a newer mutualign"
+            )
         saved = _parsed(json.loads(metadata["header"]), f"{path}")
         if unknown := saved.params.keys() - params:
             raise MutualignError(f"{path}: unknown parameter {', '.join(sorted(unknown))}: use a newer mutualign")
         with torch.device("meta"):
             classifier = build_classifier(saved.recipe, saved.shape, len(saved.classes))
-    except (OSError, SafetensorError, KeyError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise MutualignError(f"{path}: not a readable DomainAdapter: {error}") from error
     expected = {name: (tensor.shape, tensor.dtype) for name, tensor in classifier.state_dict().items()}
     if expected != {name: (tensor.shape, tensor.dtype) for name, tensor in weights.items()}:

@@ -10,12 +10,11 @@ from types import ModuleType
 
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mutualign.errors import MutualignError
 from mutualign.nn.backbones import Backbone
+from mutualign.tensor_files import unpack
 
 # What a network says to a size that it cannot take: a tensor too small for a kernel, an assertion, a failed reshape.
 _REFUSALS = (RuntimeError, ValueError, AssertionError, TypeError)
@@ -86,8 +85,8 @@ def load_backbone_weights(backbone: Backbone, path: Path) -> None:
     if not isinstance(backbone, TimmBackbone):
         raise MutualignError(f"backbone weights {path}: for backbones of timm only, not for {type(backbone).__name__}")
     try:
-        tensors = load_file(path)
-    except (OSError, SafetensorError) as error:
+        tensors, _ = unpack(path)
+    except (OSError, ValueError) as error:
         raise MutualignError(
             f"backbone weights {path}: not a readable .safetensors file: {error}\n"
             "  do       write one where timm has the weights: safetensors.torch.save_file(model.state_dict(), PATH)"

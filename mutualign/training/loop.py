@@ -43,6 +43,20 @@ class Hooks:
     should_stop: Callable[[], bool]  # asked after each step; if so, the loop saves and raises Stopped
 
 
+@dataclass(frozen=True)
+class Saving:
+    """When checkpoints that a resume begins at are written, and how many of the newest are kept."""
+
+    every: float = 60.0  # seconds; one is also written after each epoch
+    keep: int = 2
+
+    def __post_init__(self) -> None:
+        if self.keep < 1 or not self.every >= 0:
+            raise MutualignError(
+                f"checkpoints: 1 or more are kept, every 0 or more seconds; got {self.keep} and {self.every:g}"
+            )
+
+
 class Stopped(Exception):
     """Training was asked to stop and has saved where it was."""
 
@@ -100,8 +114,8 @@ class StageTrainer:
         self.sums = {}
         return Epoch(self.index, self.steps_done // self.batches.steps_per_epoch, means, self.train_seconds)
 
-    def save(self, run: RunFolder) -> None:
-        """Write the checkpoint that `restore` continues from, bit for bit.
+    def save(self, run: RunFolder, keep: int) -> None:
+        """Write the checkpoint that `restore` continues from, bit for bit; of the newest, `keep` are kept.
 
         Raises NotFinite, and leaves the last checkpoint as it was, if a weight is not finite.
         """
@@ -116,7 +130,7 @@ class StageTrainer:
             tensors |= {f"optimizer.{number}.{name}": value for name, value in state.items()}
         tensors |= {f"sums.{name}": value for name, value in self.sums.items()}
         info = {"stage": self.index, "steps_done": self.steps_done, "train_seconds": self.train_seconds}
-        run.save_tensors("last", tensors, info)
+        run.save_resumable(tensors, info, keep)
 
     def restore(self, tensors: dict[str, Tensor], info: dict[str, Any]) -> None:
         """Go back to where a checkpoint was written."""
@@ -161,15 +175,15 @@ def train(
     run: RunFolder,
     fabric: Fabric,
     hooks: Hooks,
-    save_every: float = 60.0,
+    saving: Saving | None = None,
 ) -> Classifier:
     """Train a recipe's stages from the start, or from the run's last checkpoint, to the end; gives the classifier.
 
-    A checkpoint is written after each epoch, every `save_every` seconds, and before `Stopped` is raised. torch's global
+    A checkpoint is written after each epoch, whenever it is time, and before `Stopped` is raised. torch's global
     generator is left as it was found.
     """
     source, target = source.to(fabric.device), target.to(fabric.device)
-    tensors, info = run.load_tensors("last") if run.has_checkpoint("last") else ({}, {"stage": 0})
+    tensors, info, _ = run.load_resumable() or ({}, {"stage": 0}, [])
     with torch.random.fork_rng():
         torch.manual_seed(derive_seed(seed, "classifier"))
         classifier = build_classifier(recipe, shape, classes)
@@ -189,11 +203,11 @@ def train(
             trainer = StageTrainer(index, stage, seed, algorithm, batches, fabric)
             if tensors and index == info["stage"]:
                 trainer.restore(tensors, info)
-            _train_stage(trainer, run, hooks, save_every)
+            _train_stage(trainer, run, hooks, saving or Saving())
     return classifier
 
 
-def _train_stage(trainer: StageTrainer, run: RunFolder, hooks: Hooks, save_every: float) -> None:
+def _train_stage(trainer: StageTrainer, run: RunFolder, hooks: Hooks, saving: Saving) -> None:
     saved_at = time.monotonic()
     while trainer.steps_done < trainer.total_steps:
         trainer.step()
@@ -202,8 +216,8 @@ def _train_stage(trainer: StageTrainer, run: RunFolder, hooks: Hooks, save_every
         if ends_epoch:
             hooks.on_epoch(trainer.algorithm, trainer.finish_epoch())
         stop = hooks.should_stop()
-        if ends_epoch or stop or time.monotonic() - saved_at > save_every:
-            trainer.save(run)
+        if ends_epoch or stop or time.monotonic() - saved_at > saving.every:
+            trainer.save(run, saving.keep)
             saved_at = time.monotonic()
         if stop:
             raise Stopped

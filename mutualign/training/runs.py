@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import tomllib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import tomli_w
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from mutualign.errors import MutualignError
+from mutualign.tensor_files import pack, unpack
 
 FORMAT = 1  # of the run folder; raised when an older mutualign could misread a newer folder
 
@@ -27,7 +28,7 @@ class RunFolder:
     config.toml          what was asked for: task, seed, recipe
     metrics.jsonl        a line an epoch
     result.json          written at the end; its presence says that the run is complete
-    checkpoints/last     all that a resume needs
+    checkpoints/last     all that a resume needs; last-1, last-2, ...: those before it
     checkpoints/stage-N-last, stage-N-selected    classifier weights at the end of a stage and at its chosen epoch
     """
 
@@ -41,11 +42,11 @@ class RunFolder:
         run = cls(path)
         try:
             (path / "checkpoints").mkdir(parents=True, exist_ok=True)
-            write_atomically(path / "config.toml", tomli_w.dumps({"format": FORMAT, **config}).encode())
         except OSError as error:
             raise MutualignError(
                 f"cannot make the run folder {path}: {error.strerror}; choose another with --out"
             ) from error
+        write_atomically(path / "config.toml", tomli_w.dumps({"format": FORMAT, **config}).encode())
         return run
 
     @staticmethod
@@ -84,10 +85,14 @@ class RunFolder:
     # Metrics ----------------------------------------------------------------------------------------------------------
 
     def append_metrics(self, record: Record) -> None:
-        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        path = self.path / "metrics.jsonl"
+        try:
+            with path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise cannot_write(path, error) from error
 
     def metrics(self) -> list[Record]:
         """The record of each epoch so far, oldest first. A line that a kill cut off is left out."""
@@ -123,36 +128,106 @@ class RunFolder:
 
     def save_tensors(self, name: str, tensors: Mapping[str, Tensor], info: Mapping[str, Any]) -> None:
         """Write `checkpoints/NAME.safetensors`; `info`, plain data, goes into its header as JSON."""
-        dense = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
-        write_atomically(self._checkpoint(name), save(dense, metadata={"info": json.dumps(info)}))
+        write_atomically(self._checkpoint(name), pack(tensors, {"info": json.dumps(info)}))
 
     def has_checkpoint(self, name: str) -> bool:
         return self._checkpoint(name).is_file()
 
     def load_tensors(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Tensors and info of a checkpoint. Raises MutualignError naming the file if it cannot be read."""
+        """Tensors and info of a checkpoint. Raises MutualignError naming the file if it is not as it was written."""
         path = self._checkpoint(name)
         try:
-            with safe_open(path, framework="pt") as file:
-                info = json.loads((file.metadata() or {})["info"])
-                return {key: file.get_tensor(key) for key in file.keys()}, info  # noqa: SIM118
-        except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
+            tensors, metadata = unpack(path)
+            return tensors, json.loads(metadata["info"])
+        except (OSError, ValueError, KeyError) as error:
             raise MutualignError(f"{path}: not a readable checkpoint: {error}") from error
+
+    def save_resumable(self, tensors: Mapping[str, Tensor], info: Mapping[str, Any], keep: int = 2) -> None:
+        """Write `last`, and keep the `keep - 1` checkpoints before it as last-1, last-2, ...
+
+        At any moment one of them is whole: the new one is on disk before the old ones move.
+        """
+        names = ["last", *(f"last-{age}" for age in range(1, keep))]
+
+        def move_older() -> None:
+            for younger, older in zip(names[-2::-1], names[:0:-1], strict=True):
+                if self.has_checkpoint(younger):
+                    self._checkpoint(younger).replace(self._checkpoint(older))
+
+        write_atomically(self._checkpoint("last"), pack(tensors, {"info": json.dumps(info)}), move_older)
+        for path in self._resumable():
+            if path.stem not in names:
+                path.unlink()
+
+    def load_resumable(self) -> tuple[dict[str, Tensor], dict[str, Any], list[str]] | None:
+        """The newest checkpoint that is whole, and what is wrong with newer ones; None before the first is written.
+
+        Those are set aside as NAME.damaged. Raises MutualignError if there are some and none of them is whole.
+        """
+        faults: list[str] = []
+        for path in self._resumable():
+            try:
+                tensors, info = self.load_tensors(path.stem)
+            except MutualignError as error:
+                faults.append(str(error))
+                continue
+            for damaged in self._resumable()[: len(faults)]:
+                damaged.replace(damaged.with_suffix(".damaged"))
+            return tensors, info, faults
+        if faults:
+            shown = "\n".join(f"  damaged  {fault}" for fault in faults)
+            raise MutualignError(
+                f"{self.path}: no checkpoint is left to go on from\n{shown}\n"
+                "  do       begin a new run with another --out"
+            )
+        return None
+
+    def _resumable(self) -> list[Path]:
+        """Checkpoints that a resume can begin at, the newest first."""
+        found = [path for path in (self.path / "checkpoints").glob("last*.safetensors") if _age(path) is not None]
+        return sorted(found, key=lambda path: _age(path) or 0)
 
     def _checkpoint(self, name: str) -> Path:
         return self.path / "checkpoints" / f"{name}.safetensors"
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write beside, flush to disk, rename, flush the folder: after a crash there is the old file or the new one."""
+def _age(path: Path) -> int | None:
+    """0 of last, 1 of last-1, ...; None of other files."""
+    _, dash, age = path.stem.partition("-")
+    return 0 if path.stem == "last" else int(age) if dash and path.stem == f"last-{age}" and age.isdecimal() else None
+
+
+def write_atomically(path: Path, content: bytes, before_rename: Callable[[], None] = lambda: None) -> None:
+    """Write beside, flush to disk, rename, flush the folder: after a crash there is the old file or the new one.
+
+    Raises MutualignError if the disk is full or the place cannot be written; the old file is still there then.
+    """
     beside = path.with_name(path.name + ".part")
-    with beside.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
     try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+        try:
+            with beside.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            before_rename()
+            beside.replace(path)
+        except OSError:
+            with suppress(OSError):
+                beside.unlink(missing_ok=True)
+            raise
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+def cannot_write(path: Path, error: OSError) -> MutualignError:
+    """What to tell of a failed write."""
+    do = "free space there" if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else "make the place writable"
+    return MutualignError(
+        f"{path}: cannot be written: {error.strerror}; nothing that was there is lost\n"
+        f"  do       {do}, or choose another place"
+    )

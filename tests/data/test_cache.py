@@ -8,7 +8,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from mutualign.data.cache import cached, fingerprint
+from mutualign.data.cache import cached
+from mutualign.tensor_files import digest
 
 
 def tensors() -> dict[str, torch.Tensor]:
@@ -56,7 +57,7 @@ def test_a_file_that_is_cut_or_has_bytes_added_is_built_anew(kept):
         assert not rebuilt()
 
 
-def test_a_file_of_other_tensors_without_a_fingerprint_is_not_used(kept):
+def test_a_file_of_other_tensors_without_a_hash_is_not_used(kept):
     save_file({"pixels": torch.zeros(2)}, kept)
     assert rebuilt()
     assert not rebuilt()
@@ -70,11 +71,11 @@ def test_no_part_of_a_file_is_left_where_the_cache_cannot_be_written(tmp_path, k
     assert not list(kept.iterdir())
 
 
-def test_the_fingerprint_sees_names_types_shapes_and_values_but_not_the_order_or_the_layout():
-    original = fingerprint(tensors())
-    assert fingerprint(dict(reversed(tensors().items()))) == original
+def test_the_hash_sees_names_types_shapes_and_values_but_not_the_order_or_the_layout():
+    original = digest(tensors())
+    assert digest(dict(reversed(tensors().items()))) == original
     strided = tensors()["pixels"].permute(2, 1, 0).contiguous().permute(2, 1, 0)
-    assert fingerprint(tensors() | {"pixels": strided}) == original
+    assert digest(tensors() | {"pixels": strided}) == original
     pixels, labels = tensors().values()
     others = [
         {"pixels": pixels},
@@ -84,7 +85,7 @@ def test_the_fingerprint_sees_names_types_shapes_and_values_but_not_the_order_or
         {"pixels": pixels, "labels": labels + 1},
         {"pixels": labels, "labels": pixels},
     ]
-    assert len({original, *map(fingerprint, others)}) == len(others) + 1
+    assert len({original, *map(digest, others)}) == len(others) + 1
 
 
 def test_tensors_that_are_not_contiguous_are_kept_too(tmp_path):

@@ -15,7 +15,16 @@ from mutualign.randomness import derive_seed
 from mutualign.recipes import Recipe, Stage, parse_recipe
 from mutualign.training.batches import Batches
 from mutualign.training.environment import make_fabric
-from mutualign.training.loop import Hooks, NotFinite, StageTrainer, Stopped, build_algorithm, build_classifier, train
+from mutualign.training.loop import (
+    Hooks,
+    NotFinite,
+    Saving,
+    StageTrainer,
+    Stopped,
+    build_algorithm,
+    build_classifier,
+    train,
+)
 from mutualign.training.runs import RunFolder
 
 SHAPE, CLASSES = ImageShape(3, 12, 12), 3
@@ -71,7 +80,7 @@ class Told:
 def go(recipe, data, run, seed=0, told=None, save_every=60.0):
     told = told or Told()
     fabric = make_fabric(recipe.precision, "cpu")
-    train(recipe, data.source, data.target, SHAPE, CLASSES, seed, run, fabric, told.hooks, save_every)
+    train(recipe, data.source, data.target, SHAPE, CLASSES, seed, run, fabric, told.hooks, Saving(save_every))
     return told
 
 
@@ -205,14 +214,14 @@ def test_a_loss_that_is_not_finite_is_told_and_leaves_everything_as_it_was(data,
 def test_weights_that_are_not_finite_are_not_saved_and_the_checkpoint_before_stays(data, new_run):
     trainer, run = make_trainer("dann", data), new_run()
     trainer.step()
-    trainer.save(run)
+    trainer.save(run, keep=2)
     before, _ = run.load_tensors("last")
     with torch.no_grad():
         trainer.algorithm.discriminator.layers[0].weight[0, 0] = float("nan")
     with pytest.raises(
         NotFinite, match=r"discriminator\.layers\.0\.weight is not finite after step 1 of stage 0 \(dann\)"
     ):
-        trainer.save(run)
+        trainer.save(run, keep=2)
     assert_same_state(run.load_tensors("last")[0], before)
 
 
