@@ -12,7 +12,7 @@ from typing import Any
 
 from scipy import special
 
-from mutualign.data.tasks import Task, find_task
+from mutualign.data.tasks import Task
 from mutualign.errors import MutualignError
 from mutualign.experiment import Experiment, Plan, adapts, curves
 from mutualign.recipes import Recipe
@@ -42,9 +42,15 @@ class Comparison:
                 raise MutualignError(f'the {kind} "{twice[0]}" is named twice; its runs would count twice')
 
     def run(
-        self, data_folder: Path, on_row: Callable[[list[Row]], None] = lambda rows: None, **settings: Any
+        self,
+        load: Callable[[str], Task],
+        on_row: Callable[[list[Row]], None] = lambda rows: None,
+        **settings: Any,
     ) -> list[Row]:
-        """All rows, after training what is missing; `on_row` is handed the rows so far after each run."""
+        """All rows, after training what is missing; `on_row` is handed the rows so far after each run.
+
+        `load` gives a task by its name; it is called for a task that has something to train, once.
+        """
         rows: list[Row] = []
         for name in self.tasks:
             loaded: Task | None = None
@@ -52,7 +58,7 @@ class Comparison:
                 for recipe in sorted(self.recipes, key=adapts):  # runs look for a source-only one that is there
                     run = self.folder(recipe, name, seed)
                     if recipe == self._trained_for(recipe) and (not run or run.result() is None):
-                        loaded = loaded or find_task(name).load(data_folder)
+                        loaded = loaded or load(name)
                         self._experiment(recipe, loaded, seed, run, **settings).run()
                 for recipe in self.recipes:
                     trained = self.folder(self._trained_for(recipe), name, seed)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
 
-from mutualign import comparison
 from mutualign.comparison import Comparison, Interval, Summary, differences, rows_of, run_path, save_results, summarise
-from mutualign.data.tasks import TaskEntry
+from mutualign.data.tasks import Task
 from mutualign.errors import MutualignError
 from mutualign.experiment import Experiment
 from mutualign.recipes import load_recipe
@@ -25,16 +25,15 @@ RECIPES = (
 
 
 @pytest.fixture
-def loads(monkeypatch, tiny_task) -> list[str]:
-    """The tiny task under its name; the list tells how often it was loaded."""
-    calls: list[str] = []
+def load(tiny_task) -> Callable[[str], Task]:
+    """Gives the tiny task; its `names` are those that it was asked for."""
 
-    def load(folder):
-        calls.append("tiny")
+    def load(name: str) -> Task:
+        load.names.append(name)
         return tiny_task
 
-    monkeypatch.setattr(comparison, "find_task", lambda name: TaskEntry("for tests", (), load))
-    return calls
+    load.names = []
+    return load
 
 
 def test_an_interval_of_one_value_has_no_width_and_equal_values_have_width_zero():
@@ -51,9 +50,9 @@ def test_an_interval_equals_students_closed_form_for_two_values():
 
 
 def test_a_prefix_recipe_is_not_trained_on_its_own_and_its_row_is_what_training_it_would_give(
-    tmp_path, loads, tiny_task
+    tmp_path, load, tiny_task
 ):
-    rows = Comparison(RECIPES, ("tiny",), (0,), tmp_path / "all").run(tmp_path)
+    rows = Comparison(RECIPES, ("tiny",), (0,), tmp_path / "all").run(load)
     assert not run_path(tmp_path / "all", "tiny", RECIPES[1], 0).exists()
     alone = Experiment.start(RECIPES[1], tiny_task, 0, tmp_path / "alone")
     alone.run()
@@ -71,31 +70,31 @@ def test_a_prefix_recipe_is_not_trained_on_its_own_and_its_row_is_what_training_
     assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
 
 
-def test_a_comparison_has_a_row_a_recipe_seed_and_selection_and_skips_what_is_done(tmp_path, loads):
+def test_a_comparisonhas_a_row_a_recipe_seed_and_selection_and_skips_what_is_done(tmp_path, load):
     seen: list[int] = []
-    comparison_ = Comparison(RECIPES, ("tiny",), (0, 1), tmp_path)
-    rows = comparison_.run(tmp_path, lambda rows: seen.append(len(rows)))
+    comparison = Comparison(RECIPES, ("tiny",), (0, 1), tmp_path)
+    rows = comparison.run(load, lambda rows: seen.append(len(rows)))
     selections = ("last", "validator:combined", "oracle")
     expected = {(r.name, seed, selection) for r in RECIPES for seed in (0, 1) for selection in selections}
     assert {(row["recipe"], row["seed"], row["selection"]) for row in rows} == expected
     assert len(rows) == len(expected)
     assert seen == [9, 18]
-    assert loads == ["tiny"]
-    assert comparison_.run(tmp_path) == rows
-    assert loads == ["tiny"]  # nothing was trained, so nothing was loaded
+    assert load.names == ["tiny"]
+    assert comparison.run(load) == rows
+    assert load.names == ["tiny"]  # nothing was trained, so nothing was loaded
 
 
-def test_a_stopped_comparison_goes_on_with_the_unfinished_run(tmp_path, loads, tiny_task):
+def test_a_stopped_comparisongoes_on_with_the_unfinished_run(tmp_path, load, tiny_task):
     Experiment.start(RECIPES[0], tiny_task, 0, run_path(tmp_path, "tiny", RECIPES[0], 0))  # begun, not trained
-    rows = Comparison(RECIPES[:1], ("tiny",), (0,), tmp_path).run(tmp_path)
+    rows = Comparison(RECIPES[:1], ("tiny",), (0,), tmp_path).run(load)
     assert {row["recipe"] for row in rows} == {"source_only"}
 
 
-def test_a_run_folder_of_other_settings_is_refused_and_kept(tmp_path, loads):
-    Comparison(RECIPES[:1], ("tiny",), (0,), tmp_path).run(tmp_path)
+def test_a_run_folder_of_other_settings_is_refused_and_kept(tmp_path, load):
+    Comparison(RECIPES[:1], ("tiny",), (0,), tmp_path).run(load)
     other = load_recipe("source_only", ["stages.0.epochs=2"])
     with pytest.raises(MutualignError, match="other settings"):
-        Comparison((other,), ("tiny",), (0,), tmp_path).run(tmp_path)
+        Comparison((other,), ("tiny",), (0,), tmp_path).run(load)
     assert RunFolder.open(run_path(tmp_path, "tiny", other, 0)).result()
 
 
@@ -116,8 +115,8 @@ def test_a_summary_takes_means_over_seeds_by_selection():
     )
 
 
-def test_a_results_file_holds_what_the_house_format_asks(tmp_path, loads):
-    rows = Comparison(RECIPES[:1], ("tiny",), (0,), tmp_path).run(tmp_path)
+def test_a_results_file_holds_what_the_house_format_asks(tmp_path, load):
+    rows = Comparison(RECIPES[:1], ("tiny",), (0,), tmp_path).run(load)
     save_results(tmp_path / "new" / "results.json", "mutualign compare", rows)
     content = json.loads((tmp_path / "new" / "results.json").read_text())
     assert content.keys() == {"command", "commit", "hardware", "created", "rows"}
@@ -133,7 +132,7 @@ def test_a_results_file_holds_what_the_house_format_asks(tmp_path, loads):
         (RECIPES, ("tiny", "tiny"), (0,), 'the task "tiny" is named twice'),
     ],
 )
-def test_a_comparison_of_nothing_or_of_one_thing_twice_is_refused(tmp_path, recipes, tasks, seeds, told):
+def test_a_comparisonof_nothing_or_of_one_thing_twice_is_refused(tmp_path, recipes, tasks, seeds, told):
     with pytest.raises(MutualignError, match=told):
         Comparison(recipes, tasks, seeds, tmp_path)
 
@@ -155,9 +154,9 @@ def test_differences_are_paired_by_seed_against_the_first_recipe():
     assert gain.percent(sign="+") == "+10.0 ± 0.0"
 
 
-def test_source_only_is_trained_first_so_that_the_others_can_be_held_against_it(tmp_path, loads):
+def test_source_only_is_trained_first_so_that_the_others_can_be_held_against_it(tmp_path, load):
     recipes = (RECIPES[1], RECIPES[0])
-    Comparison(recipes, ("tiny",), (0,), tmp_path).run(tmp_path)
+    Comparison(recipes, ("tiny",), (0,), tmp_path).run(load)
     results = {recipe.name: RunFolder.open(run_path(tmp_path, "tiny", recipe, 0)).result() for recipe in recipes}
     assert results["dann"]["compared_with"] == "source_only"
     assert results["source_only"]["compared_with"] is None

@@ -179,7 +179,25 @@ def alarms_table(results: dict[str, Any]) -> list[str]:
     return lines
 
 
+def own_images_table(results: dict[str, Any]) -> list[str]:
+    """Systems trained from folders, those of MNIST beside the same by the task's name; then what loading costs."""
+    recipes = {row["recipe"] for row in results["rows"] if row["task"] == "mnist-to-mnistm"}
+    named = [
+        row
+        for name in ("headline", "reproduction")
+        for row in _load(name)["rows"]
+        if row["task"] == "mnist-mnistm" and row["recipe"] in recipes
+    ]
+    by_name = [line.replace("| mnist-mnistm |", "| the same by its name |") for line in accuracy_table({"rows": named})]
+    lines = [*accuracy_table(results), *by_name[2:], ""]
+    lines += ["| from PNG files | images | seconds | images a second |", "| --- | --- | --- | --- |"]
+    for row in results["timings"]:
+        lines.append(f"| {row['name']} | {row['images']:,} | {row['seconds']:.1f} | {row['images_per_second']:,} |")
+    return lines
+
+
 TABLES = {
+    "own-images": own_images_table,
     "estimates": estimates_table,
     "alarms": alarms_table,
     "validators": validators_table,

@@ -130,7 +130,7 @@ class Compare:
 
     def main(self, console: Console) -> None:
         recipes = tuple(load_recipe(name, self.set) for name in self.recipes.split(","))
-        tasks = tuple(self.task.split(","))
+        tasks, folder = tuple(self.task.split(",")), data_folder(self.data)
         for task in tasks:
             find_task(task)
         comparison = Comparison(recipes, tasks, tuple(range(self.seeds)), self.out)
@@ -143,7 +143,7 @@ class Compare:
 
         settings = {"accelerator": self.accelerator, "display": display, "should_stop": stop}
         with display, stop.leaving(command):
-            rows = comparison.run(data_folder(self.data), keep, **settings)
+            rows = comparison.run(lambda task: find_task(task).load(folder), keep, **settings)
         for table in (*summary_tables(summarise(rows)), *difference_tables(differences(rows))):
             console.print(table)
         alarmed = [row for row in rows if row.get("alarms")]

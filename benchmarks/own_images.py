@@ -1,0 +1,192 @@
+"""Images from folders: MNIST -> MNIST-M as PNG files, and shapes of 64x64 pixels; what decoding costs, what is reached.
+
+Nothing but `OwnImages` sees the files. Those of MNIST hold the bytes of the task mnist-mnistm, so that a recipe should
+reach what it reaches there. What has been trained before is not trained again, so that times can be taken on an idle
+machine.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import report
+import torch
+import tyro
+from PIL import Image
+from rich.console import Console
+from shapes import SHAPES, SHAPES_ARE, in_two_colours, over_photos
+
+from mutualign.comparison import Comparison, run_path, summarise
+from mutualign.data.download import data_folder
+from mutualign.data.own_images import OwnImages
+from mutualign.data.photos import Photos, load_bsds500
+from mutualign.data.tasks import find_task
+from mutualign.display import ProgressDisplay, summary_tables
+from mutualign.errors import MutualignError
+from mutualign.prediction import Predictor
+from mutualign.recipes import load_recipe
+
+SMALL_RESNET = ("backbone=small_resnet",)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Write images as PNG folders, time their decoding, train on them. About an hour on two cores, most of it mani."""
+
+    data: Path | None = None
+    """folder of the data files; default: $MUTUALIGN_DATA, else the user's cache folder"""
+    folder: Path = Path("runs/own-images")
+    """where images and runs go; what is there already is not made again"""
+    mnist: str = "fast,mani"
+    """recipes for MNIST -> MNIST-M, with commas between"""
+    shapes: str = "benchmarks/source-only-fast.toml,fast,best"
+    """recipes for the shapes, with small_resnet as their backbone"""
+    seeds: int = 3
+    """of the shapes; MNIST has one"""
+    set: tuple[str, ...] = ()
+    """change fields of every recipe, as `mutualign run --set` does"""
+    limit: int | None = None
+    """use so many images of each part only, to try it out"""
+    out: Path = Path("results/own-images.json")
+    """where the numbers go"""
+
+
+# The files ------------------------------------------------------------------------------------------------------------
+
+
+def write_folder(folder: Path, pixels: torch.Tensor, labels: torch.Tensor | None, names: tuple[str, ...]) -> None:
+    """uint8 images [n, height, width, 1 or 3] as FOLDER/NUMBER.png, or with labels as FOLDER/CLASS/NUMBER.png."""
+    for name in names if labels is not None else ("",):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+
+    def write(row: int) -> None:
+        place = folder / (names[labels[row]] if labels is not None else "") / f"{row:05}.png"
+        Image.fromarray(pixels[row].squeeze(-1).numpy()).save(place, compress_level=1)
+
+    with ThreadPoolExecutor() as pool:
+        for _ in pool.map(write, range(len(pixels))):
+            pass
+
+
+def once(folder: Path, write: Callable[[Path], None]) -> None:
+    """Make a folder unless it is there; one that was begun and not finished is begun anew."""
+    if not folder.exists():
+        beside = folder.with_name(f"{folder.name}.part")
+        shutil.rmtree(beside, ignore_errors=True)
+        write(beside)
+        beside.rename(folder)
+
+
+def write_mnist(root: Path, data: Path, limit: int | None) -> OwnImages:
+    """The images of the task mnist-mnistm: labelled ones in class folders, the target's training images in one."""
+    task = find_task("mnist-mnistm").load(data)
+    digits = {
+        "mnist": (task.source_train.images, task.source_train.labels),
+        "mnist-test": (task.source_test.images, task.source_test.labels),
+        "mnistm": (task.target_train.images, None),
+        "mnistm-test": (task.target_test.images, task.target_test.sealed_labels),
+    }
+    for name, (images, labels) in digits.items():
+        chosen = None if labels is None else labels[:limit]
+        once(
+            root / name, lambda folder, p=images.pixels[:limit], y=chosen: write_folder(folder, p, y, task.class_names)
+        )
+    return OwnImages(root / "mnist", root / "mnistm", root / "mnist-test", root / "mnistm-test")
+
+
+def write_shapes(root: Path, data: Path, limit: int | None) -> OwnImages:
+    """The shapes (`SHAPES_ARE`) as files."""
+    sizes = {"shapes": 8000, "shapes-test": 2000, "shapes-photo": 8000, "shapes-photo-test": 2000}
+    for number, name in enumerate(sizes):
+        photos = load_bsds500(["test" if name.endswith("test") else "train"], "shapes", data)
+
+        def write(folder: Path, number: int = number, name: str = name, photos: Photos = photos) -> None:
+            rows = range(min(sizes[name], limit or sizes[name]))
+            labels = torch.tensor([row % len(SHAPES) for row in rows])
+            draw = over_photos(photos) if "photo" in name else in_two_colours
+            drawn = [draw(SHAPES[row % len(SHAPES)], np.random.default_rng([number, row])) for row in rows]
+            write_folder(folder, torch.stack(drawn), None if name == "shapes-photo" else labels, SHAPES)
+
+        once(root / name, write)
+    return OwnImages(root / "shapes", root / "shapes-photo", root / "shapes-test", root / "shapes-photo-test")
+
+
+# What is measured -----------------------------------------------------------------------------------------------------
+
+
+def load_times(images: OwnImages) -> list[dict[str, Any]]:
+    """Loading the task with an empty cache, which reads and decodes every file, and again from the cache."""
+    rows = []
+    with tempfile.TemporaryDirectory() as cache:
+        before = os.environ.get("XDG_CACHE_HOME")
+        os.environ["XDG_CACHE_HOME"] = cache
+        try:
+            for name in ("read and decode", "read, decoded before"):
+                start = time.perf_counter()
+                task = images.load()
+                seconds = time.perf_counter() - start
+                parts = (task.source_train, task.source_test, task.target_train, task.target_test)
+                rows.append(timed(f"{images.name}: {name}", sum(map(len, parts)), seconds))
+        finally:
+            os.environ.pop("XDG_CACHE_HOME")
+            if before is not None:
+                os.environ["XDG_CACHE_HOME"] = before
+    return rows
+
+
+def predict_time(run: Path, images: OwnImages) -> dict[str, Any]:
+    """Probabilities of all target images, decoded before; the best of five times."""
+    predictor, pixels = Predictor.load(run), images.load().target_train.images.pixels
+    predictor.probabilities(pixels[:2000])
+    seconds = []
+    for _ in range(5):
+        start = time.perf_counter()
+        predictor.probabilities(pixels)
+        seconds.append(time.perf_counter() - start)
+    about = f"{images.name}: predict with {predictor.about['recipe']}, decoded before"
+    return timed(about, len(pixels), min(seconds))
+
+
+def timed(name: str, images: int, seconds: float) -> dict[str, Any]:
+    return {"name": name, "images": images, "seconds": round(seconds, 2), "images_per_second": round(images / seconds)}
+
+
+def main() -> None:
+    """Write, time, train, write the JSON."""
+    settings = tyro.cli(Settings, description=Settings.__doc__)
+    origin, console = report.origin(), Console()
+    folder, data = settings.folder, data_folder(settings.data)
+    rows: list[dict[str, Any]] = []
+    try:
+        jobs = (
+            (write_mnist(folder, data, settings.limit), settings.mnist, (), range(1)),
+            (write_shapes(folder, data, settings.limit), settings.shapes, SMALL_RESNET, range(settings.seeds)),
+        )
+        timings = [row for images, *_ in jobs for row in load_times(images)]
+        for images, names, overrides, seeds in jobs:
+            recipes = tuple(load_recipe(name, (*overrides, *settings.set)) for name in names.split(","))
+            comparison = Comparison(recipes, (images.name,), tuple(seeds), folder / "runs")
+            with ProgressDisplay(console) as display:
+                rows += comparison.run(lambda name, images=images: images.load(), display=display)
+            for recipe in recipes:
+                timings.append(predict_time(run_path(folder / "runs", images.name, recipe, 0), images))
+    except MutualignError as error:
+        raise SystemExit(f"benchmarks/own_images.py: {error}") from None
+    for row in timings:
+        console.print(f"{row['name']}: {row['images']:,} images in {row['seconds']} s", highlight=False)
+    for table in summary_tables(summarise(rows)):
+        console.print(table)
+    report.write(settings.out, origin, rows, shapes=SHAPES_ARE, timings=timings)
+
+
+if __name__ == "__main__":
+    main()
