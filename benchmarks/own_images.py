@@ -25,7 +25,7 @@ from PIL import Image
 from rich.console import Console
 from shapes import SHAPES, SHAPES_ARE, in_two_colours, over_photos
 
-from mutualign.comparison import Comparison, run_path, summarise
+from mutualign.comparison import Comparison, summarise
 from mutualign.data.download import data_folder
 from mutualign.data.own_images import OwnImages
 from mutualign.data.photos import Photos, load_bsds500
@@ -177,8 +177,8 @@ def main() -> None:
             comparison = Comparison(recipes, (images.name,), tuple(seeds), folder / "runs")
             with ProgressDisplay(console) as display:
                 rows += comparison.run(lambda name, images=images: images.load(), display=display)
-            for recipe in recipes:
-                timings.append(predict_time(run_path(folder / "runs", images.name, recipe, 0), images))
+            runs = (comparison.folder(recipe, images.name, 0) for recipe in recipes)
+            timings += [predict_time(run.path, images) for run in runs if run]  # none where a longer recipe's serves
     except MutualignError as error:
         raise SystemExit(f"benchmarks/own_images.py: {error}") from None
     for row in timings:
