@@ -14,8 +14,9 @@ from scipy import special
 
 from mutualign.data.tasks import Task
 from mutualign.errors import MutualignError
-from mutualign.experiment import Experiment, Plan, adapts, curves
+from mutualign.experiment import Experiment, Plan, adapts
 from mutualign.recipes import Recipe
+from mutualign.records import curves
 from mutualign.training.runs import RunFolder, write_atomically
 
 Row = dict[str, Any]

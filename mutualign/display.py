@@ -17,8 +17,9 @@ from mutualign.comparison import Difference, Summary
 from mutualign.estimates import RunEstimates
 from mutualign.evidence.audit import Alarm
 from mutualign.evidence.selection import Choice
-from mutualign.experiment import Display, curves
+from mutualign.experiment import Display
 from mutualign.recipes import Recipe
+from mutualign.records import curves
 from mutualign.training.runs import Record, RunFolder
 
 _HEADINGS = {"last": ("target,\nlast epoch", ""), "oracle": ("oracle\n(needs labels)", "dim")}

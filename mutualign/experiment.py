@@ -5,13 +5,14 @@ from __future__ import annotations
 import datetime
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Int64
+from lightning_fabric import Fabric
 from torch import Tensor
 
 from mutualign.algorithms import Algorithm
@@ -24,8 +25,17 @@ from mutualign.evidence.selection import best_epoch
 from mutualign.evidence.validators import DEFAULT_VALIDATOR
 from mutualign.examination import SCORED, Examiner
 from mutualign.recipes import Recipe, parse_recipe
+from mutualign.records import summarise
 from mutualign.training.batches import steps_per_epoch
-from mutualign.training.environment import describe_hardware, keep_freed_memory, make_fabric, versions
+from mutualign.training.environment import (
+    ONE,
+    Processes,
+    describe_hardware,
+    keep_freed_memory,
+    lost_processes_told,
+    make_fabric,
+    versions,
+)
 from mutualign.training.loop import Epoch, Hooks, Saving, build_classifier, train
 from mutualign.training.runs import Record, RunFolder
 
@@ -78,10 +88,11 @@ class Experiment:
     display: Display = field(default_factory=Display)
     should_stop: Callable[[], bool] = lambda: False
     saving: Saving = field(default_factory=Saving)
+    processes: Processes = ONE
 
     @classmethod
     def start(cls, recipe: Recipe, task: Task, seed: int, path: Path, **settings: Any) -> Experiment:
-        """A new experiment in a new run folder."""
+        """A new experiment in a new run folder, which the first process makes."""
         command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
         config = {
             "command": command,
@@ -94,7 +105,8 @@ class Experiment:
         }
         if task.own is not None:
             config |= {"notes": list(task.notes), "own_images": task.own}
-        return cls(recipe, task, seed, RunFolder.create(path, config), **settings)
+        first = settings.get("processes", ONE).first
+        return cls(recipe, task, seed, RunFolder.create(path, config) if first else RunFolder(path), **settings)
 
     @classmethod
     def resume(cls, path: Path, data_folder: Path, **settings: Any) -> Experiment:
@@ -108,14 +120,18 @@ class Experiment:
     def run(self) -> dict[str, Any]:
         """Train from where the folder is to the end. A run that is complete gives its result at once.
 
-        Raises MutualignError if the task's images are not those that the run began with.
+        Of several processes the first one writes and shows everything, and gives the result; others give nothing.
+        Raises MutualignError if the task's images are not those that the run began with, or a process is lost.
         """
         if result := self.folder.result():
             return result
+        keep_freed_memory()
+        if not self.processes.first:
+            self._train(self._fabric(), Hooks(lambda *step: None, lambda *epoch: None, self.should_stop))
+            return {}
         self._refuse_other_data()
         self.display.begin(self.recipe, self.task.name, self.seed)
-        keep_freed_memory()
-        fabric = make_fabric(self.recipe.precision, self.accelerator)
+        fabric = self._fabric()
         software = versions()  # now: by the end, the checkout may have moved on
         self._forget_epochs_after_checkpoint()
         examiner = Examiner(self.task, self.seed, fabric)
@@ -126,18 +142,7 @@ class Experiment:
         hooks = Hooks(
             self.display.step, lambda algorithm, epoch: self._end_epoch(algorithm, epoch, examiner), self.should_stop
         )
-        train(
-            self.recipe,
-            self.task.source_train,
-            self.task.target_train.images,
-            self.task.shape,
-            len(self.task.class_names),
-            self.seed,
-            self.folder,
-            fabric,
-            hooks,
-            self.saving,
-        )
+        self._train(fabric, hooks)
         self._look_back(examiner)
         source_only = self._source_only_beside()
         alarms = [(0, identical)] if identical else []
@@ -164,6 +169,25 @@ class Experiment:
         }
         self.folder.write_result(result)
         return result
+
+    def _fabric(self) -> Fabric:
+        return make_fabric(self.recipe.precision, self.accelerator, self.processes)
+
+    def _train(self, fabric: Fabric, hooks: Hooks) -> None:
+        source, target, classes = self.task.source_train, self.task.target_train.images, len(self.task.class_names)
+        with lost_processes_told(fabric, self.folder.path):
+            train(
+                self.recipe,
+                source,
+                target,
+                self.task.shape,
+                classes,
+                self.seed,
+                self.folder,
+                fabric,
+                hooks,
+                self.saving,
+            )
 
     def _end_epoch(self, algorithm: Algorithm, epoch: Epoch, examiner: Examiner) -> None:
         """Examine, choose, keep, record, show."""
@@ -260,50 +284,3 @@ class Experiment:
 def adapts(recipe: Recipe) -> bool:
     """Whether any stage does more than train on the source."""
     return any(stage.algorithm != "source_only" for stage in recipe.stages)
-
-
-def summarise(records: list[Record], validator: str) -> list[dict[str, Any]]:
-    """For each stage: the last epoch, the one that the validator chooses, and the best by target labels, if any."""
-    stages = []
-    for index in sorted({record["stage"] for record in records}):
-        epochs = [record for record in records if record["stage"] == index]
-        chosen = {
-            "last": epochs[-1],
-            f"validator:{validator}": best_epoch(epochs, validator),
-        }
-        if epochs[-1]["target_accuracy"] is not None:
-            chosen["oracle"] = max(epochs, key=lambda record: float(record["target_accuracy"]))
-        stages.append(
-            {
-                "algorithm": epochs[-1]["algorithm"],
-                "epochs": len(epochs),
-                "train_seconds": epochs[-1]["train_seconds"],
-                "selections": {
-                    name: {key: record[key] for key in ("epoch", "target_accuracy", "source_accuracy")}
-                    for name, record in chosen.items()
-                },
-            }
-        )
-    return stages
-
-
-def curves(epochs: Sequence[Record]) -> dict[str, list[float]]:
-    """Every number that each of the epochs' records has, as a curve by name."""
-    if not epochs:
-        return {}
-    flat = [_numbers(epoch) for epoch in epochs]
-    return {name: [values[name] for values in flat] for name in flat[-1] if all(name in values for values in flat)}
-
-
-def _numbers(epoch: Record) -> dict[str, float]:
-    audited = epoch.get("audit", {})
-    judged = {"target_accuracy": epoch["target_accuracy"], "source_accuracy": epoch["source_accuracy"]}
-    judged |= {f"pseudo_label_{key}": value for key, value in epoch.get("pseudo_labels", {}).items()}
-    numbers: dict[str, float] = (
-        {name: value for name, value in judged.items() if value is not None}  # without target labels there are gaps
-        | epoch["scores"]
-        | epoch["means"]
-        | {key: audited[key] for key in ("teacher_agreement", "drift") if key in audited}
-        | {f"gradient_{key}": norm for key, norm in audited.get("gradients", {}).items()}
-    )
-    return numbers

@@ -19,7 +19,7 @@ FLOORS = [
     ("evidence",),
     ("recipes",),
     ("training",),
-    ("examination", "prediction"),
+    ("examination", "prediction", "records"),
     ("experiment",),
     ("comparison", "estimates"),
     ("display", "report"),

@@ -12,8 +12,9 @@ import torch
 from mutualign.data.images import LabelledImages, SealedImages, UnlabelledImages
 from mutualign.data.tasks import TASKS, Task
 from mutualign.errors import MutualignError
-from mutualign.experiment import Display, Experiment, curves, summarise
+from mutualign.experiment import Display, Experiment
 from mutualign.recipes import load_recipe
+from mutualign.records import curves, summarise
 from mutualign.training.loop import Stopped
 from mutualign.training.runs import RunFolder
 from tests.conftest import make_tiny_task

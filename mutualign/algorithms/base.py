@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from mutualign.data.images import Batch
 from mutualign.nn.backbones import Classifier
 from mutualign.nn.ema import EMATeacher
+from mutualign.nn.sharing import shared
 
 Losses = dict[str, Float[Tensor, ""]]
 Metrics = dict[str, Float[Tensor, ""]]
@@ -17,7 +18,8 @@ class Algorithm(nn.Module):
     """A method of adaptation over a classifier.
 
     The loss is computed inside `forward`, so that DDP and `torch.compile` see all of it, and whatever the method owns
-    (discriminator, critic, teacher) is a submodule, so that `state_dict()` is complete.
+    (discriminator, critic, teacher) is a submodule, so that `state_dict()` is complete. Of several processes each has
+    the whole batch; `features` and the teacher share the work of the network among them.
     """
 
     uses_target = True
@@ -33,6 +35,10 @@ class Algorithm(nn.Module):
     def forward(self, batch: Batch, progress: Float[Tensor, ""]) -> tuple[Losses, Metrics]:
         """Losses, weighted and ready to be summed, and metrics to be logged; `progress` of the stage is in [0, 1]."""
         raise TypeError(f"{type(self).__name__} defines no forward")
+
+    def features(self, images: Float[Tensor, "n channels height width"]) -> Float[Tensor, "n features"]:
+        """The classifier's features of images, computed by all processes together where there are several."""
+        return shared(self.classifier.features, images)
 
     @property
     def adapted(self) -> Classifier:

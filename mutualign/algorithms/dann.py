@@ -35,7 +35,7 @@ class DANN(Algorithm):
         self.strength = REVERSALS[config.reversal]
 
     def forward(self, batch: Batch, progress: Float[Tensor, ""]) -> tuple[Losses, Metrics]:
-        return self.losses_on(self.classifier.features(batch.images), batch, progress)
+        return self.losses_on(self.features(batch.images), batch, progress)
 
     def losses_on(
         self, features: Float[Tensor, "n features"], batch: Batch, progress: Float[Tensor, ""]

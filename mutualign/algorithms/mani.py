@@ -41,7 +41,7 @@ class MaNi(DANN):
         self.threshold = config.threshold
 
     def forward(self, batch: Batch, progress: Float[Tensor, ""]) -> tuple[Losses, Metrics]:
-        features = self.classifier.features(batch.images)
+        features = self.features(batch.images)
         losses, metrics = self.losses_on(features, batch, progress)
 
         confidence, pseudo_labels = self.teacher(batch.target).float().softmax(1).max(1)

@@ -57,7 +57,7 @@ class MutualAlign(DANN):
         confidence, pseudo_labels = self.teacher(batch.target).float().softmax(1).max(1)
         confident = confidence >= self.threshold
 
-        features, n = self.classifier.features(self.strong_views(batch)), batch.n_source
+        features, n = self.features(self.strong_views(batch)), batch.n_source
         losses, metrics = self.losses_on(features, batch, progress)
         losses["mi"] = self.config.mi_weight * all_pairs_mutual_information(
             self.critic(features[:n], features[n:]),

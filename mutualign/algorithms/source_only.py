@@ -27,5 +27,5 @@ class SourceOnly(Algorithm):
         super().__init__(classifier)
 
     def forward(self, batch: Batch, progress: Float[Tensor, ""]) -> tuple[Losses, Metrics]:
-        logits = self.classifier(batch.images)
+        logits = self.classifier.head(self.features(batch.images))
         return {"class": F.cross_entropy(logits, batch.labels)}, {"class_accuracy": accuracy(logits, batch.labels)}

@@ -22,7 +22,8 @@ SetOption = Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE ...")]
 class StopSignal:
     """Ctrl-C and SIGTERM ask the training to stop after the step; the second one stops at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, first: bool = True) -> None:
+        self.first = first  # of several processes, the first one tells how it ended
         self.received: int | None = None
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._receive)
@@ -41,5 +42,7 @@ class StopSignal:
         try:
             yield
         except Stopped:
+            if not self.first:
+                raise SystemExit(0) from None
             print(f"mutualign: stopped, and saved where it was; go on with: {command}", file=sys.stderr)
             raise SystemExit(128 + (self.received or signal.SIGINT)) from None

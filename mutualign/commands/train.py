@@ -6,7 +6,7 @@ import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 from rich.console import Console
@@ -20,6 +20,8 @@ from mutualign.display import ProgressDisplay, difference_tables, show_run, summ
 from mutualign.errors import MutualignError
 from mutualign.experiment import Experiment
 from mutualign.recipes import load_recipe
+from mutualign.training.environment import ONE, Processes
+from mutualign.training.loop import Saving
 from mutualign.training.runs import RunFolder
 
 
@@ -63,12 +65,30 @@ class Run:
     """Go on with this run folder, bit for bit as if it had not been stopped. All else but --data is read from it."""
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """What to train on."""
+    devices: int | None = None
+    """Train in so many processes, one a GPU (or so many on one CPU), which share the work on each batch: the result is
+    the same, up to rounding. Default: 1, or as many as torchrun has started."""
+    nodes: int | None = None
+    """Computers that train together, each with so many devices; start this on each of them, by Slurm for example."""
+    save_every: float = 60.0
+    """Seconds between the checkpoints that a stopped or killed run goes on from; one is also saved after each epoch."""
+    keep: int = 2
+    """How many of these checkpoints to keep: where the newest is damaged, the one before it is used."""
     strict: bool = False
     """Exit with status 3 if the audit raises an alarm."""
 
     def main(self, console: Console) -> None:
-        stop, folder, display = StopSignal(), data_folder(self.data), ProgressDisplay(console)
-        settings = {"accelerator": self.accelerator, "display": display, "should_stop": stop}
+        processes = self._processes()
+        if not processes.first:
+            console = Console(quiet=True)
+        stop, folder, display = StopSignal(processes.first), data_folder(self.data), ProgressDisplay(console)
+        settings: dict[str, Any] = {
+            "accelerator": self.accelerator,
+            "display": display,
+            "should_stop": stop,
+            "saving": Saving(self.save_every, self.keep),
+            "processes": processes,
+        }
         if self.resume:
             experiment = Experiment.resume(self.resume, folder, **settings)
         else:
@@ -76,7 +96,8 @@ class Run:
             entry = find_task(self.task)
             name = self.task if own is None else own.name
             path = run_path(self.out, name, recipe, self.seed)
-            RunFolder.refuse_existing(path)
+            if processes.first:
+                RunFolder.refuse_existing(path)
             task = entry.load(folder) if own is None else own.load()
             for note in task.notes:
                 console.print(note, highlight=False, markup=False, soft_wrap=True)
@@ -84,9 +105,23 @@ class Run:
         path = experiment.folder.path
         with display, stop.leaving(f"mutualign run --resume {shlex.quote(str(path))}"):
             result = experiment.run()
+        if not processes.first:
+            return
         show_run(console, RunFolder.open(path))
         if self.strict and result.get("alarms"):
             raise SystemExit(ALARMED)
+
+    def _processes(self) -> Processes:
+        started = Processes.started()
+        asked = Processes(self.devices or started.devices, self.nodes or started.nodes)
+        if min(asked) < 1:
+            raise MutualignError(f"at least one device and one node are needed, got {self.devices} and {self.nodes}")
+        if ONE != started != asked:
+            raise MutualignError(
+                f"torchrun has started {started.devices} processes on each of {started.nodes} node(s), and "
+                f"{asked.devices} on {asked.nodes} are asked for\n  do       leave --devices and --nodes out"
+            )
+        return asked
 
     def _overrides(self) -> tuple[str, ...]:
         return self.set if self.backbone is None else (*self.set, f"backbone={self.backbone}")

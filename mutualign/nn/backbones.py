@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mutualign.errors import MutualignError, nearest
 from mutualign.nn.heads import ClassHead
-from mutualign.nn.layers import Dropout
+from mutualign.nn.layers import BatchNorm2d, Dropout
 
 
 class Backbone(nn.Module):
@@ -68,11 +68,11 @@ class TwoBlockCNN(Backbone):
                 f"backbone two_block_cnn: images of {height}x{width} are too small; it takes 12x12 or more"
             )
         self.conv1 = nn.Conv2d(channels, 32, kernel_size=5, bias=False)
-        self.norm1 = nn.BatchNorm2d(32)
+        self.norm1 = BatchNorm2d(32)
         self.conv2 = nn.Conv2d(32, 64, kernel_size=3, padding=1, bias=False)
-        self.norm2 = nn.BatchNorm2d(64)
+        self.norm2 = BatchNorm2d(64)
         self.conv3 = nn.Conv2d(64, 64, kernel_size=3, bias=False)
-        self.norm3 = nn.BatchNorm2d(64)
+        self.norm3 = BatchNorm2d(64)
         self.dropout = Dropout(0.25)
         self.linear = nn.Linear(64 * rows * columns, self.feature_dim)
 
@@ -154,7 +154,7 @@ class ResidualBlock(nn.Module):
 
 def _conv_norm(channels: int, wanted: int, side: int, stride: int) -> nn.Sequential:
     convolution = nn.Conv2d(channels, wanted, side, stride, padding=side // 2, bias=False)
-    return nn.Sequential(convolution, nn.BatchNorm2d(wanted))
+    return nn.Sequential(convolution, BatchNorm2d(wanted))
 
 
 def standardise(images: Float[Tensor, "n channels height width"]) -> Float[Tensor, "n channels height width"]:

@@ -8,6 +8,8 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
+from mutualign.nn.sharing import shared
+
 Student = TypeVar("Student", bound=nn.Module)
 
 
@@ -46,4 +48,4 @@ class EMATeacher(nn.Module, Generic[Student]):
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
-        return self.model(images)  # type: ignore[no-any-return]
+        return shared(self.model, images)

@@ -1,12 +1,15 @@
-"""Layers that the networks and the losses share: gradient reversal and a dropout that is cheap on CPU."""
+"""Layers that the networks share: gradient reversal, a dropout that is cheap on CPU, batch norm over processes."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from mutualign.nn.sharing import current_share, sum_over_processes
 
 
 class _Reverse(torch.autograd.Function):
@@ -75,9 +78,44 @@ class Dropout(nn.Module):
     def forward(self, values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         if not self.training or self.dropped == 0:
             return values
-        bytes_: Tensor = random_bytes(values.numel(), values.device).view(values.shape)
-        keep = (bytes_ >= self.dropped).to(values.dtype)
+        keep = (self._bytes(values) >= self.dropped).to(values.dtype)
         return values * (keep * (256 / (256 - self.dropped)))
+
+    def _bytes(self, values: Tensor) -> Tensor:
+        """A random byte a value. Of a shared batch, the bytes of all rows are drawn, and those of the share taken."""
+        share = current_share()
+        if share is None:
+            return random_bytes(values.numel(), values.device).view(values.shape)  # type: ignore[no-any-return]
+        rows = share.total, *values.shape[1:]
+        return random_bytes(math.prod(rows), values.device).view(rows)[share.start : share.stop]  # type: ignore[no-any-return]
 
     def extra_repr(self) -> str:
         return f"p={self.dropped / 256}"
+
+
+class BatchNorm2d(nn.BatchNorm2d):
+    """torch's; of a batch that processes share, mean and variance are those of all its rows.
+
+    torch's own SyncBatchNorm does that on GPUs only.
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+    num_batches_tracked: Tensor
+    momentum: float
+
+    def forward(self, maps: Float[Tensor, "n channels height width"]) -> Float[Tensor, "n channels height width"]:
+        share = current_share()
+        if share is None or not self.training:
+            return super().forward(maps)
+        count = share.total * maps.shape[2] * maps.shape[3]
+        values = maps.float()
+        mean = sum_over_processes(values.sum((0, 2, 3))) / count
+        centred = values - mean[:, None, None]
+        variance = sum_over_processes(centred.square().sum((0, 2, 3))) / count
+        with torch.no_grad():
+            self.num_batches_tracked += 1
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * count / max(count - 1, 1), self.momentum)
+        scale = self.weight * (variance + self.eps).rsqrt()
+        return (centred * scale[:, None, None] + self.bias[:, None, None]).to(maps.dtype)

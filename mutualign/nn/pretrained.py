@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from mutualign.errors import MutualignError
 from mutualign.nn.backbones import Backbone
+from mutualign.nn.sharing import own_randomness
 from mutualign.tensor_files import unpack
 
 # What a network says to a size that it cannot take: a tensor too small for a kernel, an assertion, a failed reshape.
@@ -25,7 +26,8 @@ class TimmBackbone(Backbone):
 
     Its weights are random; nothing is fetched. Colour images are normalised by the mean and deviation of the network's
     configuration, others taken as they are. The number of features is that of one black image, run in evaluation mode:
-    timm's own `num_features` is the one before the head's hidden layer in some networks (MobileNetV3).
+    timm's own `num_features` is the one before the head's hidden layer in some networks (MobileNetV3). Where processes
+    share a batch, batch norm takes the statistics of each one's rows, and dropout draws for each apart.
     """
 
     mean: Tensor
@@ -51,7 +53,8 @@ class TimmBackbone(Backbone):
         self.feature_dim = self._count_features(channels, height, width)
 
     def forward(self, images: Float[Tensor, "n channels height width"]) -> Float[Tensor, "n features"]:
-        return self.network((images - self.mean) / self.deviation)  # type: ignore[no-any-return]
+        with own_randomness():
+            return self.network((images - self.mean) / self.deviation)  # type: ignore[no-any-return]
 
     def head(self, classes: int) -> nn.Module:
         return nn.Linear(self.feature_dim, classes)

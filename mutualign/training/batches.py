@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from jaxtyping import Int64
 from torch import Tensor
 
 from mutualign.data.images import Batch, LabelledImages, UnlabelledImages, to_floats
 from mutualign.randomness import derive_seed, generator
+
+
+class Rows(NamedTuple):
+    """Which images of the training sets a batch holds."""
+
+    source: Int64[Tensor, " source"]
+    target: Int64[Tensor, " target"]
 
 
 class Order:
@@ -56,12 +65,18 @@ class Batches:
         self.target_order = None if target is None else Order(len(target), batch_size, *self.key, "target")
         self.steps_per_epoch = steps_per_epoch(len(source), batch_size, epoch_steps)
 
+    def rows(self, step: int) -> Rows:
+        """Which images a step sees."""
+        target = torch.empty(0, dtype=torch.int64) if self.target_order is None else self.target_order.indices(step)
+        return Rows(self.source_order.indices(step), target)
+
     def __getitem__(self, step: int) -> Batch:
-        rows = self.source_order.indices(step)
-        parts = [self._take(self.source.images, rows, "source", step)]
-        if self.target is not None and self.target_order is not None:
-            parts.append(self._take(self.target, self.target_order.indices(step), "target", step))
-        return Batch(to_floats(torch.cat(parts), self.channels), self.source.labels[rows.to(self.source.labels.device)])
+        rows = self.rows(step)
+        parts = [self._take(self.source.images, rows.source, "source", step)]
+        if self.target is not None:
+            parts.append(self._take(self.target, rows.target, "target", step))
+        labels = self.source.labels[rows.source.to(self.source.labels.device)]
+        return Batch(to_floats(torch.cat(parts), self.channels), labels)
 
     def _take(self, images: UnlabelledImages, rows: Tensor, domain: str, step: int) -> Tensor:
         pixels = images.take(rows, derive_seed(*self.key, "take", domain, step))

@@ -3,25 +3,82 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import platform
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
+import torch.distributed as dist
 from lightning_fabric import Fabric
+from lightning_fabric.strategies.ddp import DDPStrategy
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from lightning_fabric.utilities.rank_zero import rank_zero_only
+
+from mutualign.errors import MutualignError
+
+
+class Processes(NamedTuple):
+    """How many processes train together: one a device."""
+
+    devices: int = 1  # of each node
+    nodes: int = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the one that writes and shows; known before the others are launched."""
+        return self == ONE or int(getattr(rank_zero_only, "rank", 0)) == 0
+
+    @classmethod
+    def started(cls) -> Processes:
+        """Those that torchrun has started, of which this is one; else one."""
+        everywhere, here = (int(os.environ.get(name, "1")) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
+        return cls(here, everywhere // here) if "LOCAL_WORLD_SIZE" in os.environ else cls()
+
+
+ONE = Processes()
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
-def make_fabric(precision: str, accelerator: str = "auto") -> Fabric:
-    """One device and its precision: `float32`, `bf16` (autocast), or `auto` for bf16 where the hardware has it."""
-    fabric = Fabric(accelerator=accelerator, devices=1)
-    bf16 = precision == "bf16" or (precision == "auto" and has_bf16(fabric.device))
-    if bf16:
-        fabric = Fabric(accelerator=accelerator, devices=1, precision="bf16-mixed")
+def make_fabric(precision: str, accelerator: str = "auto", processes: Processes = ONE) -> Fabric:
+    """Devices and their precision: `float32`, `bf16` (autocast), or `auto` for bf16 where the hardware has it.
+
+    Several processes are launched by this: they run this program from its start, to the same call. Raises
+    MutualignError if there are not as many devices.
+    """
+    one = Fabric(accelerator=accelerator, devices=1)
+    bf16 = precision == "bf16" or (precision == "auto" and has_bf16(one.device))
+    settings: dict[str, Any] = {"accelerator": accelerator, "precision": "bf16-mixed" if bf16 else "32-true"}
+    if processes == ONE:
+        return Fabric(devices=1, **settings)
+    try:
+        strategy = DDPStrategy(broadcast_buffers=False)  # processes have the same: see nn/sharing.py
+        fabric = Fabric(devices=processes.devices, num_nodes=processes.nodes, strategy=strategy, **settings)
+        fabric.launch()
+    except (MisconfigurationException, ValueError) as error:
+        raise MutualignError(f"cannot train in {processes.devices} x {processes.nodes} processes: {error}") from error
     return fabric
+
+
+@contextmanager
+def lost_processes_told(fabric: Fabric, path: Path) -> Iterator[None]:
+    """Around work in several processes. Raises MutualignError if another one has ended in its midst."""
+    try:
+        yield
+    except RuntimeError as error:
+        if fabric.world_size > 1 and (isinstance(error, dist.DistError) or "gloo" in str(error)):
+            raise MutualignError(
+                f"process {fabric.global_rank} of {fabric.world_size}: another process of this run has ended\n"
+                f"  told     {str(error).splitlines()[0]}\n"
+                f"  do       see what that one said, if anything, then `mutualign run --resume {path}`"
+            ) from error
+        raise
 
 
 def has_bf16(device: torch.device) -> bool:
@@ -52,7 +109,8 @@ def describe_hardware(fabric: Fabric) -> str:
     else:
         name = f"{_cpu_name()}, {torch.get_num_threads()} thread(s)"
     precision = "bf16 autocast" if "bf16" in str(fabric._precision.precision) else "float32"
-    return f"{name}, {precision}"
+    several = f", {fabric.world_size} processes" if fabric.world_size > 1 else ""
+    return f"{name}, {precision}{several}"
 
 
 def _cpu_name() -> str:

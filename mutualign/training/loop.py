@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from lightning_fabric import Fabric
 from torch import Tensor
 
@@ -21,6 +22,7 @@ from mutualign.nn.schedules import LEARNING_RATES
 from mutualign.randomness import derive_seed
 from mutualign.recipes import Recipe, Stage
 from mutualign.training.batches import Batches
+from mutualign.training.diagnosis import diagnose
 from mutualign.training.runs import RunFolder
 
 
@@ -62,7 +64,7 @@ class Stopped(Exception):
 
 
 class NotFinite(MutualignError):
-    """A loss or a weight is NaN or infinite; the last checkpoint is intact."""
+    """A loss, a gradient or a weight is NaN or infinite; the last checkpoint is intact."""
 
 
 class StageTrainer:
@@ -86,27 +88,38 @@ class StageTrainer:
     def step(self) -> None:
         """One optimiser step. Raises NotFinite before the weights are touched."""
         start = time.perf_counter()
-        torch.manual_seed(derive_seed(self.seed, self.index, "step", self.steps_done, self.fabric.global_rank))
+        # The same in every process: what is drawn for a part of a batch is a part of what is drawn for all of it.
+        torch.manual_seed(derive_seed(self.seed, self.index, "step", self.steps_done, 0))
         batch = self.batches[self.steps_done]
         progress = torch.tensor(self.steps_done / self.total_steps)
         for group in self.optimizer.param_groups:
             group["lr"] = self.stage.learning_rate * self.rate(progress).item()
         losses, metrics = self._forward(batch, progress.to(self.fabric.device))
         total = torch.stack(list(losses.values())).sum()
-        if not torch.isfinite(total):
-            values = ", ".join(f"{name} {loss.item():g}" for name, loss in losses.items())
-            raise NotFinite(
-                f"loss is not finite at stage {self.index} ({self.stage.algorithm}), step {self.steps_done}: {values}\n"
-                "  do       lower the learning rate, or try precision=float32"
-            )
         self._optimizer.zero_grad()
         self.fabric.backward(total)
+        if not torch.isfinite(torch.stack([total.float(), self._largest_gradient()])).all():
+            where = f"stage {self.index} ({self.stage.algorithm}), step {self.steps_done}"
+            rows = self.batches.rows(self.steps_done)
+            raise NotFinite(diagnose(self.algorithm, losses, batch, rows, where, self.fabric))
         self._optimizer.step()
         self.algorithm.after_step()
         for name, value in {**{f"loss_{name}": loss for name, loss in losses.items()}, **metrics}.items():
             self.sums[name] = self.sums.get(name, torch.zeros((), device=value.device)) + value.detach().float()
         self.steps_done += 1
         self.train_seconds += time.perf_counter() - start
+
+    def _largest_gradient(self) -> Float[Tensor, ""]:
+        """The largest entry of any parameter's gradient, by its size; NaN if one is."""
+        parameters = self.optimizer.param_groups[0]["params"]
+        gradients = [weight.grad for weight in parameters if weight.grad is not None]
+        return torch.nn.utils.get_total_norm(gradients, float("inf")).float()
+
+    def agreed(self, stop: bool) -> bool:
+        """Whether any process wants to stop."""
+        if self.fabric.world_size == 1:
+            return stop
+        return bool(self.fabric.all_reduce(torch.tensor(float(stop), device=self.fabric.device), reduce_op="sum"))
 
     def finish_epoch(self) -> Epoch:
         """The epoch that ends with the step just done; its sums begin anew."""
@@ -183,7 +196,8 @@ def train(
     generator is left as it was found.
     """
     source, target = source.to(fabric.device), target.to(fabric.device)
-    tensors, info, _ = run.load_resumable() or ({}, {"stage": 0}, [])
+    with fabric.rank_zero_first():  # which sets damaged checkpoints aside
+        tensors, info, _ = run.load_resumable() or ({}, {"stage": 0}, [])
     with torch.random.fork_rng():
         torch.manual_seed(derive_seed(seed, "classifier"))
         classifier = build_classifier(recipe, shape, classes)
@@ -208,15 +222,18 @@ def train(
 
 
 def _train_stage(trainer: StageTrainer, run: RunFolder, hooks: Hooks, saving: Saving) -> None:
-    saved_at = time.monotonic()
+    """Of several processes the first one tells, evaluates and saves; all stop after the same step."""
+    first, saved_at = trainer.fabric.is_global_zero, time.monotonic()
     while trainer.steps_done < trainer.total_steps:
         trainer.step()
-        hooks.on_step(trainer.index, trainer.steps_done, trainer.total_steps)
         ends_epoch = trainer.steps_done % trainer.batches.steps_per_epoch == 0
-        if ends_epoch:
-            hooks.on_epoch(trainer.algorithm, trainer.finish_epoch())
-        stop = hooks.should_stop()
-        if ends_epoch or stop or time.monotonic() - saved_at > saving.every:
+        epoch = trainer.finish_epoch() if ends_epoch else None
+        if first:
+            hooks.on_step(trainer.index, trainer.steps_done, trainer.total_steps)
+            if epoch:
+                hooks.on_epoch(trainer.algorithm, epoch)
+        stop = trainer.agreed(hooks.should_stop())
+        if first and (epoch or stop or time.monotonic() - saved_at > saving.every):
             trainer.save(run, saving.keep)
             saved_at = time.monotonic()
         if stop:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mutualign.algorithms import Algorithm
 from mutualign.data.images import Batch
+from mutualign.nn.sharing import alone
 
 
 class Gradients(NamedTuple):
@@ -32,7 +33,7 @@ def probe(algorithm: Algorithm, batch: Batch, progress: Float[Tensor, ""], seed:
         hooks.append(discriminator.register_forward_pre_hook(lambda module, inputs: discriminated.append(inputs[0])))
     algorithm.eval()
     try:
-        with torch.random.fork_rng(), fabric.autocast():
+        with alone(), torch.random.fork_rng(), fabric.autocast():
             torch.manual_seed(seed)
             losses, _ = algorithm(batch, progress)
     finally:

@@ -192,7 +192,7 @@ def test_the_learning_rate_of_every_step_is_its_schedules(data):
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 @pytest.mark.parametrize("name", ALGORITHMS)
-def test_a_loss_that_is_not_finite_is_told_and_leaves_everything_as_it_was(data, name, bad):
+def test_a_loss_that_is_not_finite_is_told_and_leaves_everything_as_it_was(data, name, bad, faults):
     trainer = make_trainer(name, data)
     trainer.step()
     with torch.no_grad():
@@ -200,7 +200,12 @@ def test_a_loss_that_is_not_finite_is_told_and_leaves_everything_as_it_was(data,
     weights = {key: value.clone() for key, value in trainer.algorithm.state_dict().items()}
     moments = copy.deepcopy(trainer.optimizer.state_dict()["state"])
     sums = copy.deepcopy(trainer.sums)
-    with pytest.raises(NotFinite, match=rf"not finite at stage 0 \({name}\), step 1: class (nan|inf)[^\n]*\n  do  "):
+    told = (
+        rf"loss is not finite at stage 0 \({name}\), step 1: class (nan|inf)[^\n]*\n"
+        r"  from     a weight that was not finite before the step: classifier\.head\.3\.bias\n"
+        r"  batch    source \d+, [^\n]*\n  do       lower"
+    )
+    with faults.injected("not finite"), pytest.raises(NotFinite, match=told):
         trainer.step()
     for key, value in trainer.algorithm.state_dict().items():
         assert torch.equal(value.nan_to_num(), weights[key].nan_to_num()), key
@@ -211,15 +216,18 @@ def test_a_loss_that_is_not_finite_is_told_and_leaves_everything_as_it_was(data,
     assert trainer.steps_done == 1
 
 
-def test_weights_that_are_not_finite_are_not_saved_and_the_checkpoint_before_stays(data, new_run):
+def test_weights_that_are_not_finite_are_not_saved_and_the_checkpoint_before_stays(data, new_run, faults):
     trainer, run = make_trainer("dann", data), new_run()
     trainer.step()
     trainer.save(run, keep=2)
     before, _ = run.load_tensors("last")
     with torch.no_grad():
         trainer.algorithm.discriminator.layers[0].weight[0, 0] = float("nan")
-    with pytest.raises(
-        NotFinite, match=r"discriminator\.layers\.0\.weight is not finite after step 1 of stage 0 \(dann\)"
+    with (
+        faults.injected("not finite"),
+        pytest.raises(
+            NotFinite, match=r"discriminator\.layers\.0\.weight is not finite after step 1 of stage 0 \(dann\)"
+        ),
     ):
         trainer.save(run, keep=2)
     assert_same_state(run.load_tensors("last")[0], before)
