@@ -151,7 +151,10 @@ class Interval:
 
 @dataclass(frozen=True)
 class Summary:
-    """A line of the table: one recipe on one task, over seeds; target accuracy by each way of choosing the epoch."""
+    """A line of the table: one recipe on one task, over seeds; target accuracy by each way of choosing the epoch.
+
+    Without target labels there is none.
+    """
 
     task: str
     recipe: str
@@ -167,7 +170,7 @@ def summarise(rows: Iterable[Row]) -> list[Summary]:
         groups.setdefault((row["task"], row["recipe"]), []).append(row)
     summaries = []
     for (task, recipe), group in groups.items():
-        selections = dict.fromkeys(row["selection"] for row in group)
+        selections = dict.fromkeys(row["selection"] for row in group if row["target_accuracy"] is not None)
         last = [row for row in group if row["selection"] == "last"]
         summaries.append(
             Summary(
@@ -195,13 +198,15 @@ class Difference:
 
 
 def differences(rows: Iterable[Row]) -> list[Difference]:
-    """Each task's recipes against its first one, paired by seed; none where no seed is shared.
+    """Each task's recipes against its first one, paired by seed; none where no seed is shared, or nothing is labelled.
 
     Seeds share the data's order and the initial weights' draws, and much of the noise with them: a paired interval is
     often narrower than either system's own.
     """
     found: dict[tuple[str, str], dict[str, dict[int, float]]] = {}
     for row in rows:
+        if row["target_accuracy"] is None:
+            continue
         by_selection = found.setdefault((row["task"], row["recipe"]), {})
         by_selection.setdefault(row["selection"], {})[row["seed"]] = row["target_accuracy"]
     baselines: dict[str, str] = {}

@@ -99,12 +99,14 @@ def _summary_table(task: str, summaries: Sequence[Summary]) -> Table:
     validators = [
         name.removeprefix("validator:").replace("_", " ") for name in selections if name.startswith("validator:")
     ]
+    told = f"selected epoch: the one with the highest {', '.join(validators)},\na score without labels"
+    if not selections:
+        told = "the target has no labels: `mutualign select`\nranks the runs without"
     table = Table(
         title=task,
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
-        caption="accuracy in %, mean ± 95 % interval over n seeds; seconds of training\n"
-        f"selected epoch: the one with the highest {', '.join(validators)},\na score without labels",
+        caption="accuracy in %, mean ± 95 % interval over n seeds; seconds of training\n" + told,
     )
     table.add_column("system", overflow="fold")  # the only column that gives way on a narrow terminal
     for column in ("n", "source"):

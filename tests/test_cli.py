@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 
 import pytest
+import tomli_w
 import torch
 
 from mutualign import cli
+from mutualign.recipes import load_recipe
 from mutualign.training.runs import RunFolder
 
 SHORT = ["--set", "stages.0.epochs=2", "stages.0.batch_size=128"]
@@ -266,6 +269,17 @@ def test_two_folders_become_a_run_whose_predictions_are_kept(mutualign, tmp_path
         assert mutualign("predict", str(run), "target", "--out", f"found.{suffix}")[0] == 0
     code, out, _ = mutualign("predict", str(run), "target/dark/0.png")
     assert "  dark  probability" in out
+
+    (tmp_path / "target" / "light" / "broken.png").unlink()
+    both = ["--recipes", "source_only,benchmark.toml", "--seeds", "1", "--source", "source", "--target", "target"]
+    fewer = load_recipe("source_only", ["stages.0.epochs=1"]).to_dict() | {"name": "benchmark"}
+    (tmp_path / "benchmark.toml").write_text(tomli_w.dumps(fewer))
+    code, out, err = mutualign("compare", *both, "--set", "backbone=mlp", "--out", "compared")
+    assert code == 0, err
+    assert "the target has no labels: `mutualign select` ranks the runs without" in " ".join(out.split())
+    code, out, err = mutualign("compare", *both, "--target-test", "target", "--set", "backbone=mlp", "--out", "judged")
+    assert code == 0, err
+    assert re.search(r"gain over source_only.*\n.*benchmark", out, re.DOTALL)
 
     for arguments, told in (
         (["predict", str(run), "target"], "say where to"),

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import shlex
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
 from rich.console import Console
 
-from mutualign.commands.options import ALARMED, DataOption, SetOption, StopSignal
+from mutualign.commands.options import ALARMED, DataOption, OwnImagesOptions, OwnOption, SetOption, StopSignal
 from mutualign.comparison import Comparison, Row, differences, run_path, save_results, summarise
 from mutualign.data.download import data_folder
-from mutualign.data.own_images import OwnImages
-from mutualign.data.tasks import find_task
+from mutualign.data.tasks import Task, find_task
 from mutualign.display import ProgressDisplay, difference_tables, show_run, summary_tables
 from mutualign.errors import MutualignError
 from mutualign.experiment import Experiment
@@ -37,19 +36,7 @@ class Run:
     Published: source_only, dann, mani."""
     task: Annotated[str, tyro.conf.arg(aliases=["-t"])] = "digits"
     """What to adapt from and to; `mutualign data list` shows all."""
-    source: Path | None = None
-    """Your own labelled images instead of a task: a folder with a folder a class, or a .csv or .parquet table with the
-    columns path and label."""
-    target: Path | None = None
-    """Your own images without labels: a folder, flat or nested, or a table with the column path."""
-    source_test: Path | None = None
-    """Labelled source images to measure source accuracy on. Default: a tenth of each class is held out."""
-    target_test: Path | None = None
-    """Labelled target images, for the evaluation only."""
-    image_size: int | None = None
-    """Side of the square that your images are brought to. Default: the median shorter side, 224 at most."""
-    on_bad_image: Literal["skip", "fail"] = "skip"
-    """What to do with images that cannot be read: leave out up to 1 % of them, or stop."""
+    own_images: OwnOption = field(default_factory=OwnImagesOptions)
     backbone: str | None = None
     """The network instead of the recipe's: published_cnn, two_block_cnn; small_resnet for images above 48 pixels; mlp;
     timm:NAME for any network of timm, whose weights `--set backbone_weights=FILE.safetensors` gives."""
@@ -92,7 +79,7 @@ class Run:
         if self.resume:
             experiment = Experiment.resume(self.resume, folder, **settings)
         else:
-            recipe, own = load_recipe(self.recipe, self._overrides()), self._own_images()
+            recipe, own = load_recipe(self.recipe, self._overrides()), self.own_images.images()
             entry = find_task(self.task)
             name = self.task if own is None else own.name
             path = run_path(self.out, name, recipe, self.seed)
@@ -126,15 +113,6 @@ class Run:
     def _overrides(self) -> tuple[str, ...]:
         return self.set if self.backbone is None else (*self.set, f"backbone={self.backbone}")
 
-    def _own_images(self) -> OwnImages | None:
-        if self.source is not None and self.target is not None:
-            return OwnImages(
-                self.source, self.target, self.source_test, self.target_test, self.image_size, self.on_bad_image
-            )
-        if any((self.source, self.target, self.source_test, self.target_test, self.image_size)):
-            raise MutualignError("own images need both --source and --target\n  do       give both, or --task alone")
-        return None
-
 
 @dataclass(frozen=True)
 class Compare:
@@ -148,6 +126,7 @@ class Compare:
     """Recipes by name or path, with commas between."""
     task: Annotated[str, tyro.conf.arg(aliases=["--tasks", "-t"])] = "digits"
     """Tasks, with commas between; `mutualign data list` shows all."""
+    own_images: OwnOption = field(default_factory=OwnImagesOptions)
     seeds: int = 3
     """How many seeds: 0, 1, 2, ..."""
     set: SetOption = ()
@@ -165,9 +144,15 @@ class Compare:
 
     def main(self, console: Console) -> None:
         recipes = tuple(load_recipe(name, self.set) for name in self.recipes.split(","))
-        tasks, folder = tuple(self.task.split(",")), data_folder(self.data)
-        for task in tasks:
-            find_task(task)
+        own, folder = self.own_images.images(), data_folder(self.data)
+        tasks = tuple(self.task.split(",")) if own is None else (own.name,)
+        if own is None:
+            for task in tasks:
+                find_task(task)
+
+        def load(name: str) -> Task:
+            return find_task(name).load(folder) if own is None else own.load()
+
         comparison = Comparison(recipes, tasks, tuple(range(self.seeds)), self.out)
         stop, display = StopSignal(), ProgressDisplay(console)
         command = shlex.join(["mutualign", *sys.argv[1:]])
@@ -178,7 +163,7 @@ class Compare:
 
         settings = {"accelerator": self.accelerator, "display": display, "should_stop": stop}
         with display, stop.leaving(command):
-            rows = comparison.run(lambda task: find_task(task).load(folder), keep, **settings)
+            rows = comparison.run(load, keep, **settings)
         for table in (*summary_tables(summarise(rows)), *difference_tables(differences(rows))):
             console.print(table)
         alarmed = [row for row in rows if row.get("alarms")]

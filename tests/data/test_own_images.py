@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -15,8 +16,11 @@ from mutualign.data.decoding import decode_image, image_shape
 from mutualign.data.folders import list_labelled, list_unlabelled
 from mutualign.data.images import ImageShape
 from mutualign.data.own_images import OwnImages
+from mutualign.data.tasks import find_task
 from mutualign.errors import MutualignError
 from mutualign.evidence.evaluation import target_accuracy
+from mutualign.experiment import Experiment
+from mutualign.recipes import load_recipe
 
 GRADIENT = np.arange(6 * 6, dtype=np.uint8).reshape(6, 6) * 7
 
@@ -294,3 +298,37 @@ def test_a_cache_that_cannot_be_written_is_an_error_that_says_what_to_do(folders
     monkeypatch.setenv("XDG_CACHE_HOME", str(folders / "file"))
     with pytest.raises(MutualignError, match=r"cannot be kept: .*\n  do .*XDG_CACHE_HOME"):
         OwnImages(folders / "source", folders / "target").load()
+
+
+# Training -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("recipe", ["mani", "fast"])
+def test_images_from_files_train_to_the_weights_of_the_same_images_by_their_tasks_name(tmp_path, real_data, recipe):
+    named = find_task("mnist-mnistm@250").load(real_data)
+    test = named.target_test.subset(torch.arange(50))
+    named = replace(named, source_test=named.source_train, target_test=test)
+    tables = {}
+    for part, images, labels in (
+        ("source", named.source_train.images, named.source_train.labels),
+        ("target", named.target_train.images, None),
+        ("test", test.images, test.sealed_labels),
+    ):
+        lines = ["path,label" if labels is not None else "path"]
+        for row, pixels in enumerate(images.pixels):
+            place = tmp_path / part / f"{row}.png"
+            place.parent.mkdir(exist_ok=True)
+            Image.fromarray(pixels.squeeze(-1).numpy()).save(place)
+            lines.append(f"{place},{labels[row]}" if labels is not None else str(place))
+        tables[part] = tmp_path / f"{part}.csv"
+        tables[part].write_text("\n".join(lines), encoding="utf-8")
+    own = OwnImages(tables["source"], tables["target"], tables["source"], tables["test"]).load()
+    short = ["stages.0.epochs=2", "stages.0.batch_size=50"]
+    short += ["stages.1.epochs=2", "stages.1.batch_size=50"] if recipe == "mani" else ["stages.0.epoch_steps=0"]
+    weights = []
+    for name, task in (("named", named), ("own", own)):
+        experiment = Experiment.start(load_recipe(recipe, short), task, 0, tmp_path / name)
+        experiment.run()
+        weights.append(experiment.folder.load_tensors("last")[0])
+    assert weights[0].keys() == weights[1].keys()
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
