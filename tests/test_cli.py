@@ -269,7 +269,7 @@ def test_two_folders_become_a_run_whose_predictions_are_kept(mutualign, tmp_path
 
     for arguments, told in (
         (["predict", str(run), "target"], "say where to"),
-        (["predict", str(run), "absent.png"], "No such file"),
+        (["predict", str(run), "absent.png"], "no such image"),
         (["predict", str(run), "target", "--out", "found.txt"], "must end in one of"),
         (["run", "--source", "source"], "both --source and --target"),
     ):
