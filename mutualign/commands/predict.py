@@ -114,6 +114,8 @@ def _make_room(out: Path) -> None:
     """Raise MutualignError now, not after the last image, if the predictions cannot be written."""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise _unwritable(out, f"{out.parent} is a file") from error
     except OSError as error:
         raise _unwritable(out, str(error.strerror)) from error
     if out.is_dir():
