@@ -71,8 +71,14 @@ class Predictor:
         shape, names = ImageShape(**config["images"]), tuple(config["class_names"])
         with torch.random.fork_rng():
             classifier = build_classifier(recipe, shape, len(names))
-        weights, _ = folder.load_tensors(f"stage-{len(recipe.stages) - 1}-{epoch}")
-        classifier.load_state_dict(weights)
+        try:
+            weights, _ = folder.load_tensors(f"stage-{len(recipe.stages) - 1}-{epoch}")
+            classifier.load_state_dict(weights)
+        except (MutualignError, RuntimeError) as error:
+            raise MutualignError(
+                f"{path}: its classifier cannot be loaded\n  fault    {error}\n"
+                f"  do       take the other epoch (selected or last), or make it anew: {result['command']} --out OTHER"
+            ) from error
         fabric = make_fabric(precision or recipe.precision, accelerator)
         return cls(classifier.to(fabric.device).eval(), shape, names, fabric, folder, result)
 

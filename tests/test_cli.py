@@ -123,7 +123,9 @@ def test_bad_input_is_answered_in_a_sentence_without_a_traceback(mutualign, argu
     assert "Traceback" not in err
 
 
-@pytest.mark.parametrize("command", ["run", "compare", "select", "estimate", "show", "data"])
+@pytest.mark.parametrize(
+    "command", ["run", "compare", "select", "estimate", "report", "predict", "show", "export", "demo", "data"]
+)
 def test_every_help_teaches(mutualign, command):
     code, out, _ = mutualign(command, "--help")
     assert code == 0
@@ -199,6 +201,13 @@ def test_a_stopped_run_resumes_bit_for_bit(tmp_path, number, expected):
 def test_the_module_runs_as_a_program():
     help_ = subprocess.run([sys.executable, "-m", "mutualign", "--help"], capture_output=True, text=True, check=True)
     assert "compare" in help_.stdout
+
+
+def test_a_reader_that_has_read_enough_is_no_traceback():
+    shell = f"{sys.executable} -m mutualign run --help | head -1"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", shell], capture_output=True, text=True, check=False)
+    assert done.stdout.startswith("usage: mutualign run")
+    assert done.stderr == ""
 
 
 def test_strict_turns_an_alarm_into_an_exit_status_and_keeps_the_result(mutualign, tmp_path):
@@ -283,7 +292,7 @@ def test_two_folders_become_a_run_whose_predictions_are_kept(mutualign, tmp_path
 
     for arguments, told in (
         (["predict", str(run), "target"], "say where to"),
-        (["predict", str(run), "absent.png"], "No such file"),
+        (["predict", str(run), "absent.png"], "no such image"),
         (["predict", str(run), "target", "--out", "found.txt"], "must end in one of"),
         (["run", "--source", "source"], "both --source and --target"),
     ):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import tyro
 from rich.console import Console
@@ -16,12 +16,16 @@ from mutualign.errors import MutualignError
 
 @dataclass(frozen=True)
 class Data:
-    """List the tasks, fetch the files that a task needs, or verify those that are there."""
+    """List the tasks, fetch the files that a task needs, or verify those that are there.
+
+    Examples: mutualign data list
+              mutualign data fetch mnist-mnistm
+    """
 
     action: tyro.conf.Positional[Literal["list", "fetch", "verify"]]
     """list: every task and how many of its files are there. fetch: download what is missing, checked against its
     SHA-256. verify: check what is there."""
-    task: tyro.conf.Positional[str] = "all"
+    task: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="[TASK]")] = "all"
     """One task, or all."""
     data: DataOption = None
     """Folder of the data files. Default: $MUTUALIGN_DATA, else the user's cache folder."""

@@ -8,6 +8,7 @@ import sys
 import threading
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 from rich.console import Console
@@ -18,10 +19,11 @@ class Demo:
     """Show finished runs side by side on a local web page: draw a digit, drop it on a photo, and compare.
 
     Only this computer can open it. Ctrl-C ends it.
+
     Example: mutualign demo runs/digits/source_only/seed-0 runs/digits/fast/seed-0
     """
 
-    runs: tyro.conf.Positional[tuple[Path, ...]]
+    runs: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="RUN ...")]
     """Complete run folders, that take images of one size and have the same classes."""
     port: int = 0
     """Where to listen. Default: the first free port from 7860 on."""

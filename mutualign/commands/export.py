@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import tyro
 from rich.console import Console
@@ -12,20 +12,20 @@ from rich.console import Console
 
 @dataclass(frozen=True)
 class Export:
-    """Write a run's classifier as one file for use elsewhere: pixels in, class probabilities out, float32.
+    """Write a run's classifier as one file for use elsewhere: pixels in, class probabilities out.
 
     Before the file gets its name it is tried on 1, 7 and 64 real images: the same class each, and probabilities within
     1e-4 of the run's, or the export fails and leaves nothing. Class names and a model card are in the file.
+
     Example: mutualign export runs/digits/fast/seed-0
     """
 
-    run: tyro.conf.Positional[Path]
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
     """A complete run folder."""
     format: Literal["onnx", "torch-export", "safetensors"] = "onnx"
     """onnx: a graph for onnxruntime and others; needs the extra `export`. torch-export: a program for torch alone. Both
-    take any number of images, as stored. safetensors: the weights only, the same bit for bit, from which mutualign
-    builds the classifier anew: Classifier(BACKBONES[backbone](**image_shape), len(class_names)), all of it in the
-    file's header. The lines of Python that use the file are printed."""
+    take any number of images, as stored. safetensors: the weights only, the same bit for bit, for use with mutualign.
+    The lines of Python that use the file are printed."""
     out: Path | None = None
     """The file; one that is there is replaced. Default: in the run folder, model.onnx, model.pt2 or
     model.safetensors."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import tyro
 from rich.console import Console
@@ -19,9 +19,12 @@ from mutualign.training.runs import RunFolder
 
 @dataclass(frozen=True)
 class Show:
-    """Print a run's config, its curves epoch by epoch, and its result."""
+    """Print a run's config, its curves epoch by epoch, and its result.
 
-    run: tyro.conf.Positional[Path]
+    Example: mutualign show runs/digits/fast/seed-0
+    """
+
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
     """A run folder, such as runs/digits/mani/seed-0."""
 
     def main(self, console: Console) -> None:
@@ -35,7 +38,7 @@ class Select:
     Example: mutualign select runs/digits/*/seed-0
     """
 
-    runs: tyro.conf.Positional[tuple[Path, ...]]
+    runs: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="RUN ...")]
     """Run folders, complete or not."""
     validator: str = DEFAULT_VALIDATOR
     """The score, always higher for better: combined, information_maximisation, target_entropy, nuclear_norm,
@@ -59,10 +62,11 @@ class Estimate:
     """Estimate what runs of one task reach on its target test images, without looking at a target label.
 
     Give all seeds of a recipe, better of several recipes: the interval comes from how far independent runs agree.
+
     Example: mutualign estimate runs/digits/*/seed-*
     """
 
-    runs: tyro.conf.Positional[tuple[Path, ...]]
+    runs: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="RUN ...")]
     """Complete run folders."""
     epoch: Literal["selected", "last"] = "selected"
     """The epoch that was selected without labels, or the last one."""

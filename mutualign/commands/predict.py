@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 from rich.console import Console
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from mutualign.data.decoded import in_parallel
 from mutualign.data.decoding import SUFFIXES, decode_image
-from mutualign.data.folders import list_unlabelled
+from mutualign.data.folders import TABLES, list_unlabelled
 from mutualign.errors import MutualignError
 from mutualign.prediction import Prediction, Predictor
 from mutualign.training.runs import write_atomically
@@ -32,9 +33,9 @@ class Predict:
               mutualign predict runs/digits/best/seed-0 one.png
     """
 
-    run: tyro.conf.Positional[Path]
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
     """A complete run folder."""
-    images: tyro.conf.Positional[Path]
+    images: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="IMAGES")]
     """An image, a folder of images (flat or nested), or a .csv or .parquet table with the column path."""
     out: Path | None = None
     """Where the predictions go: .csv, .json or .parquet, with path, label, probability and entropy (in nats). Needed
@@ -47,24 +48,48 @@ class Predict:
     def main(self, console: Console) -> None:
         if self.out is not None and self.out.suffix.lower() not in FORMATS:
             raise MutualignError(f"--out {self.out}: its name must end in one of {', '.join(FORMATS)}")
-        single = self.images.suffix.lower() in SUFFIXES and not self.images.is_dir()
-        if self.out is None and not single:
-            raise MutualignError(f"{self.images}: more than one image\n  do       say where to: --out predictions.csv")
+        paths = self._paths()
+        if self.out is not None:
+            _make_room(self.out)
         predictor = Predictor.load(self.run, self.epoch, self.accelerator)
-        paths = (self.images,) if single else list_unlabelled(self.images).paths
         bad: list[str] = []
         found = list(predictor.predict(_decoded(paths, predictor, bad)))
-        if self.out is None or not found:
-            if bad:
-                raise MutualignError(f"no image could be read\n  such as  {bad[0]}")
+        if not found:
+            shown = "\n".join(f"  bad      {fault}" for fault in bad[:10])
+            raise MutualignError(
+                f"{self.images}: none of {len(paths):,} image(s) can be read\n{shown}\n"
+                f"  do       mend them, or give others ({', '.join(sorted(SUFFIXES))})"
+            )
+        if self.out is None:
             (one,) = found
             told = f"{one.path}  {one.label}  probability {one.probability:.4f}  entropy {one.entropy:.4f}"
             console.print(told, highlight=False, markup=False, soft_wrap=True)
             return
         _write(self.out, found)
-        console.print(f"{self.out}: {len(found):,} images", highlight=False, markup=False, soft_wrap=True)
+        left_out = f"; {len(bad):,} of {len(paths):,} cannot be read and are left out" if bad else ""
+        told = f"{self.out}: {len(found):,} image{'s'[: len(found) > 1]}{left_out}"
+        console.print(told, highlight=False, markup=False, soft_wrap=True)
         for fault in bad:
             console.print(f"left out: {fault}", style="yellow", highlight=False, markup=False, soft_wrap=True)
+
+    def _paths(self) -> tuple[Path, ...]:
+        """Of every image. Raises MutualignError if there are none, or several without a place for the answers."""
+        if not self.images.exists():
+            raise MutualignError(
+                f"{self.images}: no such image, folder or table\n"
+                f"  do       check the path; relative ones begin at {Path.cwd()}"
+            )
+        if self.images.suffix.lower() in SUFFIXES and self.images.is_file():
+            return (self.images,)
+        if self.images.is_file() and self.images.suffix.lower() not in TABLES:
+            raise MutualignError(
+                f"{self.images}: neither an image nor a table by its name\n"
+                f"  do       give an image ({', '.join(sorted(SUFFIXES))}), a folder of images, or a table "
+                f"({', '.join(TABLES)})"
+            )
+        if self.out is None:
+            raise MutualignError(f"{self.images}: more than one image\n  do       say where to: --out predictions.csv")
+        return list_unlabelled(self.images).paths
 
 
 def _decoded(paths: tuple[Path, ...], predictor: Predictor, bad: list[str]) -> Iterator[tuple[str, Tensor]]:
@@ -85,6 +110,26 @@ def _decoded(paths: tuple[Path, ...], predictor: Predictor, bad: list[str]) -> I
             yield str(path), pixels
 
 
+def _make_room(out: Path) -> None:
+    """Raise MutualignError now, not after the last image, if the predictions cannot be written."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise _unwritable(out, f"{out.parent} is a file") from error
+    except OSError as error:
+        raise _unwritable(out, str(error.strerror)) from error
+    if out.is_dir():
+        raise _unwritable(out, "it is a folder")
+    if not os.access(out.parent, os.W_OK | os.X_OK):
+        raise _unwritable(out, f"no permission to write into {out.parent}")
+    if out.suffix.lower() == ".parquet":
+        _pyarrow()
+
+
+def _unwritable(out: Path, why: str) -> MutualignError:
+    return MutualignError(f"{out}: cannot be written: {why}\n  do       choose another place with --out")
+
+
 def _write(out: Path, found: list[Prediction]) -> None:
     """The predictions as a file that is there whole or not at all."""
     if out.suffix.lower() == ".csv":
@@ -97,19 +142,19 @@ def _write(out: Path, found: list[Prediction]) -> None:
         content = (json.dumps([one._asdict() for one in found], indent=1) + "\n").encode()
     else:
         content = _parquet(found)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(out, content)
-    except OSError as error:
-        raise MutualignError(f"{out}: cannot be written: {error.strerror}; choose another --out") from error
+    write_atomically(out, content)
 
 
 def _parquet(found: list[Prediction]) -> bytes:
+    buffer = io.BytesIO()
+    pyarrow = _pyarrow()
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist([one._asdict() for one in found]), buffer)
+    return buffer.getvalue()
+
+
+def _pyarrow() -> Any:
     try:
-        import pyarrow
-        from pyarrow import parquet
+        import pyarrow.parquet
     except ImportError as error:
         raise MutualignError("Parquet needs pyarrow\n  do       pip install 'mutualign[parquet]'") from error
-    buffer = io.BytesIO()
-    parquet.write_table(pyarrow.Table.from_pylist([one._asdict() for one in found]), buffer)
-    return buffer.getvalue()
+    return pyarrow

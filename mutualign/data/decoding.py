@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from io import BytesIO
 from pathlib import Path
@@ -92,14 +93,16 @@ def _opened(content: bytes, where: object) -> Image.Image:
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit here is lower
         try:
             image = Image.open(BytesIO(content), formats=FORMATS)
-        except Image.DecompressionBombError as error:
-            raise MutualignError(f"{where}: {error}") from error
+        except Image.DecompressionBombError as error:  # names no sides, only their product
+            found = re.search(r"\d+", str(error))
+            raise _too_large(where, f"{int(found[0]):,} pixels" if found else str(error)) from error
     if image.width * image.height > MOST_PIXELS:
-        raise MutualignError(
-            f"{where}: {image.height}x{image.width} pixels (height x width), more than the {MOST_PIXELS:,} that are "
-            "decoded; make it smaller"
-        )
+        raise _too_large(where, f"{image.height}x{image.width} pixels (height x width)")
     return image
+
+
+def _too_large(where: object, found: str) -> MutualignError:
+    return MutualignError(f"{where}: {found}, more than the {MOST_PIXELS:,} that are decoded; make it smaller")
 
 
 def _eight_bits(image: Image.Image, where: object) -> Image.Image:

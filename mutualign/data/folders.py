@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from mutualign.errors import MutualignError, nearest
 
 TABLES = (".csv", ".parquet")
 COLUMNS = ("path", "label")
+_SAVE_AGAIN = "  do       check the path, or save the table anew; a CSV table is UTF-8 text"
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,13 @@ class Listing:
         """Only the images at `rows`, in that order."""
         kept = list(rows)
         labels = None if self.labels is None else tuple(self.labels[row] for row in kept)
-        return Listing(self.where, tuple(self.paths[row] for row in kept), labels)
+        return Listing(self.where, tuple(self.paths[row] for row in kept), labels, self.ignored)
+
+    @property
+    def told(self) -> str:
+        """How many images, and of the folder's other files how many."""
+        other = f"; {self.ignored:,} other file(s), which are not looked at" if self.ignored else ""
+        return f"{describe_classes(self)}{other}"
 
     def class_counts(self) -> dict[str, int]:
         """Images of each class, in the order of the names; empty where there are no classes."""
@@ -67,6 +75,11 @@ def list_unlabelled(where: Path) -> Listing:
 
 def _images_below(folder: Path) -> tuple[list[Path], int]:
     """Image files by their names, sorted, and how many other files there are; hidden ones do not count."""
+    if folder.is_file():
+        raise MutualignError(
+            f"{folder}: a file, not a folder of images or a table ({', '.join(TABLES)})\n"
+            f"  do       give the folder that it is in, for example {folder.parent}"
+        )
     if not folder.is_dir():
         raise MutualignError(
             f"{folder}: no such folder\n  do       check the path; relative ones begin at {Path.cwd()}"
@@ -79,7 +92,11 @@ def _images_below(folder: Path) -> tuple[list[Path], int]:
     images = [path for path in files if path.suffix.lower() in SUFFIXES]
     if not images:
         kinds = ", ".join(sorted(SUFFIXES))
-        raise MutualignError(f"{folder}: no images in it, {len(files)} other file(s)\n  looked   for {kinds}")
+        raise MutualignError(
+            f"{folder}: no images in it, {len(files)} other file(s)\n"
+            f"  looked   for {kinds}, in folders of any depth\n"
+            "  do       put images there, convert those of other formats, or give another folder"
+        )
     return images, len(files) - len(images)
 
 
@@ -88,14 +105,37 @@ def _from_table(where: Path, labelled: bool) -> Listing:
     wanted = COLUMNS if labelled else COLUMNS[:1]
     for name in wanted:
         if name not in columns:
-            raise MutualignError(f'{where}: no column "{name}"; {nearest(name, columns)}')
+            raise MutualignError(
+                f'{where}: no column "{name}"; there is: {", ".join(columns) or "none"}\n'
+                f"  do       name a column {name}; a table has the columns {' and '.join(wanted)}"
+                + (", with commas between" if where.suffix.lower() == ".csv" else "")
+            )
     if not columns["path"]:
-        raise MutualignError(f"{where}: a table without a row")
+        raise MutualignError(f"{where}: a table without a row\n  do       add a row an image")
     for name in wanted:
-        if empty := [row for row, value in enumerate(columns[name], start=1) if value in (None, "")]:
-            raise MutualignError(f'{where}: row {empty[0]} has no "{name}" ({len(empty)} such row(s))')
+        if empty := [row for row, value in enumerate(columns[name], start=1) if _is_empty(value)]:
+            raise MutualignError(
+                f'{where}: row {empty[0]} has no "{name}" ({len(empty)} such row(s))\n'
+                "  do       fill it, or leave it out"
+            )
     paths = tuple(where.parent / str(path) for path in columns["path"])
-    return Listing(where, paths, tuple(map(str, columns["label"])) if labelled else None)
+    labels = tuple(map(str, columns["label"])) if labelled else None
+    _refuse_contradictions(where, paths, labels or ())
+    return Listing(where, paths, labels)
+
+
+def _is_empty(value: object) -> bool:
+    return value in (None, "") or (isinstance(value, float) and math.isnan(value))
+
+
+def _refuse_contradictions(where: Path, paths: Sequence[Path], labels: Sequence[str]) -> None:
+    first: dict[Path, str] = {}
+    for row, (path, label) in enumerate(zip(paths, labels, strict=False), start=1):
+        if first.setdefault(path, label) != label:
+            raise MutualignError(
+                f'{where}: row {row} calls {path} "{label}", an earlier row "{first[path]}"\n'
+                "  do       leave one of the rows out"
+            )
 
 
 def _read_csv(where: Path) -> dict[str, list[str | None]]:
@@ -103,11 +143,14 @@ def _read_csv(where: Path) -> dict[str, list[str | None]]:
         with where.open(encoding="utf-8-sig", newline="") as file:
             rows = list(csv.reader(file, strict=True))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise MutualignError(f"{where}: not a readable CSV table: {error}") from error
+        raise MutualignError(f"{where}: not a readable CSV table: {error}\n{_SAVE_AGAIN}") from error
     head, body = (rows[0], [row for row in rows[1:] if row]) if rows else ([], [])
     for number, row in enumerate(body, start=1):
         if len(row) != len(head):
-            raise MutualignError(f"{where}: row {number} has {len(row)} value(s), the head has {len(head)}")
+            raise MutualignError(
+                f"{where}: row {number} has {len(row)} value(s), the head has {len(head)}\n"
+                "  do       give each row as many; a value with a comma in it goes between double quotes"
+            )
     return {name.strip(): [row[column] for row in body] for column, name in enumerate(head)}
 
 
@@ -122,7 +165,7 @@ def _read_parquet(where: Path) -> dict[str, list[object]]:
         names = parquet.read_schema(where).names
         table = parquet.read_table(where, columns=[name for name in names if name in COLUMNS])
     except (OSError, ArrowException) as error:
-        raise MutualignError(f"{where}: not a readable Parquet table: {error}") from error
+        raise MutualignError(f"{where}: not a readable Parquet table: {error}\n{_SAVE_AGAIN}") from error
     return {name: table[name].to_pylist() if name in COLUMNS else [] for name in names}
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from mutualign.data.decoded import BAD_SHARE, Decoded, OnBadImage, Scan, decode, scan
-from mutualign.data.folders import Listing, class_names, describe_classes, indices_of, list_labelled, list_unlabelled
+from mutualign.data.folders import TABLES, Listing, class_names, indices_of, list_labelled, list_unlabelled
 from mutualign.data.images import ImageShape, LabelledImages, SealedImages
 from mutualign.data.tasks import Task
 from mutualign.errors import MutualignError
@@ -19,6 +19,8 @@ from mutualign.randomness import generator
 
 HELD_OUT = 0.1  # of each source class: what source accuracy is measured on where no source test images are given
 LARGEST = 224  # side of images where none is asked for
+MOST = 1024  # side that may be asked for
+_TWO_CLASSES = ("give the folder that holds a folder for each class", "put rows of another label into the table")
 
 
 @dataclass(frozen=True)
@@ -59,8 +61,10 @@ class OwnImages:
 
     def load(self) -> Task:
         """The task. Raises MutualignError, which says what to do, for images that cannot make one."""
-        if self.image_size is not None and self.image_size < 1:
-            raise MutualignError(f"the image size must be 1 or more, got {self.image_size}")
+        if self.image_size is not None and not 1 <= self.image_size <= MOST:
+            raise MutualignError(
+                f"the image size is from 1 to {MOST}, got {self.image_size}; choose another --image-size"
+            )
         source, target = list_labelled(self.source), list_unlabelled(self.target)
         names = _checked_classes(source)
         if self.source_test is None:
@@ -70,18 +74,18 @@ class OwnImages:
         listings = {"source": source_train, "source test": source_test, "target": target}
         if self.target_test is not None:
             listings["target test"] = list_labelled(self.target_test)
-        labels = {part: indices_of(listing, names) for part, listing in listings.items() if listing.labels}
+        labelled = [part for part, listing in listings.items() if listing.labels]
+        for part in labelled:
+            indices_of(listings[part], names)  # or says now which class the source lacks
         scans = {part: scan(listing, part) for part, listing in listings.items()}
         side = self.image_size or _median_side(scans.values())
         decoded = {part: decode(one, ImageShape(one.channels, side, side), part) for part, one in scans.items()}
-        notes = [f"{part}: {describe_classes(listing)}" for part, listing in listings.items()]
+        notes = [f"{part}: {listing.told}" for part, listing in listings.items()]
         notes.append(f"images: {side}x{side}")
         for part, one in decoded.items():
             notes += self._judge_bad(part, one, len(listings[part]))
         sealed = {
-            part: _labels(labels[part], listings[part], scans[part], one)
-            for part, one in decoded.items()
-            if part in labels
+            part: torch.tensor(indices_of(scans[part].listing.take(decoded[part].rows), names)) for part in labelled
         }
         test = "target test" if "target test" in decoded else "target"
         return Task(
@@ -102,10 +106,11 @@ class OwnImages:
             return []
         most = 0 if self.on_bad_image == "fail" else int(BAD_SHARE * listed)
         told = f"{part}: {len(decoded.bad)} of {listed} images cannot be read"
+        allowed = "none" if self.on_bad_image == "fail" else f"up to {BAD_SHARE:.0%}, here {most},"
         if len(decoded.bad) > most:
             shown = "\n".join(f"  bad      {one}" for one in decoded.bad[:10])
             raise MutualignError(
-                f"{told}; {most} may be left out\n{shown}\n  do       mend or remove them"
+                f"{told}; {allowed} may be left out\n{shown}\n  do       mend or remove them"
                 + ("" if self.on_bad_image == "skip" else ", or leave up to 1 % out with --on-bad-image skip")
             )
         return [f"{told} and are left out", *decoded.bad]
@@ -114,7 +119,10 @@ class OwnImages:
 def _checked_classes(source: Listing) -> tuple[str, ...]:
     names, counts = class_names(source), source.class_counts()
     if len(names) < 2:
-        raise MutualignError(f'{source.where}: only the class "{names[0]}"; a classifier needs two classes or more')
+        raise MutualignError(
+            f'{source.where}: only the class "{names[0]}"; a classifier needs two classes or more\n'
+            f"  do       {_TWO_CLASSES[source.where.suffix.lower() in TABLES]}"
+        )
     for name, count in counts.items():
         if count < 2:
             raise MutualignError(
@@ -132,18 +140,13 @@ def _held_out(source: Listing) -> tuple[Listing, Listing]:
         order = torch.randperm(count, generator=generator("own images", "held out", name)).tolist()
         chosen |= {rows[place] for place in order[: max(1, round(HELD_OUT * count))]}
     every = range(len(source))
-    return source.take(row for row in every if row not in chosen), source.take(row for row in every if row in chosen)
+    rest, held = (source.take(row for row in every if (row in chosen) == is_held) for is_held in (False, True))
+    return rest, replace(held, ignored=0)  # said of the first
 
 
 def _median_side(scans: Iterable[Scan]) -> int:
     sides = sorted(min(shape.height, shape.width) for one in scans for shape in one.shapes)
     return min(sides[len(sides) // 2], LARGEST)
-
-
-def _labels(labels: list[int], listing: Listing, scanned: Scan, decoded: Decoded) -> torch.Tensor:
-    """The labels of the decoded images: those of the listing, less the images that could not be read."""
-    by_path = dict(zip(listing.paths, labels, strict=True))
-    return torch.tensor([by_path[scanned.listing.paths[row]] for row in decoded.rows])
 
 
 def _identity(decoded: Mapping[str, Decoded], names: tuple[str, ...], side: int) -> str:

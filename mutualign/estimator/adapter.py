@@ -29,6 +29,7 @@ from mutualign.estimator.arrays import (
     held_out,
     images_to_pixels,
     make_task,
+    refuse_no_numbers,
     source_labels,
     source_rows,
     vectors_to_pixels,
@@ -137,8 +138,15 @@ class DomainAdapter(ClassifierMixin, ClassNamePrefixFeaturesOutMixin, Transforme
         """
         if self.epoch not in ("selected", "last"):
             raise ValueError(f'epoch is "selected" or "last", got {self.epoch!r}')
+        if isinstance(self.overrides, str):
+            raise ValueError(f"overrides is a tuple or list of assignments; do you mean ({self.overrides!r},)?")
         if not 0 < self.validation_fraction < 1:
             raise ValueError(f"validation_fraction is between 0 and 1, got {self.validation_fraction!r}")
+        if X_target is not None and self.image_shape is None and (axes_of(X) == 2) != (axes_of(X_target) == 2):
+            raise ValueError(
+                f"X has {axes_of(X)} axes and X_target {axes_of(X_target)}: one is images, the other feature vectors\n"
+                "  do       give both alike; of images flattened into rows, say the image_shape"
+            )
         given = self._images(X, reset=True)
         is_source = source_rows(sample_domain, len(given))
         target = self._target(given.subset((~is_source).nonzero().flatten()), X_target)
@@ -205,7 +213,10 @@ class DomainAdapter(ClassifierMixin, ClassNamePrefixFeaturesOutMixin, Transforme
         """Images or vectors, checked; `reset` where they say what the ones to come must look like."""
         values = as_numpy(X)
         if axes_of(values) > 2:
-            return UnlabelledImages(images_to_pixels(check_array(values, allow_nd=True, estimator=self)))
+            images = check_array(
+                refuse_no_numbers(values), allow_nd=True, estimator=self, input_name="X", ensure_all_finite=False
+            )
+            return UnlabelledImages(images_to_pixels(images))
         if self.image_shape is None:
             return UnlabelledImages(vectors_to_pixels(validate_data(self, values, dtype=np.float32, reset=reset)))
         flat = validate_data(self, values, reset=reset)
@@ -221,7 +232,10 @@ class DomainAdapter(ClassifierMixin, ClassNamePrefixFeaturesOutMixin, Transforme
         if X_target is not None and len(rows):
             raise ValueError("give the target as X_target or as rows of X with a sample_domain below 0, not as both")
         if X_target is not None:
-            return self._images(X_target, reset=False)
+            try:
+                return self._images(X_target, reset=False)
+            except ValueError as error:
+                raise ValueError(f"X_target: {error}") from error
         if len(rows):
             return rows
         warnings.warn(

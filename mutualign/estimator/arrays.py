@@ -34,6 +34,16 @@ def axes_of(values: Any) -> int:
     return int(values.ndim) if hasattr(values, "ndim") else np.asarray(values).ndim
 
 
+def refuse_no_numbers(images: Any) -> Any:
+    """The images, unless they are text, complex numbers, dates and the like, which raise ValueError."""
+    if (dtype := np.asarray(images).dtype).kind not in "biufO":
+        raise ValueError(
+            f"X has values of type {dtype}; images are integers in 0 .. 255 or floats in 0 .. 1\n"
+            "  do       convert them, for example X.astype(float)"
+        )
+    return images
+
+
 def vectors_to_pixels(vectors: NDArray[np.float32]) -> Pixels:
     """Feature vectors [n, features] as images of one pixel."""
     return torch.from_numpy(np.require(vectors[:, None, None, :], requirements=["C", "W"]))
@@ -57,6 +67,12 @@ def images_to_pixels(images: NDArray[Any]) -> Pixels:
 
 
 def _bytes_or_floats(images: NDArray[Any]) -> NDArray[Any]:
+    if images.dtype.kind == "f" and not (finite := np.isfinite(images)).all():
+        bad = np.flatnonzero(~finite.reshape(len(images), -1).all(1))
+        raise ValueError(
+            f"X has NaN or infinite values in {len(bad)} of {len(images)} images, the first is X[{bad[0]}]\n"
+            "  do       leave these images out, X[np.isfinite(X).all(axis=(1, 2, 3))], and their labels"
+        )
     low, high, kind = images.min(), images.max(), images.dtype.kind
     if kind in "iu" and low >= 0 and high <= 255:
         return images.astype(np.uint8, copy=False)

@@ -193,7 +193,8 @@ def _source_not_learnt(epoch: Record, prior: Sequence[float]) -> Alarm | None:
     return Alarm(
         "source is not learnt",
         f"{accuracy:.0%} of held-out source images are right; always saying the commonest class gives {guessing:.0%}",
-        "labels do not belong to their images (shuffled, shifted by one?), or the learning rate is far too high",
+        "labels do not belong to their images (shuffled, shifted by one?), the learning rate is far too high, or the "
+        "training was far too short: raise epochs, or epoch_steps where images are few",
     )
 
 

@@ -47,6 +47,7 @@ class Verdict(NamedTuple):
     probability: float
     bars: list[tuple[str, float]]
     kept: int | None = None  # patches over which it says of the digit what it says of it on black
+    on_black: str | None = None  # what it says of the digit there
 
 
 class Square(NamedTuple):
@@ -148,7 +149,8 @@ class Gallery:
         for system in self.systems:
             plain, *found = system.probabilities(images)
             kept = [bool(each.argmax() == plain.argmax()) for each in found]
-            verdicts.append(self._verdict(system, found[patch])._replace(kept=sum(kept)))
+            on_black = self.class_names[plain.argmax()]
+            verdicts.append(self._verdict(system, found[patch])._replace(kept=sum(kept), on_black=on_black))
             answers.append([(self.class_names[each.argmax()], same) for each, same in zip(found, kept, strict=True)])
         return verdicts, [
             Square(pixels, list(said)) for pixels, said in zip(placed, zip(*answers, strict=True), strict=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 from typing import NamedTuple
@@ -63,15 +64,22 @@ def export_run(run: Path, kind: str = "onnx", out: Path | None = None, epoch: Ep
     replaced = out.is_file()
     beside = out.with_name(f"{out.name}.unchecked")
     try:
+        if out.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "it is a folder")
         out.parent.mkdir(parents=True, exist_ok=True)
         try:
-            write_atomically(beside, content)
+            try:
+                write_atomically(beside, content)
+            except MutualignError as error:  # names the file beside, which nobody asked for
+                raise MutualignError(str(error).replace(str(beside), str(out))) from error
             difference = check(beside.read_bytes(), form, predictor, images)
             beside.replace(out)
         finally:
             beside.unlink(missing_ok=True)
     except OSError as error:
-        raise MutualignError(f"cannot write {out}: {error.strerror}; choose another place with --out") from error
+        raise MutualignError(
+            f"{out}: cannot be written: {error.strerror}\n  do       choose another place with --out"
+        ) from error
     return Export(out, len(content), difference, different, replaced, pixels, form.usage.format(path=str(out)))
 
 

@@ -169,7 +169,7 @@ def test_files_that_are_no_images_are_counted_and_hidden_ones_are_not(folders):
 
 
 BAD_TABLES = {
-    "path,lable\na.png,x": 'no column "label"; did you mean "lable"',
+    "path,lable\na.png,x": 'no column "label"; there is: path, lable',
     "label\nx": 'no column "path"',
     "path,label": "without a row",
     "path,label\na.png,": 'row 1 has no "label"',
@@ -244,19 +244,19 @@ def test_an_image_that_cannot_be_read_is_named_and_left_out_with_its_label(folde
     assert len(task.source_train) == 119
     assert task.source_train.labels.tolist() == (task.source_train.images.pixels[:, 0, 0, 0] > 100).long().tolist()
     assert any("0.png" in note for note in task.notes)
-    with pytest.raises(MutualignError, match=r"1 of .* cannot be read; 0 may be left out\n  bad .*0\.png"):
+    with pytest.raises(MutualignError, match=r"1 of .* cannot be read; none may be left out\n  bad .*0\.png"):
         OwnImages(folders / "source", folders / "target", on_bad_image="fail").load()
 
 
 def test_more_than_one_in_a_hundred_unreadable_images_stop_the_run(folders):
     (folders / "target" / "deep" / "3.png").write_bytes(b"no image")
-    with pytest.raises(MutualignError, match=r"target: 1 of 10 images cannot be read; 0 may be left out"):
+    with pytest.raises(MutualignError, match=r"target: 1 of 10 images cannot be read; up to 1%, here 0, may"):
         OwnImages(folders / "source", folders / "target").load()
 
 
 def test_the_size_asked_for_is_the_size_given(folders):
     assert OwnImages(folders / "source", folders / "target", image_size=12).load().shape == (3, 12, 12)
-    with pytest.raises(MutualignError, match="image size must be 1 or more"):
+    with pytest.raises(MutualignError, match="image size is from 1 to 1024, got 0"):
         OwnImages(folders / "source", folders / "target", image_size=0).load()
 
 

@@ -100,7 +100,9 @@ def test_without_a_target_it_warns_and_is_trained_on_the_source():
         ({"sample_domain": [1] * 59}, "an integer a row of X, 60 in all; got 59"),
         ({"sample_domain": ["source"] * 60}, "an integer a row"),
         ({"X_target": np.ones((3, 5))}, "X has 5 features, but DomainAdapter is expecting 4 features"),
-        ({"X_target": np.full((3, 4), np.nan)}, "contains NaN"),
+        ({"X_target": np.full((3, 4), np.nan)}, "X_target: Input X contains NaN"),
+        ({"X_target": np.zeros((0, 4))}, "X_target: Found array with 0 sample"),
+        ({"X_target": np.ones((3, 8, 8))}, "X has 2 axes and X_target 3(.|\n)*give both alike"),
     ],
 )
 def test_domains_that_make_no_sense_are_told(arguments, message):
@@ -195,6 +197,15 @@ def test_flattened_images_are_the_images(tiny_images):
         DomainAdapter(image_shape=(12, 12, 1)).fit(colour.reshape(50, -1), y)
 
 
+@pytest.mark.parametrize("kind", ["U8", "complex64", "datetime64[s]"])
+def test_images_that_are_no_numbers_are_told(tiny_images, kind):
+    source, y, target, _ = tiny_images
+    with pytest.raises(ValueError, match=r"X has values of type (.|\n)*  do       convert them"):
+        short().fit(source.astype(int).astype(kind), y, target)
+    with pytest.raises(ValueError, match="X_target: X has values of type"):
+        short().fit(source, y, target.astype(int).astype(kind))
+
+
 def test_images_too_small_for_the_backbone_leave_no_run_folder(tiny_images, tmp_path):
     source, y, target, _ = tiny_images
     adapter = DomainAdapter(run_folder=tmp_path / "run")
@@ -207,6 +218,7 @@ def test_images_too_small_for_the_backbone_leave_no_run_folder(tiny_images, tmp_
     ("params", "message"),
     [
         ({"epoch": "best"}, 'epoch is "selected" or "last"'),
+        ({"overrides": "stages.0.epochs=1"}, r"do you mean \('stages.0.epochs=1',\)"),
         ({"validation_fraction": 1.0}, "validation_fraction is between 0 and 1, got 1.0"),
     ],
 )

@@ -41,6 +41,11 @@ def test_bytes_are_not_copied():
         (np.full((2, 8, 8), -0.1), "from -0.1 to -0.1"),
         (np.full((2, 8, 8), 256), "int64 values from 256 to 256"),
         (np.zeros((2, 2, 8, 8, 3)), "X has 5 axes"),
+        (
+            np.stack([np.zeros((8, 8)), np.full((8, 8), np.nan)]),
+            r"1 of 2 images, the first is X\[1\]\n  do       leave",
+        ),
+        (np.full((2, 8, 8), np.inf), r"2 of 2 images, the first is X\[0\]"),
     ],
 )
 def test_images_that_cannot_be_are_told(images, message):

@@ -253,6 +253,7 @@ def test_a_digit_is_placed_over_every_patch_and_answers_are_those_of_each_image_
             kept += int(found.argmax() == black)
             assert square.answers[index] == (str(int(found.argmax())), bool(found.argmax() == black))
         assert verdicts[index].kept == kept
+        assert verdicts[index].on_black == str(int(black))
     alone = gallery.look(over(digit, gallery.patches[3:4], 0.7))
     for verdict, other in zip(verdicts, alone, strict=True):
         assert verdict.answer == other.answer

@@ -131,6 +131,27 @@ def test_a_stroke_a_patch_and_the_slider_change_what_the_systems_say(visit):
     assert picked != plain
 
 
+def test_an_answer_that_is_not_that_on_black_is_marked_with_that_on_black(visit):
+    visit.tab.locator("#patches button").nth(4).click()
+    visit.tab.wait_for_selector('#patches button:nth-child(5)[aria-pressed="true"]')
+    lost = [
+        each.get_attribute("class") == "lost"
+        for each in visit.tab.locator("#patches button >> nth=4 >> span span").all()
+    ]
+    marked = ["astray" in card.get_attribute("class") for card in visit.tab.locator(".card").all()]
+    assert marked == lost
+    assert visit.tab.get_by_text("on black:").count() == sum(lost)
+
+
+def test_on_a_phone_the_answers_stay_in_sight_while_patches_are_picked(browser, address):
+    visiting = Visit(browser, address, viewport={"width": 390, "height": 844})
+    visiting.tab.locator("#patches button").nth(11).scroll_into_view_if_needed()
+    visiting.tab.locator("#patches button").nth(11).click()
+    boxes = [card.bounding_box() for card in visiting.tab.locator(".card").all()]
+    visiting.tab.close()
+    assert all(box["y"] >= 0 and box["y"] + box["height"] < 844 / 3 for box in boxes)
+
+
 def test_an_empty_box_is_answered_with_what_to_do_until_something_is_drawn(visit):
     visit.tab.get_by_text("Clear", exact=True).click()
     assert "draw a digit" in visit.tab.locator("#note").get_by_role("alert").inner_text()

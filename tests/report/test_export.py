@@ -186,7 +186,9 @@ def test_a_place_that_cannot_be_written_is_named(run, tmp_path):
     (tmp_path / "file").write_text("in the way")
     (tmp_path / "folder.safetensors").mkdir()
     for out in (tmp_path / "file" / "model.safetensors", tmp_path / "folder.safetensors"):
-        with pytest.raises(MutualignError, match=f"cannot write {out}: .*; choose another place with --out"):
+        with pytest.raises(
+            MutualignError, match=f"{out}: cannot be written: .*\n  do       choose another place with --out"
+        ):
             export_run(run, "safetensors", out)
     assert sorted(path.name for path in tmp_path.iterdir() if path.name not in ("run", "cache")) == [
         "file",
