@@ -36,7 +36,7 @@ from mutualign.training.environment import (
     make_fabric,
     versions,
 )
-from mutualign.training.loop import Epoch, Hooks, Saving, build_classifier, train
+from mutualign.training.loop import Epoch, Hooks, Saving, begin_classifier, build_classifier, train
 from mutualign.training.runs import Record, RunFolder
 
 
@@ -92,7 +92,12 @@ class Experiment:
 
     @classmethod
     def start(cls, recipe: Recipe, task: Task, seed: int, path: Path, **settings: Any) -> Experiment:
-        """A new experiment in a new run folder, which the first process makes."""
+        """A new experiment in a new run folder, which the first process makes.
+
+        Raises MutualignError, and makes nothing, if the recipe's network cannot take the task's images.
+        """
+        with torch.random.fork_rng():
+            begin_classifier(recipe, task.shape, len(task.class_names))
         command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
         config = {
             "command": command,
@@ -243,10 +248,13 @@ class Experiment:
         if not adapts(self.recipe):
             return None
         for path in sorted(self.folder.path.absolute().parents[1].glob(f"*/{self.folder.path.name}/result.json")):
-            other = RunFolder.open(path.parent)
-            result = other.result() or {}
+            try:
+                other = RunFolder.open(path.parent)
+                result, records = other.result() or {}, other.metrics()
+            except MutualignError:
+                continue  # a neighbour that cannot be read is no reason to lose this run
             same = (result.get("data"), result.get("seed")) == (self.task.identity, self.seed)
-            scored = all(DEFAULT_VALIDATOR in record["scores"] for record in other.metrics())
+            scored = records and all(DEFAULT_VALIDATOR in record["scores"] for record in records)
             if same and scored and all(stage["algorithm"] == "source_only" for stage in result["stages"]):
                 return other
         return None

@@ -152,6 +152,7 @@ def test_a_truncated_file(told, images, suffix):
 def test_a_size_that_the_backbone_cannot_take(told, images, backbone, smallest):
     message = told(*OWN, "--backbone", backbone, "--image-size", "6")
     assert says(message, "images of 6x6 are too small", f"backbone {backbone}", f"it takes {smallest} or more")
+    assert not (images / "runs").exists()  # the corrected command begins anew
 
 
 @pytest.mark.parametrize("size", ["0", "100000"])
@@ -161,9 +162,14 @@ def test_a_size_that_no_image_should_have(told, images, size):
 
 def test_a_run_that_cannot_be_written(told, images):
     (images / "file").write_text("in the way")
-    assert says(
-        told(*OWN, "--out", "file"), "cannot make the run folder", "file/source-to-target", "another with --out"
-    )
+    message = told(*OWN, "--out", "file")
+    assert says(message, "cannot make the run folder", "file/source-to-target", "another --out")
+
+
+def test_an_accelerator_that_is_not_there(told, images):
+    for more in ([], ["--devices", "2"]):
+        message = told(*OWN, "--backbone", "mlp", "--accelerator", "mps", "--out", f"runs-{len(more)}", *more)
+        assert says(message, "cannot train on", 'accelerator "mps"', "leave --accelerator, --devices and --nodes out")
 
 
 def test_files_that_are_no_images_by_their_name_are_told_of(images):

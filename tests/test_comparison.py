@@ -160,3 +160,16 @@ def test_source_only_is_trained_first_so_that_the_others_can_be_held_against_it(
     results = {recipe.name: RunFolder.open(run_path(tmp_path, "tiny", recipe, 0)).result() for recipe in recipes}
     assert results["dann"]["compared_with"] == "source_only"
     assert results["source_only"]["compared_with"] is None
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [("config.toml", "format = 99"), ("config.toml", "no toml"), ("result.json", "{"), ("metrics.jsonl", "")],
+)
+def test_a_neighbour_that_cannot_be_read_does_not_cost_a_run_its_result(tmp_path, load, file, content):
+    Comparison((RECIPES[0],), ("tiny",), (0,), tmp_path).run(load)
+    neighbour = run_path(tmp_path, "tiny", RECIPES[0], 0)
+    (neighbour / file).write_text(content)
+    path = run_path(tmp_path, "tiny", RECIPES[1], 0)
+    result = Experiment.start(RECIPES[1], load("tiny"), 0, path).run()
+    assert result["compared_with"] is None

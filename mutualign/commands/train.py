@@ -26,9 +26,11 @@ from mutualign.training.runs import RunFolder
 
 @dataclass(frozen=True)
 class Run:
-    """Train one recipe on one task, or go on with a run that was stopped.
+    """Train one recipe on one task, or on your own images, or go on with a run that was stopped.
 
     Example: mutualign run --recipe fast --task digits
+
+    Your own images: mutualign run --source photos/labelled --target photos/unlabelled
     """
 
     recipe: Annotated[str, tyro.conf.arg(aliases=["-r"])] = "best"

@@ -254,8 +254,6 @@ class DomainAdapter(ClassifierMixin, ClassNamePrefixFeaturesOutMixin, Transforme
         return int(check_random_state(self.random_state).randint(2**31 - 1))
 
     def _train(self, task: Task, seed: int) -> None:
-        with torch.device("meta"):
-            build_classifier(self.recipe_, self.shape_, len(self.classes_))  # or says now that images are too small
         with ExitStack() as stack:
             # Two folders deep: an experiment looks beside its own for a run to compare itself with.
             path = Path(self.run_folder or f"{stack.enter_context(tempfile.TemporaryDirectory())}/arrays/run")

@@ -37,7 +37,8 @@ class PublishedCNN(Backbone):
         rows, columns = (height - 8) // 2, (width - 8) // 2
         if min(rows, columns) < 1:
             raise MutualignError(
-                f"backbone published_cnn: images of {height}x{width} are too small; it takes 10x10 or more"
+                f"backbone published_cnn: images of {height}x{width} are too small; it takes 10x10 or more\n"
+                "  do       give larger images, or choose the backbone mlp, which takes any size"
             )
         self.feature_dim = 64 * rows * columns
         self.conv1 = nn.Conv2d(channels, 32, kernel_size=5)
@@ -65,7 +66,8 @@ class TwoBlockCNN(Backbone):
         rows, columns = (((side - 4) // 2 - 2) // 2 for side in (height, width))
         if min(rows, columns) < 1:
             raise MutualignError(
-                f"backbone two_block_cnn: images of {height}x{width} are too small; it takes 12x12 or more"
+                f"backbone two_block_cnn: images of {height}x{width} are too small; it takes 12x12 or more\n"
+                "  do       give larger images, or choose the backbone mlp, which takes any size"
             )
         self.conv1 = nn.Conv2d(channels, 32, kernel_size=5, bias=False)
         self.norm1 = BatchNorm2d(32)

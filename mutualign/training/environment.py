@@ -50,19 +50,25 @@ def make_fabric(precision: str, accelerator: str = "auto", processes: Processes 
     """Devices and their precision: `float32`, `bf16` (autocast), or `auto` for bf16 where the hardware has it.
 
     Several processes are launched by this: they run this program from its start, to the same call. Raises
-    MutualignError if there are not as many devices.
+    MutualignError if there is no such accelerator, or not as many devices.
     """
-    one = Fabric(accelerator=accelerator, devices=1)
-    bf16 = precision == "bf16" or (precision == "auto" and has_bf16(one.device))
-    settings: dict[str, Any] = {"accelerator": accelerator, "precision": "bf16-mixed" if bf16 else "32-true"}
-    if processes == ONE:
-        return Fabric(devices=1, **settings)
+    settings: dict[str, Any] = {"accelerator": accelerator}
     try:
-        strategy = DDPStrategy(broadcast_buffers=False)  # processes have the same: see nn/sharing.py
+        device = Fabric(devices=1, **settings).device
+        bf16 = precision == "bf16" or (precision == "auto" and has_bf16(device))
+        settings["precision"] = "bf16-mixed" if bf16 else "32-true"
+        if processes == ONE:
+            return Fabric(devices=1, **settings)
+        # Nothing to broadcast: batch norm of nn/layers.py has the same statistics everywhere.
+        strategy = DDPStrategy(broadcast_buffers=False)
         fabric = Fabric(devices=processes.devices, num_nodes=processes.nodes, strategy=strategy, **settings)
-        fabric.launch()
-    except (MisconfigurationException, ValueError) as error:
-        raise MutualignError(f"cannot train in {processes.devices} x {processes.nodes} processes: {error}") from error
+    except (RuntimeError, ValueError, MisconfigurationException) as error:
+        asked = "" if processes == ONE else f" in {processes.devices} processes on each of {processes.nodes} node(s)"
+        raise MutualignError(
+            f'cannot train on accelerator "{accelerator}"{asked}: {error}\n'
+            "  do       see what is there, or leave --accelerator, --devices and --nodes out"
+        ) from error
+    fabric.launch()
     return fabric
 
 

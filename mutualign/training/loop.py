@@ -167,9 +167,17 @@ class StageTrainer:
 def build_classifier(recipe: Recipe, shape: ImageShape, classes: int) -> Classifier:
     """The recipe's classifier for images of a shape, initialised from torch's global generator.
 
-    `backbone_weights` is not read: only `train` begins with it, whatever comes later is in the run's checkpoints.
+    `backbone_weights` is not read: what came of it is in the run's checkpoints.
     """
     return Classifier(build_backbone(recipe.backbone, *shape), classes)
+
+
+def begin_classifier(recipe: Recipe, shape: ImageShape, classes: int) -> Classifier:
+    """The classifier that training begins with. Raises MutualignError if its network cannot take the images."""
+    classifier = build_classifier(recipe, shape, classes)
+    if recipe.backbone_weights:
+        load_backbone_weights(classifier.features, Path(recipe.backbone_weights))
+    return classifier
 
 
 def build_algorithm(stage: Stage, classifier: Classifier) -> Algorithm:
@@ -200,9 +208,7 @@ def train(
         tensors, info, _ = run.load_resumable() or ({}, {"stage": 0}, [])
     with torch.random.fork_rng():
         torch.manual_seed(derive_seed(seed, "classifier"))
-        classifier = build_classifier(recipe, shape, classes)
-        if recipe.backbone_weights and not tensors:  # a checkpoint holds what came of them
-            load_backbone_weights(classifier.features, Path(recipe.backbone_weights))
+        classifier = (build_classifier if tensors else begin_classifier)(recipe, shape, classes)
         previous: Algorithm | None = None
         for index, stage in enumerate(recipe.stages):
             torch.manual_seed(derive_seed(seed, index, "algorithm"))

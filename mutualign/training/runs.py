@@ -51,7 +51,7 @@ class RunFolder:
 
     @staticmethod
     def refuse_existing(path: Path) -> None:
-        """Raise MutualignError, which says what to do, if the path holds a run, or anything else."""
+        """Raise MutualignError, which says what to do, if the path holds a run or anything else, or cannot be made."""
         if (path / "config.toml").exists():
             raise MutualignError(
                 f"{path} holds a run already\n"
@@ -62,6 +62,9 @@ class RunFolder:
             raise MutualignError(
                 f"{path} holds files that are not a run's\n  do       choose another --out, or clear it"
             )
+        place = next(place for place in (path, *path.absolute().parents) if place.exists())
+        if not place.is_dir() or not os.access(place, os.W_OK):
+            raise MutualignError(f"cannot make the run folder {path}: {place} cannot be written; choose another --out")
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
