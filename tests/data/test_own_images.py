@@ -115,13 +115,17 @@ def png_header(height: int, width: int) -> bytes:
 @pytest.mark.parametrize(
     "read", [image_shape, lambda content, where: decode_image(content, where, ImageShape(1, 6, 6))]
 )
-def test_a_pixel_bomb_is_refused_by_its_header(read, side):
-    with pytest.raises(MutualignError, match=r"^bomb.png: .*(pixels|exceeds limit)"):
-        read(png_header(side, side), "bomb.png")
+def test_a_pixel_bomb_is_refused_by_its_header(read, side, faults):
+    bomb = png_header(side, side)
+    with (
+        faults.injected("parsers are total"),
+        pytest.raises(MutualignError, match=r"^bomb.png: .*(pixels|exceeds limit)"),
+    ):
+        read(bomb, "bomb.png")
 
 
 @pytest.mark.parametrize("kind", ["truncated", "flipped", "text", "empty", "float"])
-def test_a_broken_image_is_an_error_that_names_it(kind):
+def test_a_broken_image_is_an_error_that_names_it(kind, faults):
     good = encoded(Image.fromarray(GRADIENT))
     content = {
         "truncated": good[:-20],
@@ -130,7 +134,7 @@ def test_a_broken_image_is_an_error_that_names_it(kind):
         "empty": b"",
         "float": encoded(Image.fromarray(GRADIENT.astype(np.float32)), "TIFF"),
     }[kind]
-    with pytest.raises(MutualignError, match=r"^x: "):
+    with faults.injected("parsers are total"), pytest.raises(MutualignError, match=r"^x: "):
         decoded(content, 1)
 
 
@@ -175,11 +179,12 @@ BAD_TABLES = {
 
 
 @pytest.mark.parametrize("text", BAD_TABLES)
-def test_a_bad_table_is_an_error_that_says_where(tmp_path, text):
+def test_a_bad_table_is_an_error_that_says_where(tmp_path, text, faults):
     (tmp_path / "t.csv").write_text(text, encoding="utf-8")
-    with pytest.raises(MutualignError, match=BAD_TABLES[text]) as caught:
-        list_labelled(tmp_path / "t.csv")
-    assert str(tmp_path / "t.csv") in str(caught.value)
+    with faults.injected("parsers are total"):
+        with pytest.raises(MutualignError, match=BAD_TABLES[text]) as caught:
+            list_labelled(tmp_path / "t.csv")
+        assert str(tmp_path / "t.csv") in str(caught.value)
 
 
 # The cache ------------------------------------------------------------------------------------------------------------

@@ -147,11 +147,12 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_in_a_recipe_is_told_with_its_place_and_what_is_allowed(own, mistake):
+def test_a_mistake_in_a_recipe_is_told_with_its_place_and_what_is_allowed(own, mistake, faults):
     text, message = MISTAKES[mistake]
-    with pytest.raises(MutualignError, match=message) as error:
-        load_recipe(own(text))
-    assert "own.toml" in str(error.value)
+    with faults.injected("parsers are total"):
+        with pytest.raises(MutualignError, match=message) as error:
+            load_recipe(own(text))
+        assert "own.toml" in str(error.value)
 
 
 def test_the_second_stage_is_told_from_the_first(own):
