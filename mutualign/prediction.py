@@ -69,9 +69,13 @@ class Predictor:
             )
         recipe = parse_recipe(config["recipe"], f"{path}/config.toml")
         shape, names = ImageShape(**config["images"]), tuple(config["class_names"])
+        weights, _ = folder.load_tensors(f"stage-{len(recipe.stages) - 1}-{epoch}")
+        with torch.device("meta"):  # nothing is allocated for what a config says before the weights agree
+            expected = build_classifier(recipe, shape, len(names)).state_dict()
+        if {name: one.shape for name, one in expected.items()} != {name: one.shape for name, one in weights.items()}:
+            raise MutualignError(f"{path}: the weights are not those of the network that config.toml tells of")
         with torch.random.fork_rng():
             classifier = build_classifier(recipe, shape, len(names))
-        weights, _ = folder.load_tensors(f"stage-{len(recipe.stages) - 1}-{epoch}")
         classifier.load_state_dict(weights)
         fabric = make_fabric(precision or recipe.precision, accelerator)
         return cls(classifier.to(fabric.device).eval(), shape, names, fabric, folder, result)

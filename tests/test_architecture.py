@@ -12,7 +12,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # A file imports only from its own floor or below; the lowest first.
 FLOORS = [
-    ("errors", "randomness", "tensor_files"),
+    ("errors", "plain_files", "randomness", "tensor_files"),
     ("nn",),
     ("data",),
     ("algorithms",),
