@@ -141,6 +141,8 @@ def _read_archive(place: Path) -> dict[str, bytes]:
             for count, member in enumerate(archive, 1):
                 if count > MAX_FILES:
                     raise MutualignError(f"{place}: more than {MAX_FILES} members; not the release of MNIST-M")
+                if not 0 <= member.size <= MAX_BYTES:  # as an extended header says; to pass over it would take for ever
+                    raise MutualignError(f"{place}: a member of {member.size:,} bytes; not the release of MNIST-M")
                 path = member.name.removeprefix("./")
                 name = path.removeprefix(f"{FOLDER}/")
                 if name == path or member.type not in _FILES or not _NAME.fullmatch(name):
