@@ -65,6 +65,12 @@ def test_a_good_mirror_gives_the_file_in_a_new_folder_and_tells_of_every_piece(t
         ("busy", "503", 2),
         ("breaks", "IncompleteRead", 2),
         ("silent", "timed out", 2),
+        ("stalls", "timed out", 2),
+        ("flipped", SHA256, 1),
+        ("short", SHA256, 1),
+        ("long", SHA256, 1),
+        ("empty", SHA256, 1),
+        ("elsewhere", "No connection adapters were found for 'file:", 1),
     ],
 )
 def test_after_a_bad_mirror_comes_the_next_one(tmp_path, server, kind, told, tries, faults):
@@ -79,7 +85,16 @@ def test_after_a_bad_mirror_comes_the_next_one(tmp_path, server, kind, told, tri
         assert told in failures[0]
 
 
-@pytest.mark.parametrize("kind", ["busy-once", "breaks-once", "silent-once"])
+def test_a_mirror_that_sends_in_circles_is_left_soon(tmp_path, server, faults):
+    start = time.monotonic()
+    with faults.injected(PROMISE):
+        success, (failure,) = fetch(tmp_path / "data" / "file", server.url("loop/x"))
+        assert not success
+        assert "Exceeded 30 redirects" in failure
+    assert time.monotonic() - start < 5
+
+
+@pytest.mark.parametrize("kind", ["busy-once", "breaks-once", "silent-once", "stalls-once"])
 def test_a_fault_that_passes_costs_a_second_try_and_is_no_failure(tmp_path, server, kind, faults):
     with faults.injected(PROMISE):
         assert fetch(tmp_path / "data" / "file", server.url(f"{kind}/x")) == (True, [])
