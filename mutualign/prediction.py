@@ -69,16 +69,20 @@ class Predictor:
             )
         recipe = parse_recipe(config["recipe"], f"{path}/config.toml")
         shape, names = ImageShape(**config["images"]), tuple(config["class_names"])
-        with torch.random.fork_rng():
-            classifier = build_classifier(recipe, shape, len(names))
         try:
             weights, _ = folder.load_tensors(f"stage-{len(recipe.stages) - 1}-{epoch}")
-            classifier.load_state_dict(weights)
-        except (MutualignError, RuntimeError) as error:
+            with torch.device("meta"):  # nothing is allocated for what a config says before the weights agree
+                expected = build_classifier(recipe, shape, len(names)).state_dict()
+            if {key: one.shape for key, one in expected.items()} != {key: one.shape for key, one in weights.items()}:
+                raise MutualignError("the weights are not those of the network that config.toml tells of")
+        except MutualignError as error:
             raise MutualignError(
                 f"{path}: its classifier cannot be loaded\n  fault    {error}\n"
                 f"  do       take the other epoch (selected or last), or make it anew: {result['command']} --out OTHER"
             ) from error
+        with torch.random.fork_rng():
+            classifier = build_classifier(recipe, shape, len(names))
+        classifier.load_state_dict(weights)
         fabric = make_fabric(precision or recipe.precision, accelerator)
         return cls(classifier.to(fabric.device).eval(), shape, names, fabric, folder, result)
 

@@ -16,7 +16,7 @@ from rich.console import Console
 from torch import Tensor
 
 from mutualign.data.decoded import in_parallel
-from mutualign.data.decoding import SUFFIXES, decode_image
+from mutualign.data.decoding import SUFFIXES, decode_image, read_image_file
 from mutualign.data.folders import TABLES, list_unlabelled
 from mutualign.errors import MutualignError
 from mutualign.prediction import Prediction, Predictor
@@ -97,9 +97,7 @@ def _decoded(paths: tuple[Path, ...], predictor: Predictor, bad: list[str]) -> I
 
     def look(path: Path) -> Tensor | str:
         try:
-            return decode_image(path.read_bytes(), path, predictor.shape)
-        except OSError as error:
-            return f"{path}: {error.strerror}"
+            return decode_image(read_image_file(path), path, predictor.shape)
         except MutualignError as error:
             return str(error)
 

@@ -18,10 +18,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-from mutualign.data.decoding import decode_image, image_shape
+from mutualign.data.decoding import decode_image, image_shape, read_image_file
 from mutualign.data.folders import Listing
 from mutualign.data.images import ImageShape, Pixels, UnlabelledImages
 from mutualign.errors import MutualignError
+from mutualign.plain_files import LARGEST_JSON, parse_json, read_text
 
 T = TypeVar("T")
 RULE = 1  # of decoding; raised when `decode_image` gives other pixels for the same file
@@ -67,10 +68,8 @@ def scan(listing: Listing, what: str) -> Scan:
 
     def look(path: Path) -> tuple[str, ImageShape] | str:
         try:
-            content = path.read_bytes()
+            content = read_image_file(path)
             return hashlib.sha256(content).hexdigest(), image_shape(content, path)
-        except OSError as error:
-            return f"{path}: {error.strerror}"
         except MutualignError as error:
             return str(error)
 
@@ -104,7 +103,7 @@ def decode(scanned: Scan, shape: ImageShape, what: str) -> Decoded:
     about = _kept(place)
     if about is None:
         try:
-            about = _write(place, scanned.listing, shape, what)
+            about = _write(place, scanned, shape, what)
         except OSError as error:
             raise MutualignError(
                 f"{place}: decoded images cannot be kept: {error.strerror}\n"
@@ -120,24 +119,26 @@ def decode(scanned: Scan, shape: ImageShape, what: str) -> Decoded:
     return Decoded(MappedImages(mapped.view(len(rows), height, width, channels)), rows, bad, key)
 
 
-def _write(place: Path, listing: Listing, shape: ImageShape, what: str) -> dict[str, Any]:
+def _write(place: Path, scanned: Scan, shape: ImageShape, what: str) -> dict[str, Any]:
     """Decode into a file beside, then put it and its description in place."""
+    paths, digests = scanned.listing.paths, dict(zip(scanned.listing.paths, scanned.digests, strict=True))
 
     def pixels(path: Path) -> bytes | str:
         try:
-            return decode_image(path.read_bytes(), "", shape).numpy().tobytes()
-        except OSError as error:
-            return str(error.strerror)
+            content = read_image_file(path)
+            if hashlib.sha256(content).hexdigest() != digests[path]:
+                return "changed while it was read"  # what is kept goes by the digests of the scan
+            return decode_image(content, path, shape).numpy().tobytes()
         except MutualignError as error:
-            return str(error).removeprefix(": ")
+            return str(error).removeprefix(f"{path}: ")
 
     place.parent.mkdir(parents=True, exist_ok=True)
-    beside = place.with_suffix(f".{os.getpid()}.part")
+    beside, described = (place.with_suffix(f".{os.getpid()}.{end}") for end in ("part", "json.part"))
     sha256 = hashlib.sha256()
     about: dict[str, Any] = {"bytes": 0, "bad": []}
     try:
         with beside.open("wb") as file:
-            for row, one in enumerate(in_parallel(pixels, listing.paths, f"decoding {what}")):
+            for row, one in enumerate(in_parallel(pixels, paths, f"decoding {what}")):
                 if isinstance(one, str):
                     about["bad"].append([row, one])
                     continue
@@ -147,22 +148,29 @@ def _write(place: Path, listing: Listing, shape: ImageShape, what: str) -> dict[
         about["sha256"] = sha256.hexdigest()
         place.with_suffix(".json").unlink(missing_ok=True)  # pixels without a description are decoded anew
         beside.replace(place)
-        described = place.with_suffix(f".{os.getpid()}.json.part")
-        described.write_text(json.dumps(about), encoding="utf-8")
+        described.write_text(json.dumps(about | {"seal": _seal(about)}), encoding="utf-8")
         described.replace(place.with_suffix(".json"))
     finally:
-        beside.unlink(missing_ok=True)
+        for left in (beside, described):
+            left.unlink(missing_ok=True)
     return about
+
+
+def _seal(about: dict[str, Any]) -> str:
+    """The SHA-256 of a description: a row of a bad image that is wrong by one would shift all labels after it."""
+    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
 
 
 def _kept(place: Path) -> dict[str, Any] | None:
     """The description of a cached file, if the file is as described."""
     try:
-        about: dict[str, Any] = json.loads(place.with_suffix(".json").read_text(encoding="utf-8"))
+        about: dict[str, Any] = parse_json(read_text(place.with_suffix(".json"), LARGEST_JSON))
+        if about.pop("seal") != _seal(about):
+            return None
         with place.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
         return about if found == about["sha256"] else None
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import stat
 import warnings
 from io import BytesIO
 from pathlib import Path
@@ -20,6 +21,23 @@ SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
 GREY = frozenset({"1", "L", "LA", "I;16", "I;16B", "I;16L", "I;16N", "I"})  # Pillow's modes of images without colour
 MOST_PIXELS = 2**26  # of a file, by its header: 64 megapixels, 192 MiB decoded
+MOST_BYTES = 1 << 30  # of a file: twice what 64 megapixels take without compression, at 16 bits and four channels
+
+
+def read_image_file(path: Path) -> bytes:
+    """What a file holds. Raises MutualignError that names it for what is no regular file, or cannot be read."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise MutualignError(f"{path}: not a regular file")
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+    except OSError as error:
+        raise MutualignError(f"{path}: {error.strerror}") from error
+    except ValueError as error:  # a zero byte in the path
+        raise MutualignError(f"{str(path)!r}: {error}") from error
+    if len(content) > MOST_BYTES:
+        raise MutualignError(f"{path}: larger than {MOST_BYTES >> 20} MiB; not an image that is decoded")
+    return content
 
 
 def decode_rgb(

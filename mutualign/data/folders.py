@@ -84,11 +84,17 @@ def _images_below(folder: Path) -> tuple[list[Path], int]:
         raise MutualignError(
             f"{folder}: no such folder\n  do       check the path; relative ones begin at {Path.cwd()}"
         )
-    files = [
-        path
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    ]
+    try:
+        files = [
+            path
+            for path in sorted(folder.rglob("*"))
+            if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        ]
+    except (OSError, RecursionError) as error:
+        raise MutualignError(f"{folder}: cannot be listed: {error}") from error
+    for path in files:
+        if any("\ud800" <= character <= "\udfff" for character in str(path)):
+            raise MutualignError(f"{str(path)!r}: a name that is not UTF-8, which no report could tell; rename it")
     images = [path for path in files if path.suffix.lower() in SUFFIXES]
     if not images:
         kinds = ", ".join(sorted(SUFFIXES))
@@ -164,9 +170,9 @@ def _read_parquet(where: Path) -> dict[str, list[object]]:
     try:
         names = parquet.read_schema(where).names
         table = parquet.read_table(where, columns=[name for name in names if name in COLUMNS])
-    except (OSError, ArrowException) as error:
+        return {name: table[name].to_pylist() if name in COLUMNS else [] for name in names}
+    except (OSError, ValueError, KeyError, ArrowException) as error:
         raise MutualignError(f"{where}: not a readable Parquet table: {error}\n{_SAVE_AGAIN}") from error
-    return {name: table[name].to_pylist() if name in COLUMNS else [] for name in names}
 
 
 def describe_classes(listing: Listing) -> str:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Float32, Int64, UInt8
 from torch import Tensor
+
+LARGEST = 1 << 24  # values of an image
 
 # As stored: bytes, or floats that are network input already (feature vectors are images of one pixel).
 Pixels = UInt8[Tensor, "n height width stored"] | Float32[Tensor, "n height width stored"]
@@ -75,6 +78,12 @@ class ImageShape(NamedTuple):
     channels: int
     height: int
     width: int
+
+    def checked(self) -> ImageShape:
+        """Itself, if images can have it. Raises ValueError otherwise: a file may say anything."""
+        if not all(type(size) is int and 0 < size <= LARGEST for size in self) or math.prod(self) > LARGEST:
+            raise ValueError(f"no shape of images: {tuple(self)}")
+        return self
 
 
 class Batch(NamedTuple):

@@ -32,9 +32,12 @@ COMPLETE = {"train": 59_001, "test": 9_001}  # images of the whole release
 MAX_FILE = 1 << 20  # bytes of an image or a list of labels; the largest real one, the training labels, has 0.9 MB
 MAX_FILES = 200_000  # files of the folder or members of the archive; the release has 68,004
 MAX_BYTES = 1 << 30  # of all files, or of the archive unzipped; the release has about 0.2 GB
+MAX_RATIO, SMALL = 20, 16 << 20  # unzipped bytes a zipped one, beyond the first 16 MiB; PNGs hardly shrink
+MAX_EXTENDED = 4 << 10  # bytes of a long name or a member's extended header; tarfile's patterns take their square
 
 _NAME = re.compile(r"mnist_m_(?:train|test)(?:_labels\.txt|/\d{8}\.png)", re.ASCII)
 _LABEL_LINE = re.compile(r"(\d{8}\.png)\s+(-?\d{1,9})", re.ASCII)
+_FILES = (tarfile.REGTYPE, tarfile.AREGTYPE)
 _DAMAGE = (tarfile.TarError, OSError, EOFError, zlib.error, ValueError, OverflowError, RecursionError)
 
 
@@ -103,30 +106,51 @@ def _read_folder(place: Path, names: list[str]) -> dict[str, bytes]:
 
 
 class _Unzipped(gzip.GzipFile):
-    """A gzip stream that ends with an error after MAX_BYTES: a small file can unzip to any size."""
+    """A gzip stream that ends with an error after MAX_BYTES, or MAX_RATIO: a small file can unzip to any size."""
 
     def read(self, size: int | None = -1) -> bytes:
         content = super().read(size)
         if self.tell() > MAX_BYTES:
             raise MutualignError(f"{self.name}: unzips to more than {MAX_BYTES >> 20} MiB; not the release of MNIST-M")
+        if self.tell() > max(SMALL, MAX_RATIO * os.stat(self.name).st_size):  # noqa: PTH116 - its name is text
+            raise MutualignError(f"{self.name}: unzips to more than {MAX_RATIO} times its size; not the release")
         return content
+
+
+class _Member(tarfile.TarInfo):
+    """A header of the archive, refused where it announces more than such a header has, before any of it is read."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Member:
+        member = super().frombuf(buf, encoding, errors)
+        most = MAX_BYTES if member.type in _FILES else MAX_EXTENDED
+        if not 0 <= member.size <= most:
+            raise tarfile.ReadError(f"a header announces {member.size} bytes")
+        return member
 
 
 def _read_archive(place: Path) -> dict[str, bytes]:
     """The release's files in an archive, by name below `mnist_m/`, read into memory as a stream; none is unpacked.
 
-    Only regular files with exactly the release's names count; links, devices and all other names are passed over.
+    Only regular files with exactly the release's names count; links, devices and all other names are passed over. A
+    name that comes twice is an error, as is a file with holes, which holds less than it announces.
     """
     contents = {}
     try:
-        with _Unzipped(place) as unzipped, tarfile.open(fileobj=unzipped, mode="r|") as archive:
+        with _Unzipped(place) as unzipped, tarfile.open(fileobj=unzipped, mode="r|", tarinfo=_Member) as archive:
             for count, member in enumerate(archive, 1):
                 if count > MAX_FILES:
                     raise MutualignError(f"{place}: more than {MAX_FILES} members; not the release of MNIST-M")
+                if not 0 <= member.size <= MAX_BYTES:  # as an extended header says; to pass over it would take for ever
+                    raise MutualignError(f"{place}: a member of {member.size:,} bytes; not the release of MNIST-M")
                 path = member.name.removeprefix("./")
                 name = path.removeprefix(f"{FOLDER}/")
-                if name == path or member.type not in {tarfile.REGTYPE, tarfile.AREGTYPE} or not _NAME.fullmatch(name):
+                if name == path or member.type not in _FILES or not _NAME.fullmatch(name):
                     continue
+                if name in contents:
+                    raise MutualignError(f"{place}: holds {path} twice; not the release of MNIST-M")
+                if member.issparse():
+                    raise MutualignError(f"{place}, {path}: a file with holes; not the release of MNIST-M")
                 if file := archive.extractfile(member):  # a view of the stream, in spite of its name
                     contents[name] = _checked(file.read(MAX_FILE + 1), f"{place}, {path}")
             while unzipped.read(1 << 20):  # up to the checksum at the end, which covers all that was read

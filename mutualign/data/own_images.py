@@ -54,9 +54,14 @@ class OwnImages:
 
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> OwnImages:
-        """From the plain data of `to_dict`."""
+        """From the plain data of `to_dict`. Raises MutualignError for anything else."""
         places = ("source", "target", "source_test", "target_test")
-        found: dict[str, Any] = {key: Path(value) if key in places else value for key, value in data.items()}
+        found: dict[str, Any] = {key: Path(str(value)) if key in places else value for key, value in data.items()}
+        size, on_bad = found.get("image_size"), found.get("on_bad_image", "skip")
+        if found.keys() - {*places, "image_size", "on_bad_image"} or not {"source", "target"} <= found.keys():
+            raise MutualignError(f"own images: expected source, target and more places, got {', '.join(found)}")
+        if on_bad not in ("skip", "fail") or not (size is None or type(size) is int):
+            raise MutualignError(f"own images: no settings: image_size {size!r}, on_bad_image {on_bad!r}")
         return cls(**found)
 
     def load(self) -> Task:

@@ -15,13 +15,14 @@ from torch import Tensor
 
 from mutualign.data.images import ImageShape
 from mutualign.errors import MutualignError
+from mutualign.plain_files import parse_json
 from mutualign.recipes import Recipe, parse_recipe
 from mutualign.tensor_files import pack, unpack
 from mutualign.training.loop import build_classifier
 from mutualign.training.runs import write_atomically
 
 FORMAT = 1  # of the file; raised when an older mutualign could misread a newer file
-LARGEST = 1 << 24  # height, width, channels, values of an image: a header that says more is broken
+LARGEST = 1 << 24  # characters of all classes' names
 
 _KINDS: dict[str, Any] = {"U": np.str_, "i": np.int64, "u": np.uint64, "f": np.float64, "b": np.bool_, "O": object}
 
@@ -79,12 +80,12 @@ def read_adapter(path: Path, params: frozenset[str]) -> tuple[Saved, dict[str, T
             raise MutualignError(
                 f"{path} has adapter format {found}, this mutualign reads {FORMAT}: use a newer mutualign"
             )
-        saved = _parsed(json.loads(metadata["header"]), f"{path}")
+        saved = _parsed(parse_json(metadata["header"]), f"{path}")
         if unknown := saved.params.keys() - params:
             raise MutualignError(f"{path}: unknown parameter {', '.join(sorted(unknown))}: use a newer mutualign")
         with torch.device("meta"):
             classifier = build_classifier(saved.recipe, saved.shape, len(saved.classes))
-    except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, KeyError, ValueError, TypeError, AttributeError, OverflowError) as error:
         raise MutualignError(f"{path}: not a readable DomainAdapter: {error}") from error
     expected = {name: (tensor.shape, tensor.dtype) for name, tensor in classifier.state_dict().items()}
     if expected != {name: (tensor.shape, tensor.dtype) for name, tensor in weights.items()}:
@@ -96,15 +97,17 @@ def read_adapter(path: Path, params: frozenset[str]) -> tuple[Saved, dict[str, T
 
 def _parsed(header: dict[str, Any], where: str) -> Saved:
     """The header, if it holds together. Raises KeyError, TypeError or ValueError if not."""
-    shape = ImageShape(*header["shape"])
-    if not all(type(size) is int and 0 < size <= LARGEST for size in shape) or np.prod(shape, dtype=float) > LARGEST:
-        raise ValueError(f"no shape of images: {header['shape']}")
+    shape = ImageShape(*header["shape"]).checked()
     kind, values = header["classes"]["kind"], header["classes"]["values"]
+    if max(len(str(value)) for value in values) * len(values) > LARGEST:  # numpy gives each name the longest's room
+        raise ValueError("names of classes that are too long")
     classes = np.asarray(values, dtype=_KINDS[kind])
     if classes.ndim != 1 or len(classes) < 2 or len(set(values)) != len(values):
         raise ValueError(f"no list of classes: {str(values)[:80]}")
     params = {name: tuple(value) if isinstance(value, list) else value for name, value in header["params"].items()}
     names = header["feature_names"]
+    if names is not None and not all(isinstance(name, str) for name in names):
+        raise ValueError("names of features that are no text")
     if type(header["label_free_score"]) is not float or not isinstance(header["result"]["alarms"], list):
         raise ValueError("score or result are missing")
     return Saved(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import tomllib
+import math
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,6 +14,9 @@ from typing import Any, Literal, TypeVar
 from mutualign.algorithms import ALGORITHMS
 from mutualign.errors import MutualignError, nearest
 from mutualign.nn.backbones import TIMM, require_known
+from mutualign.plain_files import LARGEST_TOML, LONGEST_KEY, parse_toml, read_text
+
+LARGEST_NUMBER = 2**31 - 1  # a whole number above it is a mistake in any field
 
 T = TypeVar("T")
 
@@ -89,8 +92,8 @@ def load_recipe(name_or_path: str, overrides: Iterable[str] = ()) -> Recipe:
         if not path.is_file():
             raise MutualignError(f"no recipe file {path}")
         try:
-            text, name = path.read_text(encoding="utf-8"), path.stem
-        except (OSError, UnicodeDecodeError) as error:
+            text, name = read_text(path, LARGEST_TOML), path.stem
+        except (OSError, ValueError) as error:
             raise MutualignError(f"recipe {path}: cannot be read: {error}") from error
     elif name_or_path in recipe_names():
         text, name = (files("mutualign.recipes") / f"{name_or_path}.toml").read_text(encoding="utf-8"), name_or_path
@@ -99,8 +102,8 @@ def load_recipe(name_or_path: str, overrides: Iterable[str] = ()) -> Recipe:
             f'unknown recipe "{name_or_path}"; {nearest(name_or_path, recipe_names())} (or give the path of a .toml)'
         )
     try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        data = parse_toml(text)
+    except ValueError as error:
         raise MutualignError(f"recipe {name_or_path}: not TOML: {error}") from error
     for override in overrides:
         apply_override(data, override)
@@ -113,14 +116,16 @@ def apply_override(data: dict[str, Any], override: str) -> None:
     if not equals:
         raise MutualignError(f'override "{override}": write it as key=value, for example stages.0.epochs=5')
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        value = parse_toml(f"value = {text}")["value"]
+    except ValueError:
         value = text.strip()
     *parents, last = path.strip().split(".")
+    if len(parents) >= LONGEST_KEY:
+        raise MutualignError(f'override "{override[:80]}": no field lies that deep')
     where: Any = data
     for key in parents:
         if isinstance(where, list):
-            if not key.isdecimal() or int(key) >= len(where):
+            if not key.isdecimal() or len(key) > 9 or int(key) >= len(where):
                 raise MutualignError(f'override "{override}": there are stages 0 to {len(where) - 1}, not "{key}"')
             where = where[int(key)]
         else:
@@ -176,8 +181,13 @@ def _checked(value: Any, hint: Any, where: str) -> Any:
     if origin is Literal:
         if value not in (allowed := typing.get_args(hint)):
             raise MutualignError(f'{where}: got "{value}"; allowed: {", ".join(map(str, allowed))}')
-    elif hint is float and type(value) is int:
+        return value
+    if type(value) is int and hint in (int, float) and abs(value) > LARGEST_NUMBER:
+        raise MutualignError(f"{where}: expected a number up to {LARGEST_NUMBER}, got one of {len(str(value))} digits")
+    if hint is float and type(value) is int:
         return float(value)
-    elif hint in (int, float, str, bool) and type(value) is not hint:
+    if hint in (int, float, str, bool) and type(value) is not hint:
         raise MutualignError(f"{where}: expected {hint.__name__}, got {value!r}")
+    if hint is float and not math.isfinite(value):
+        raise MutualignError(f"{where}: expected a finite number, got {value}")
     return value

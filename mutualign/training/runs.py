@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import tomllib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -14,10 +13,16 @@ from typing import Any
 import tomli_w
 from torch import Tensor
 
+from mutualign.data.images import ImageShape
 from mutualign.errors import MutualignError
+from mutualign.plain_files import LARGEST_JSON, LARGEST_TOML, parse_json, parse_toml, read_text
 from mutualign.tensor_files import pack, unpack
 
 FORMAT = 1  # of the run folder; raised when an older mutualign could misread a newer folder
+
+CONFIG = {"task": str, "data": str, "seed": int, "command": str, "recipe": dict, "images": dict} | {
+    "class_names": list, "own_images": dict, "notes": list,
+}  # fmt: skip
 
 Record = dict[str, Any]
 
@@ -79,11 +84,21 @@ class RunFolder:
         return run
 
     def config(self) -> dict[str, Any]:
+        """What was asked for. What it holds of `CONFIG` is of the type that is told there."""
         path = self.path / "config.toml"
         try:
-            return tomllib.loads(path.read_text(encoding="utf-8"))
-        except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            config = parse_toml(read_text(path, LARGEST_TOML))
+            for key, wanted in CONFIG.items():
+                if key in config and type(config[key]) is not wanted:
+                    raise ValueError(f"{key}: expected {wanted.__name__}, got {type(config[key]).__name__}")
+            for key in ("class_names", "notes"):
+                if not all(isinstance(one, str) for one in config.get(key, ())):
+                    raise ValueError(f"{key}: expected texts")
+            if "images" in config:
+                ImageShape(**config["images"]).checked()
+        except (OSError, ValueError, TypeError) as error:
             raise MutualignError(f"{path}: cannot be read: {error}") from error
+        return config
 
     # Metrics ----------------------------------------------------------------------------------------------------------
 
@@ -98,15 +113,18 @@ class RunFolder:
             raise cannot_write(path, error) from error
 
     def metrics(self) -> list[Record]:
-        """The record of each epoch so far, oldest first. A line that a kill cut off is left out."""
+        """The record of each epoch so far, oldest first. A last line that a kill cut off is left out.
+
+        Raises MutualignError that names the file, and the line, for anything else that is not a record.
+        """
         path = self.path / "metrics.jsonl"
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        records = []
-        for line in lines:
-            try:
-                records.append(json.loads(line))
-            except json.JSONDecodeError:
-                break
+        try:
+            *lines, last = read_text(path, LARGEST_JSON).split("\n") if path.exists() else [""]
+        except (OSError, ValueError) as error:
+            raise MutualignError(f"{path}: cannot be read: {error}") from error
+        records = [_record(line, f"{path}, line {number}") for number, line in enumerate(lines, start=1)]
+        with suppress(MutualignError):
+            records.append(_record(last, ""))
         return records
 
     def keep_metrics(self, keep: Callable[[Record], bool]) -> None:
@@ -123,9 +141,9 @@ class RunFolder:
         """The result, or None while the run is not complete."""
         path = self.path / "result.json"
         try:
-            return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
-        except json.JSONDecodeError as error:
-            raise MutualignError(f"{path}: not JSON: {error}") from error
+            return _record(read_text(path, LARGEST_JSON), f"{path}") if path.exists() else None
+        except (OSError, ValueError) as error:
+            raise MutualignError(f"{path}: cannot be read: {error}") from error
 
     # Checkpoints ------------------------------------------------------------------------------------------------------
 
@@ -141,8 +159,8 @@ class RunFolder:
         path = self._checkpoint(name)
         try:
             tensors, metadata = unpack(path)
-            return tensors, json.loads(metadata["info"])
-        except (OSError, ValueError, KeyError) as error:
+            return tensors, _record(metadata["info"], "its info")
+        except (OSError, ValueError, KeyError, MutualignError) as error:
             raise MutualignError(f"{path}: not a readable checkpoint: {error}") from error
 
     def save_resumable(self, tensors: Mapping[str, Tensor], info: Mapping[str, Any], keep: int = 2) -> None:
@@ -192,6 +210,17 @@ class RunFolder:
 
     def _checkpoint(self, name: str) -> Path:
         return self.path / "checkpoints" / f"{name}.safetensors"
+
+
+def _record(text: str, where: str) -> Record:
+    """A table in JSON. Raises MutualignError that begins with `where` for anything else."""
+    try:
+        record = parse_json(text)
+    except ValueError as error:
+        raise MutualignError(f"{where}: not JSON: {error}") from error
+    if not isinstance(record, dict):
+        raise MutualignError(f"{where}: expected a table, got {text[:80]}")
+    return record
 
 
 def _age(path: Path) -> int | None:

@@ -59,8 +59,11 @@ BAD = {
 
 
 @pytest.mark.parametrize("content", BAD.values(), ids=BAD)
-def test_anything_but_a_whole_image_of_the_format_is_an_error(content):
-    with pytest.raises(MutualignError, match=r"^x\.png: not a readable PNG image"):
+def test_anything_but_a_whole_image_of_the_format_is_an_error(content, faults):
+    with (
+        faults.injected("parsers are total"),
+        pytest.raises(MutualignError, match=r"^x\.png: not a readable PNG image"),
+    ):
         decode_rgb(content, "x.png", "PNG")
 
 
@@ -70,9 +73,10 @@ def test_a_missing_file_is_an_error(tmp_path):
 
 
 @given(st.integers(0, len(GOOD) - 1), st.binary(min_size=1, max_size=4))
-def test_a_damaged_png_gives_the_right_pixels_or_an_error_of_ours(start, noise):
-    try:
-        found = decode_rgb(GOOD[:start] + noise + GOOD[start + len(noise) :], "here", "PNG", (2, 5))
-    except MutualignError:
-        return
-    assert found.tolist() == PIXELS.tolist()
+def test_a_damaged_png_gives_the_right_pixels_or_an_error_of_ours(faults, start, noise):
+    with faults.injected("corruption is found"):
+        try:
+            found = decode_rgb(GOOD[:start] + noise + GOOD[start + len(noise) :], "here", "PNG", (2, 5))
+        except MutualignError:
+            return
+        assert found.tolist() == PIXELS.tolist()

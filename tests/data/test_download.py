@@ -55,10 +55,12 @@ def test_a_missing_file_is_downloaded_to_its_first_place(tmp_path, server):
 
 
 @pytest.mark.parametrize("kind", ["wrong", "absent"])
-def test_after_a_mirror_with_a_wrong_file_or_none_comes_the_next(tmp_path, server, kind):
+def test_after_a_mirror_with_a_wrong_file_or_none_comes_the_next(tmp_path, server, kind, faults):
     file = DataFile({"b": SHA256}, (server.url(f"{kind}/b"), server.url("good/b")))
-    assert require([file], "a-task", tmp_path) == [tmp_path / "b"]
-    assert server.asked == [f"/{kind}/b", "/good/b"]
+    with faults.injected("downloads are what was pinned"):
+        assert require([file], "a-task", tmp_path) == [tmp_path / "b"]
+        assert (tmp_path / "b").read_bytes() == CONTENT
+        assert server.asked == [f"/{kind}/b", "/good/b"]
 
 
 def test_each_accepted_place_counts_with_the_hash_that_it_has_there(tmp_path):
@@ -104,17 +106,24 @@ def test_files_that_cannot_be_had_are_all_named_with_where_to_put_them_and_where
         assert part in "\n".join(lines[13:])
 
 
-def test_without_a_network_the_message_names_the_file_its_source_and_the_task_that_needs_none(tmp_path, monkeypatch):
+def test_without_a_network_the_message_names_the_file_its_source_and_the_task_that_needs_none(
+    tmp_path, monkeypatch, faults
+):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setattr(mirrors, "PAUSE", 0.0)
     monkeypatch.setenv(DATA_VARIABLE, str(tmp_path))
     with running_server() as gone:
         urls = [gone.url(f"data/{number}") for number in range(3)]
     files = [DataFile({f"data/{number}": SHA256}, (url,)) for number, url in enumerate(urls)]
-    message = error_of(files, tmp_path)
-    for part in ("data/0\n", "data/1\n", "data/2\n", gone.url("data/"), "(MUTUALIGN_DATA is set)", "--task digits"):
-        assert part in message
-    assert [f"{url}: " in message for url in urls] == [True, False, False]  # the host is not asked again for every file
+    with faults.injected("downloads are what was pinned"):
+        message = error_of(files, tmp_path)
+        for part in ("data/0\n", "data/1\n", "data/2\n", gone.url("data/"), "(MUTUALIGN_DATA is set)", "--task digits"):
+            assert part in message
+        assert [f"{url}: " in message for url in urls] == [
+            True,
+            False,
+            False,
+        ]  # the host is not asked again for every file
 
 
 def test_a_download_that_stops_half_way_keeps_what_is_whole(tmp_path, server):
@@ -137,14 +146,15 @@ def test_many_failures_are_summarised(tmp_path, server):
     assert "... and 29 more, up to" in message
 
 
-def test_a_damaged_file_is_named_and_neither_used_nor_replaced(tmp_path, server):
+def test_a_damaged_file_is_named_and_neither_used_nor_replaced(tmp_path, server, faults):
     files = [DataFile({name: SHA256}, (server.url("good/x"),)) for name in ("good", "cut", "flipped")]
     paths = [
         write(tmp_path / "good"),
         write(tmp_path / "cut", CONTENT[:-1]),
         write(tmp_path / "flipped", CONTENT.upper()),
     ]
-    message = error_of(files, tmp_path)
+    with faults.injected("corruption is found", 2):
+        message = error_of(files, tmp_path)
     assert message.startswith("2 damaged file(s) for the task a-task: the SHA-256 is not the published one\n")
     assert f"  damaged  {paths[1]}\n           {paths[2]}\n" in message
     assert str(paths[0]) not in message

@@ -21,6 +21,7 @@ from mutualign.data.mnistm_original import load_original
 from mutualign.errors import MutualignError
 
 TASK = "mnist-mnistm-original"
+PROMISE = "archives stay in their folder"
 LABELS = {"train": [5, 0, 9, 4, 1], "test": [7, 2, 0]}
 NOISE = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), dtype=np.uint8)
 PIXELS = {"train": NOISE[:5], "test": NOISE[5:]}
@@ -173,14 +174,15 @@ FAULTS = {
 
 @both_forms
 @pytest.mark.parametrize(("files", "fault"), FAULTS.values(), ids=FAULTS)
-def test_every_fault_is_an_error_that_names_the_place_and_the_file(tmp_path, write, files, fault):
+def test_every_fault_is_an_error_that_names_the_place_and_the_file(tmp_path, write, files, fault, faults):
     place = write(files, tmp_path)
-    with pytest.raises(MutualignError, match=fault) as error:
-        load_original(tmp_path, TASK)
-    assert str(error.value).startswith(str(place))
+    with faults.injected("parsers are total"):
+        with pytest.raises(MutualignError, match=fault) as error:
+            load_original(tmp_path, TASK)
+        assert str(error.value).startswith(str(place))
 
 
-def test_links_devices_and_paths_that_lead_elsewhere_are_passed_over(tmp_path):
+def test_links_devices_and_paths_that_lead_elsewhere_are_passed_over(tmp_path, faults):
     secret = tmp_path / "secret.png"
     secret.write_bytes(png(NOISE[7]))
     data = tmp_path / "data"
@@ -205,13 +207,14 @@ def test_links_devices_and_paths_that_lead_elsewhere_are_passed_over(tmp_path):
             add("mnist_m/mnist_m_test/00000000.png", kind, link="mnist_m/mnist_m_train/00000001.png")
         for kind in (tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE):
             add("mnist_m/mnist_m_train/00000000.png", kind)
-    check(load_original(data, TASK))
-    assert sorted(path.name for path in tmp_path.rglob("*") if "cache" not in path.parts) == sorted(
-        ["data", "mnist_m.tar.gz", "secret.png"]
-    )
+    with faults.injected(PROMISE, 5 + 4 + 4):  # paths, links, devices
+        check(load_original(data, TASK))
+        assert sorted(path.name for path in tmp_path.rglob("*") if "cache" not in path.parts) == sorted(
+            ["data", "mnist_m.tar.gz", "secret.png"]
+        )
 
 
-def test_an_image_that_is_only_a_link_is_missing(tmp_path):
+def test_an_image_that_is_only_a_link_is_missing(tmp_path, faults):
     files = release()
     del files["mnist_m_train/00000000.png"]
     with gzip.open(tmp_path / "mnist_m.tar.gz", "wb") as zipped, tarfile.open(fileobj=zipped, mode="w") as archive:
@@ -222,26 +225,30 @@ def test_an_image_that_is_only_a_link_is_missing(tmp_path):
             member = tarfile.TarInfo(f"mnist_m/{name}")
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
-    with pytest.raises(MutualignError, match=r"1 of the 5 images .*\n.*mnist_m_train/00000000.png"):
+    missing = pytest.raises(MutualignError, match=r"1 of the 5 images .*\n.*mnist_m_train/00000000.png")
+    with faults.injected(PROMISE), missing:
         load_original(tmp_path, TASK)
 
 
-def test_an_archive_that_unzips_to_too_much_or_has_too_many_members_is_refused(tmp_path, monkeypatch):
+def test_an_archive_that_unzips_to_too_much_or_has_too_many_members_is_refused(tmp_path, monkeypatch, faults):
     as_archive({"padding": bytes(1 << 20)} | release(), tmp_path)
     monkeypatch.setattr(mnistm_original, "MAX_BYTES", 1 << 20)
-    with pytest.raises(MutualignError, match=r"mnist_m.tar.gz: unzips to more than 1 MiB"):
+    too_much = pytest.raises(MutualignError, match=r"mnist_m.tar.gz: unzips to more than 1 MiB")
+    with faults.injected(PROMISE), too_much:
         load_original(tmp_path, TASK)
     monkeypatch.undo()
     monkeypatch.setattr(mnistm_original, "MAX_FILES", 10)
-    with pytest.raises(MutualignError, match=r"mnist_m.tar.gz: more than 10 members"):
+    too_many = pytest.raises(MutualignError, match=r"mnist_m.tar.gz: more than 10 members")
+    with faults.injected(PROMISE), too_many:
         load_original(tmp_path, TASK)
 
 
 @pytest.mark.parametrize("limit", ["MAX_BYTES", "MAX_FILES"])
-def test_a_folder_with_too_much_in_it_is_refused(tmp_path, monkeypatch, limit):
+def test_a_folder_with_too_much_in_it_is_refused(tmp_path, monkeypatch, limit, faults):
     as_folder(release(), tmp_path)
     monkeypatch.setattr(mnistm_original, limit, 9)
-    with pytest.raises(MutualignError, match=r"mnist_m: 10 files with .* too many"):
+    too_much = pytest.raises(MutualignError, match=r"mnist_m: 10 files with .* too many")
+    with faults.injected(PROMISE), too_much:
         load_original(tmp_path, TASK)
 
 
@@ -252,7 +259,7 @@ def test_a_file_that_vanishes_between_listing_and_reading_is_an_error_that_names
         load_original(tmp_path, TASK)
 
 
-def test_an_archive_damaged_anywhere_is_never_believed(tmp_path):
+def test_an_archive_damaged_anywhere_is_never_believed(tmp_path, faults):
     path = as_archive(release(), tmp_path)
     good = path.read_bytes()
     name_ends = good.index(
@@ -261,22 +268,24 @@ def test_an_archive_damaged_anywhere_is_never_believed(tmp_path):
     for i in range(name_ends, len(good), len(good) // 60):
         for content in (good[:i], good[:i] + bytes([good[i] ^ 0x10]) + good[i + 1 :]):
             path.write_bytes(content)
-            with pytest.raises(MutualignError, match=r"mnist_m\.tar\.gz: cannot be read to its end"):
+            refused = pytest.raises(MutualignError, match=r"mnist_m\.tar\.gz: cannot be read to its end")
+            with faults.injected("corruption is found"), refused:
                 load_original(tmp_path, TASK)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
 @given(st.integers(0, 40), st.integers(0, 511), st.binary(min_size=1, max_size=12))
-def test_whatever_the_tar_headers_say_the_answer_is_images_or_an_error_of_ours(tmp_path, block, start, noise):
+def test_whatever_the_tar_headers_say_the_answer_is_images_or_an_error_of_ours(tmp_path, faults, block, start, noise):
     content = bytearray(gzip.decompress(ARCHIVE))
     at = 512 * block + start
     content[at : at + len(noise)] = noise
     (tmp_path / "mnist_m.tar.gz").write_bytes(gzip.compress(bytes(content), 1))
-    try:
-        found = load_original(tmp_path, TASK)
-    except MutualignError:
-        return
-    assert found.train.images.pixels.shape == (len(found.train), 32, 32, 3)
+    with faults.injected(PROMISE):
+        try:
+            found = load_original(tmp_path, TASK)
+        except MutualignError:
+            return
+        assert found.train.images.pixels.shape == (len(found.train), 32, 32, 3)
 
 
 def _archive_in_memory() -> bytes:

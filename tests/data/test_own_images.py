@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+from contextlib import suppress
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -35,6 +38,11 @@ def write(path: Path, value: int = 100, size: tuple[int, int] = (6, 6), mode: st
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new(mode, size, value if mode == "L" else (value, 0, 0)).save(path)
     return path
+
+
+GOOD = encoded(Image.fromarray(GRADIENT))
+DAMAGED = GOOD[:60] + bytes([GOOD[60] ^ 1]) + GOOD[61:]
+FLOATS = encoded(Image.fromarray(GRADIENT.astype(np.float32)), "TIFF")  # it can be opened, not decoded
 
 
 @pytest.fixture
@@ -119,22 +127,25 @@ def png_header(height: int, width: int) -> bytes:
 @pytest.mark.parametrize(
     "read", [image_shape, lambda content, where: decode_image(content, where, ImageShape(1, 6, 6))]
 )
-def test_a_pixel_bomb_is_refused_by_its_header(read, side):
-    with pytest.raises(MutualignError, match=r"^bomb.png: .*(pixels|exceeds limit)"):
-        read(png_header(side, side), "bomb.png")
+def test_a_pixel_bomb_is_refused_by_its_header(read, side, faults):
+    bomb = png_header(side, side)
+    with (
+        faults.injected("parsers are total"),
+        pytest.raises(MutualignError, match=r"^bomb.png: .*(pixels|exceeds limit)"),
+    ):
+        read(bomb, "bomb.png")
 
 
 @pytest.mark.parametrize("kind", ["truncated", "flipped", "text", "empty", "float"])
-def test_a_broken_image_is_an_error_that_names_it(kind):
-    good = encoded(Image.fromarray(GRADIENT))
+def test_a_broken_image_is_an_error_that_names_it(kind, faults):
     content = {
-        "truncated": good[:-20],
-        "flipped": good[:60] + bytes([good[60] ^ 1]) + good[61:],
+        "truncated": GOOD[:-20],
+        "flipped": DAMAGED,
         "text": b"no image",
         "empty": b"",
-        "float": encoded(Image.fromarray(GRADIENT.astype(np.float32)), "TIFF"),
+        "float": FLOATS,
     }[kind]
-    with pytest.raises(MutualignError, match=r"^x: "):
+    with faults.injected("parsers are total"), pytest.raises(MutualignError, match=r"^x: "):
         decoded(content, 1)
 
 
@@ -179,11 +190,59 @@ BAD_TABLES = {
 
 
 @pytest.mark.parametrize("text", BAD_TABLES)
-def test_a_bad_table_is_an_error_that_says_where(tmp_path, text):
+def test_a_bad_table_is_an_error_that_says_where(tmp_path, text, faults):
     (tmp_path / "t.csv").write_text(text, encoding="utf-8")
-    with pytest.raises(MutualignError, match=BAD_TABLES[text]) as caught:
-        list_labelled(tmp_path / "t.csv")
-    assert str(tmp_path / "t.csv") in str(caught.value)
+    with faults.injected("parsers are total"):
+        with pytest.raises(MutualignError, match=BAD_TABLES[text]) as caught:
+            list_labelled(tmp_path / "t.csv")
+        assert str(tmp_path / "t.csv") in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["/dev/zero", "pipe", "folder", "absent", "x" * 5000, "a\0b"])
+@pytest.mark.timeout(20)
+def test_a_table_that_names_no_regular_file_is_told_of_and_nothing_is_read_for_ever(tmp_path, name, faults):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "t.csv").write_text(f"path\n{write(tmp_path / 'good.png')}\n{name}\n", encoding="utf-8")
+    with faults.injected("parsers are total"):
+        found = scan(list_unlabelled(tmp_path / "t.csv"), "images")
+        assert (len(found.listing), len(found.bad)) == (1, 1)
+        assert repr(name)[1:-1] in found.bad[0]
+
+
+def test_a_file_name_that_no_report_could_tell_is_refused(tmp_path, faults):
+    write(tmp_path / "a" / "good.png")
+    (tmp_path / "a").rename(tmp_path / os.fsdecode(b"\xff"))
+    for read in (list_labelled, list_unlabelled):
+        with faults.injected("parsers are total"), pytest.raises(MutualignError, match=r"udcff.*not UTF-8"):
+            read(tmp_path)
+
+
+def test_folders_nested_too_deep_to_list_are_an_error(tmp_path, faults):
+    here = os.open(tmp_path, os.O_RDONLY)
+    try:
+        for _ in range(1100):  # by steps, as no path may be as long as all of them
+            os.mkdir("d", dir_fd=here)
+            here, above = os.open("d", os.O_RDONLY, dir_fd=here), here
+            os.close(above)
+    finally:
+        os.close(here)
+    with faults.injected("parsers are total"), pytest.raises(MutualignError, match=r"cannot be listed|no images in it"):
+        list_unlabelled(tmp_path)
+    subprocess.run(["rm", "-r", str(tmp_path / "d")], check=True)  # what pytest cannot do
+
+
+def test_a_parquet_table_that_is_damaged_anywhere_gives_rows_or_an_error_of_ours(tmp_path, faults):
+    import pyarrow
+    from pyarrow import parquet
+
+    parquet.write_table(pyarrow.table({"path": ["a.png", "b.png"], "label": ["x", "y"]}), tmp_path / "t.parquet")
+    whole = (tmp_path / "t.parquet").read_bytes()
+    for at in range(0, len(whole), 5):
+        for broken in (whole[:at], whole[:at] + bytes([whole[at] ^ 1 << at % 8]) + whole[at + 1 :]):
+            (tmp_path / "t.parquet").write_bytes(broken)
+            with faults.injected("parsers are total"), suppress(MutualignError):
+                assert len(list_labelled(tmp_path / "t.parquet")) >= 1
 
 
 # The cache ------------------------------------------------------------------------------------------------------------
@@ -207,6 +266,52 @@ def test_images_are_decoded_once_and_again_where_the_cached_file_is_damaged(fold
             decode(scanned, ImageShape(3, 6, 6), "target")
     decode(scanned, ImageShape(3, 6, 6), "target")
     assert kept.read_bytes() == whole
+
+
+def test_whatever_is_changed_in_a_cached_file_or_its_description_the_right_images_come_back(folders, tmp_path, faults):
+    (folders / "target" / "deep" / "2.png").write_bytes(FLOATS)
+    scanned = scan(list_unlabelled(folders / "target"), "target")
+    shape = ImageShape(3, 6, 6)
+    first = decode(scanned, shape, "target")
+    assert first.rows == (0, 1, 3, 4, 5, 6, 7, 8, 9)
+    for suffix, every in ((".bytes", 37), (".json", 4)):
+        (kept,) = (tmp_path / "cache").rglob(f"*{suffix}")
+        whole = kept.read_bytes()
+        flipped = (
+            whole[:at] + bytes([whole[at] ^ 1 << at % 8]) + whole[at + 1 :] for at in range(0, len(whole), every)
+        )
+        cut = (whole[:end] for end in range(0, len(whole), 5 * every))
+        for broken in (*flipped, *cut, whole + b"0"):
+            kept.write_bytes(broken)
+            with faults.injected("corruption is found"):
+                found = decode(scanned, shape, "target")
+                assert found.rows == first.rows
+                assert [fault.partition(": ")[0] for fault in found.bad] == [str(scanned.listing.paths[2])]
+                brightness = found.images.take(torch.arange(9), 0)[:, :, :, 0]
+                assert brightness.amin((1, 2)).tolist() == [0, 20, 60, 80, 100, 120, 140, 160, 180]
+                assert brightness.amax((1, 2)).tolist() == [0, 20, 60, 80, 100, 120, 140, 160, 180]
+    assert {path.suffix for path in kept.parent.iterdir()} == {".bytes", ".json"}
+
+
+def test_a_description_that_was_changed_with_care_is_not_believed(folders, tmp_path, faults):
+    """The row of a bad image is the one before: every label after it would be another image's."""
+    (folders / "target" / "deep" / "2.png").write_bytes(FLOATS)
+    scanned = scan(list_unlabelled(folders / "target"), "target")
+    first = decode(scanned, ImageShape(3, 6, 6), "target")
+    (kept,) = (tmp_path / "cache").rglob("*.json")
+    assert "[[2, " in kept.read_text()
+    kept.write_text(kept.read_text().replace("[[2, ", "[[1, "))
+    with faults.injected("corruption is found"):
+        assert decode(scanned, ImageShape(3, 6, 6), "target").rows == first.rows
+
+
+def test_an_image_that_changes_between_two_readings_is_left_out_and_named(folders, faults):
+    scanned = scan(list_unlabelled(folders / "target"), "target")
+    changed = write(folders / "target" / "deep" / "4.png", 255, mode="RGB")
+    with faults.injected("corruption is found"):
+        found = decode(scanned, ImageShape(3, 6, 6), "target")
+        assert found.bad == (f"{changed}: changed while it was read",)
+        assert len(found.images) == 9
 
 
 def test_another_content_has_another_key(folders):

@@ -90,9 +90,10 @@ def test_a_file_that_was_cut_off_is_named(saved, tmp_path):
         ({"header": {"result": {}}}, "not a readable DomainAdapter"),
     ],
 )
-def test_a_header_that_does_not_hold_together_is_told(saved, tmp_path, changes, message):
+def test_a_header_that_does_not_hold_together_is_told(saved, tmp_path, changes, message, faults):
     path = rewritten(saved, tmp_path / "changed.safetensors", **changes)
-    with pytest.raises(MutualignError, match=f"changed.safetensors.*{message}"):
+    refused = pytest.raises(MutualignError, match=f"changed.safetensors.*{message}")
+    with faults.injected("no code from files"), refused:
         DomainAdapter.load(path)
 
 

@@ -141,17 +141,23 @@ MISTAKES = {
         r"stages\.0: epochs must be above 0",
     ),
     "an empty batch": (MINIMAL + "batch_size = -1", r"stages\.0: batch_size must be above 0, got -1"),
-    "nan": (MINIMAL + "learning_rate = nan", r"learning_rate must be above 0, got nan"),
+    "nan": (MINIMAL + "learning_rate = nan", r"stages\.0, learning_rate: expected a finite number, got nan"),
+    "infinity": (MINIMAL + "[stages.options]\nweight = inf", r"weight: expected a finite number, got inf"),
+    "a number that no field can have": (MINIMAL + f"learning_rate = 1{'0' * 400}", "got one of 401 digits"),
+    "a number that Python does not read": (MINIMAL + f"batch_size = 1{'0' * 5000}", "not TOML: .*4300 digits"),
+    "arrays in arrays": (MINIMAL + "batch_size = " + "[" * 5000, "not TOML: nested too deep"),
+    "a key of many parts": (MINIMAL + "a." * 16 + "a = 1", "not TOML: a key of more than 16 parts"),
     "not TOML": ("description = ", r"own\.toml: not TOML"),
 }
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_in_a_recipe_is_told_with_its_place_and_what_is_allowed(own, mistake):
+def test_a_mistake_in_a_recipe_is_told_with_its_place_and_what_is_allowed(own, mistake, faults):
     text, message = MISTAKES[mistake]
-    with pytest.raises(MutualignError, match=message) as error:
-        load_recipe(own(text))
-    assert "own.toml" in str(error.value)
+    with faults.injected("parsers are total"):
+        with pytest.raises(MutualignError, match=message) as error:
+            load_recipe(own(text))
+        assert "own.toml" in str(error.value)
 
 
 def test_the_second_stage_is_told_from_the_first(own):

@@ -98,9 +98,9 @@ def test_a_folder_of_another_format_is_refused(tmp_path, line):
 
 
 @pytest.mark.parametrize("content", [b"format = ", b"\xff\xfe\x00"])
-def test_a_config_that_cannot_be_read_is_named(tmp_path, content):
+def test_a_config_that_cannot_be_read_is_named(tmp_path, content, faults):
     (tmp_path / "config.toml").write_bytes(content)
-    with pytest.raises(MutualignError, match=r"config\.toml: cannot be read"):
+    with faults.injected("parsers are total"), pytest.raises(MutualignError, match=r"config\.toml: cannot be read"):
         RunFolder.open(tmp_path)
 
 
@@ -209,13 +209,14 @@ def test_a_checkpoint_is_data_not_code(run):
     assert json.loads(header["__metadata__"]["info"]) == {"stage": 0}
 
 
-def test_a_corrupt_checkpoint_is_named_wherever_it_is_cut(run):
+def test_a_corrupt_checkpoint_is_named_wherever_it_is_cut(run, faults):
     run.save_tensors("last", {"w": torch.randn(20)}, {"stage": 0})
     path = run.path / "checkpoints" / "last.safetensors"
     whole = path.read_bytes()
     for broken in (b"", whole[:4], whole[:30], whole[:-1], b"\x00" * len(whole), b"pickled?" * 50):
         path.write_bytes(broken)
-        with pytest.raises(MutualignError, match=r"last\.safetensors: not a readable checkpoint"):
+        message = r"last\.safetensors: not a readable checkpoint"
+        with faults.injected("corruption is found"), pytest.raises(MutualignError, match=message):
             run.load_tensors("last")
 
 
