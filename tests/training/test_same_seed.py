@@ -14,10 +14,10 @@ import torch
 from mutualign.algorithms import ALGORITHMS
 from mutualign.experiment import Experiment
 from mutualign.recipes import parse_recipe
-from mutualign.tensor_files import digest
 from mutualign.training.runs import RunFolder
 from tests.conftest import make_tiny_task
 from tests.golden import GOLDEN, losses
+from tests.run_contents import contents
 
 ROOT = Path(__file__).parents[2]
 ACROSS = 1e-3  # relative: golden losses; other instruction sets and thread counts came to 7e-5 at most
@@ -28,19 +28,13 @@ RUNS = [(names, precision) for names in ("source_only,mutual_align", "dann,mani"
 
 
 def train(names: str, precision: str, path: Path) -> dict:
-    """All that a run leaves but times: hashes of its tensors by file, its records, its result."""
+    """All that a run leaves but times."""
     options = {"mani": {"threshold": 0.35}, "mutual_align": {"threshold": 0.35}}  # pseudo-labels from the first step
     common = {"epochs": 1, "batch_size": 10, "learning_rate": 2e-3}
     stages = [common | {"algorithm": name, "options": options.get(name, {})} for name in names.split(",")]
     recipe = parse_recipe({"name": "test", "description": "", "precision": precision, "stages": stages}, "test")
-    result = Experiment.start(recipe, make_tiny_task(), 0, path).run()
-    run = RunFolder(path)
-    return {
-        "tensors": {file.stem: digest(run.load_tensors(file.stem)[0]) for file in sorted(path.rglob("*.safetensors"))},
-        "records": [{**record, "train_seconds": 0} for record in run.metrics()],
-        "result": {key: value for key, value in result.items() if key not in ("created", "command", "hardware")}
-        | {"stages": [{**stage, "train_seconds": 0} for stage in result["stages"]]},
-    }
+    Experiment.start(recipe, make_tiny_task(), 0, path).run()
+    return contents(RunFolder(path))
 
 
 def train_all(folder: Path) -> None:
