@@ -18,7 +18,7 @@ from mutualign.errors import MutualignError
 from mutualign.plain_files import LARGEST_JSON, LARGEST_TOML, parse_json, parse_toml, read_text
 from mutualign.tensor_files import pack, unpack
 
-FORMAT = 1  # of the run folder; raised when an older mutualign could misread a newer folder
+FORMAT = 1  # of the run folder, read for ever; raised when an older mutualign could misread a newer folder
 
 CONFIG = {"task": str, "data": str, "seed": int, "command": str, "recipe": dict, "images": dict} | {
     "class_names": list, "own_images": dict, "notes": list,
@@ -73,13 +73,21 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
-        """The run folder at a path. Raises MutualignError where there is none, or one of a newer format."""
+        """The run folder at a path. Raises MutualignError where there is none, or one of no format or a newer one."""
         run = cls(path)
         if not (path / "config.toml").is_file():
             raise MutualignError(f"{path} is not a run folder: it has no config.toml")
-        if (found := run.config().get("format")) != FORMAT:
+        found = run.config().get("format")
+        if type(found) is not int or found < 1:
+            told = "no format" if found is None else f"the format {found!r}"
             raise MutualignError(
-                f"{path} has run-folder format {found}, this mutualign reads {FORMAT}: use a newer mutualign"
+                f"{path} is not a run folder: config.toml has {told}, where a run's is a number from 1 on\n"
+                "  do       restore config.toml if it was changed, or name another folder"
+            )
+        if found > FORMAT:
+            raise MutualignError(
+                f"{path} has run-folder format {found}, this mutualign reads formats up to {FORMAT}\n"
+                "  do       use a newer mutualign: pip install --upgrade mutualign"
             )
         return run
 

@@ -90,13 +90,6 @@ def test_a_folder_that_is_no_run_is_named(tmp_path):
             RunFolder.open(path)
 
 
-@pytest.mark.parametrize("line", [f"format = {FORMAT + 1}", "task = 'digits'", "format = '1'"])
-def test_a_folder_of_another_format_is_refused(tmp_path, line):
-    (tmp_path / "config.toml").write_text(line, encoding="utf-8")
-    with pytest.raises(MutualignError, match=rf"run-folder format .*, this mutualign reads {FORMAT}"):
-        RunFolder.open(tmp_path)
-
-
 @pytest.mark.parametrize("content", [b"format = ", b"\xff\xfe\x00"])
 def test_a_config_that_cannot_be_read_is_named(tmp_path, content, faults):
     (tmp_path / "config.toml").write_bytes(content)
