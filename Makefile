@@ -3,13 +3,16 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test check readme clean
+.PHONY: run test faults check readme clean
 
 run: $(VENV)/.installed  ## train the five systems on the embedded digits, in minutes, and print the table
 	$(BIN)/mutualign compare --task digits --seeds 1
 
 test: $(VENV)/.installed  ## all tests, a process a core, with coverage
 	$(BIN)/pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile --cov
+
+faults: $(VENV)/.installed  ## all tests again, for the table of faults that they inject
+	$(BIN)/pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile --faults=results/faults.json
 
 check: $(VENV)/.installed  ## linter, formatter and type checker
 	$(BIN)/ruff check .

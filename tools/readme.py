@@ -196,7 +196,14 @@ def own_images_table(results: dict[str, Any]) -> list[str]:
     return lines
 
 
+def faults_table(results: dict[str, Any]) -> list[str]:
+    """How many faults were injected to try each promise, and how many it survived."""
+    lines = ["| promise | faults injected | survived |", "| --- | --- | --- |"]
+    return lines + [f"| {row['promise']} | {row['injected']:,} | {row['survived']:,} |" for row in results["rows"]]
+
+
 TABLES = {
+    "faults": faults_table,
     "own-images": own_images_table,
     "estimates": estimates_table,
     "alarms": alarms_table,

@@ -49,10 +49,13 @@ class Algorithm(nn.Module):
         """Called after each optimiser step: the place to move a teacher."""
 
     def inherit(self, previous: Algorithm) -> Algorithm:
-        """Go on with the parts that an earlier stage over the same classifier has trained, such as a discriminator."""
+        """Go on with the parts that an earlier stage over the same classifier has trained, such as a discriminator.
+
+        A part of another kind, such as another method's critic, begins anew.
+        """
         earlier = dict(previous.named_children())
         for name, part in self.named_children():
-            if name in earlier and name not in ("classifier", "teacher"):
+            if name not in ("classifier", "teacher") and type(part) is type(earlier.get(name)):
                 part.load_state_dict(earlier[name].state_dict())
         return self
 

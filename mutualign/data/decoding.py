@@ -70,7 +70,8 @@ def image_shape(content: bytes, where: object) -> ImageShape:
     """
     try:
         with _opened(content, where) as image:
-            turned = image.getexif().get(0x0112, 1) >= 5  # EXIF orientations that swap height and width
+            exif = Image.Image.getexif(image)  # a PNG's own getexif decodes it, to look behind the pixels
+            turned = exif.get(0x0112, 1) >= 5  # orientations that swap height and width
             height, width = (image.width, image.height) if turned else (image.height, image.width)
             return ImageShape(1 if image.mode in GREY else 3, height, width)
     except MutualignError:

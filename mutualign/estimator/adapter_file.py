@@ -77,9 +77,8 @@ def read_adapter(path: Path, params: frozenset[str]) -> tuple[Saved, dict[str, T
             raise MutualignError(f"{path}: not a saved DomainAdapter")
         if metadata["mutualign_adapter"] != str(FORMAT):
             found = metadata["mutualign_adapter"]
-            raise MutualignError(
-                f"{path} has adapter format {found}, this mutualign reads {FORMAT}: use a newer mutualign"
-            )
+            advice = "use a newer mutualign" if found.isdecimal() and int(found) > FORMAT else "save it again"
+            raise MutualignError(f"{path} has adapter format {found}, this mutualign reads {FORMAT}: {advice}")
         saved = _parsed(parse_json(metadata["header"]), f"{path}")
         if unknown := saved.params.keys() - params:
             raise MutualignError(f"{path}: unknown parameter {', '.join(sorted(unknown))}: use a newer mutualign")

@@ -14,8 +14,8 @@ def test_an_algorithm_without_a_forward_says_so(build, make_batch):
         algorithm(make_batch(algorithm), torch.tensor(0.0))
 
 
-@pytest.mark.parametrize("earlier", ["source_only", "dann", "mani"])
-@pytest.mark.parametrize("later", ["source_only", "dann", "mani"])
+@pytest.mark.parametrize("earlier", ["source_only", "dann", "mani", "mutual_align"])
+@pytest.mark.parametrize("later", ["source_only", "dann", "mani", "mutual_align"])
 def test_a_stage_inherits_the_parts_that_an_earlier_one_trained_and_no_others(build, earlier, later):
     previous, algorithm = build(earlier, seed=1), build(later, seed=2)
     before = {key: value.clone() for key, value in algorithm.state_dict().items()}

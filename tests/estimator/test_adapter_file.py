@@ -75,6 +75,7 @@ def test_a_file_that_was_cut_off_is_named(saved, tmp_path):
     ("changes", "message"),
     [
         ({"metadata": {"mutualign_adapter": "2"}}, "format 2, this mutualign reads 1: use a newer mutualign"),
+        ({"metadata": {"mutualign_adapter": "0"}}, "format 0, this mutualign reads 1: save it again"),
         ({"metadata": {"header": "{"}}, "not a readable DomainAdapter"),
         ({"metadata": {"header": "[]"}}, "not a readable DomainAdapter"),
         ({"header": {"params": {"depth": 3}}}, "unknown parameter depth: use a newer mutualign"),

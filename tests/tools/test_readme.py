@@ -120,3 +120,21 @@ def test_growth_stands_beside_the_sizes_that_have_one():
     second = first | {"images": 2000, "time_over_images": 1.02, "memory_over_data": 0.98}
     lines = readme.scaling_table({"rows": [first, second]})
     assert lines[2:] == ["| 1,000 | 2.0 | 700 |  |  |", "| 2,000 | 2.0 | 700 | 1.02 | 0.98 |"]
+
+
+def test_the_faults_are_a_line_a_promise():
+    rows = [{"promise": "exact resume", "injected": 1234, "survived": 1233}]
+    assert readme.faults_table({"rows": rows})[2:] == ["| exact resume | 1,234 | 1,233 |"]
+
+
+def test_own_images_stand_beside_the_same_by_their_tasks_name(results):
+    def rows(task):
+        return [row("fast", 0, name, 0.5) | {"task": task} for name in ("last", "validator:im", "oracle")]
+
+    content = {"command": "", "commit": "0", "hardware": "", "created": "", "rows": rows("mnist-mnistm")}
+    for name in ("headline", "reproduction"):
+        (results / "results" / f"{name}.json").write_text(json.dumps(content if name == "headline" else {"rows": []}))
+    timing = {"name": "read and decode", "images": 70000, "seconds": 5.04, "images_per_second": 13889}
+    lines = readme.own_images_table({"rows": rows("mnist-to-mnistm"), "timings": [timing]})
+    assert [line.split(" | ")[0] for line in lines[2:4]] == ["| mnist-to-mnistm", "| the same by its name"]
+    assert lines[-1] == "| read and decode | 70,000 | 5.0 | 13,889 |"
