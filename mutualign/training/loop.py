@@ -98,7 +98,7 @@ class StageTrainer:
         total = torch.stack(list(losses.values())).sum()
         self._optimizer.zero_grad()
         self.fabric.backward(total)
-        if not torch.isfinite(torch.stack([total.float(), self._largest_gradient()])).all():
+        if not self._finite(total):
             where = f"stage {self.index} ({self.stage.algorithm}), step {self.steps_done}"
             rows = self.batches.rows(self.steps_done)
             raise NotFinite(diagnose(self.algorithm, losses, batch, rows, where, self.fabric))
@@ -109,11 +109,13 @@ class StageTrainer:
         self.steps_done += 1
         self.train_seconds += time.perf_counter() - start
 
-    def _largest_gradient(self) -> Float[Tensor, ""]:
-        """The largest entry of any parameter's gradient, by its size; NaN if one is."""
+    def _finite(self, total: Float[Tensor, ""]) -> bool:
+        """Whether the loss and every gradient are. Their norm tells; only where it overflows each is looked at."""
         parameters = self.optimizer.param_groups[0]["params"]
         gradients = [weight.grad for weight in parameters if weight.grad is not None]
-        return torch.nn.utils.get_total_norm(gradients, float("inf")).float()
+        if torch.isfinite(total.float() + torch.nn.utils.get_total_norm(gradients)):
+            return True
+        return bool(total.isfinite()) and all(bool(gradient.isfinite().all()) for gradient in gradients)
 
     def agreed(self, stop: bool) -> bool:
         """Whether any process wants to stop."""

@@ -18,7 +18,6 @@ from mutualign.algorithms import ALGORITHMS
 from mutualign.commands.train import Run
 from mutualign.data.images import ImageShape, LabelledImages, UnlabelledImages
 from mutualign.errors import MutualignError
-from mutualign.nn.sharing import Share
 from mutualign.recipes import parse_recipe
 from mutualign.tensor_files import pack, unpack
 from mutualign.training.batches import Batches
@@ -96,15 +95,6 @@ def test_two_processes_have_the_gradients_of_one_on_the_whole_batch(of_two, name
         assert any(value.abs().max() > 1e-3 for key, value in one.items() if key.startswith("0/"))
         for key, value in one.items():
             assert (first[key] - value).float().norm() <= 1e-3 * value.float().norm() + 1e-6, key
-
-
-@pytest.mark.parametrize("processes", [1, 2, 3, 7])
-@pytest.mark.parametrize("total", [0, 1, 2, 7, 64])
-def test_shares_are_all_rows_once_in_order_and_of_about_the_same_size(total, processes):
-    shares = [Share.of(rank, total, processes) for rank in range(processes)]
-    assert [row for share in shares for row in range(share.start, share.stop)] == list(range(total))
-    sizes = [share.stop - share.start for share in shares]
-    assert max(sizes) - min(sizes) <= 1
 
 
 # The command line -----------------------------------------------------------------------------------------------------
