@@ -154,28 +154,33 @@ def test_data_verify_finds_the_real_files_whole(mutualign, real_data):
     assert "504 of 504 files, 0 damaged" in out
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("number", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
-def test_a_stopped_run_resumes_bit_for_bit(tmp_path, number, expected):
-    def command(*arguments: str) -> subprocess.Popen[str]:
-        environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        return subprocess.Popen(
-            [sys.executable, "-m", "mutualign", "run", *arguments],
-            cwd=tmp_path,
-            env=environment,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+SHORT_RUN = ["--recipe", "dann", "--set", "stages.0.epochs=3", "stages.0.batch_size=128"]
 
-    settings = ["--recipe", "dann", "--set", "stages.0.epochs=4", "stages.0.batch_size=128"]
-    whole = command("--out", "whole", *settings)
+
+def start_run(folder, *arguments: str) -> subprocess.Popen[str]:
+    """`mutualign run` in a process of its own."""
+    command = [sys.executable, "-m", "mutualign", "run", *arguments]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory) -> RunFolder:
+    """A run that nothing stopped."""
+    folder = tmp_path_factory.mktemp("whole")
+    whole = start_run(folder, *SHORT_RUN)
     whole.communicate(timeout=120)
     assert whole.returncode == 0
+    return RunFolder(folder / "runs" / "digits" / "dann" / "seed-0")
 
-    stopped = command("--out", "stopped", *settings)
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+def test_a_stopped_run_resumes_bit_for_bit(tmp_path, whole_run, number, expected, faults):
+    stopped = start_run(tmp_path, "--out", "stopped", *SHORT_RUN)
     folder = RunFolder(tmp_path / "stopped" / "digits" / "dann" / "seed-0")
     deadline = time.monotonic() + 120
-    while len(folder.metrics()) < 2 and time.monotonic() < deadline:
+    while not folder.metrics() and time.monotonic() < deadline:
         time.sleep(0.05)
     stopped.send_signal(number)
     _, err = stopped.communicate(timeout=60)
@@ -184,18 +189,18 @@ def test_a_stopped_run_resumes_bit_for_bit(tmp_path, number, expected):
     if number != signal.SIGKILL:
         assert "go on with: mutualign run --resume stopped/digits/dann/seed-0" in err
 
-    resumed = command("--resume", "stopped/digits/dann/seed-0")
-    resumed.communicate(timeout=120)
-    assert resumed.returncode == 0
-    other = RunFolder(tmp_path / "whole" / "digits" / "dann" / "seed-0")
-    ours, theirs = folder.load_tensors("last")[0], other.load_tensors("last")[0]
-    assert ours.keys() == theirs.keys()
-    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+    with faults.injected("killed at any moment" if number == signal.SIGKILL else "stopped by a signal"):
+        resumed = start_run(tmp_path, "--resume", "stopped/digits/dann/seed-0")
+        resumed.communicate(timeout=120)
+        assert resumed.returncode == 0
+        ours, theirs = folder.load_tensors("last")[0], whole_run.load_tensors("last")[0]
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+        assert numbers(folder) == numbers(whole_run)
 
-    def numbers(run: RunFolder) -> list[dict]:
-        return [{key: value for key, value in record.items() if key != "train_seconds"} for record in run.metrics()]
 
-    assert numbers(folder) == numbers(other)
+def numbers(run: RunFolder) -> list[dict]:
+    return [{key: value for key, value in record.items() if key != "train_seconds"} for record in run.metrics()]
 
 
 def test_the_module_runs_as_a_program():

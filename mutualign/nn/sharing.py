@@ -59,7 +59,7 @@ def alone() -> Iterator[None]:
         _state.alone = before
 
 
-def shared(network: nn.Module, images: Float[Tensor, "n channels height width"]) -> Float[Tensor, "n features"]:
+def shared(network: nn.Module, images: Float[Tensor, "n ..."]) -> Float[Tensor, "n features"]:
     """`network(images)`, computed by all processes together, each of which must call this; in one, just that.
 
     The gradient is that of one process, if afterwards parameters' gradients are averaged over the processes (as DDP

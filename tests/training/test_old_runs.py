@@ -187,6 +187,7 @@ def test_every_command_refuses_a_newer_format_and_says_what_to_do(mutualign, tmp
     config = tmp_path / "run" / "config.toml"
     config.parent.mkdir()
     config.write_text(f'format = {FORMAT + 1}\ntask = "tiny"\n', encoding="utf-8")
+    (tmp_path / "one.png").touch()
     before = sorted(config.parent.rglob("*"))
     with faults.injected("old runs stay readable"):
         code, out, err = mutualign(*("run" if word == "RUN" else word for word in command))
