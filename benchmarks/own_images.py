@@ -48,7 +48,7 @@ class Settings:
     """where images and runs go; what is there already is not made again"""
     mnist: str = "fast"
     """recipes for MNIST -> MNIST-M, with commas between; mani takes an hour a seed"""
-    shapes: str = "benchmarks/source-only-fast.toml,fast,best"
+    shapes: str = "benchmarks/source-only-fast.toml,fast"
     """recipes for the shapes, with small_resnet as their backbone"""
     seeds: int = 3
     """how many seeds: 0, 1, 2, ..."""
