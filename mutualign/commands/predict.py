@@ -20,6 +20,7 @@ from mutualign.data.decoding import SUFFIXES, decode_image, read_image_file
 from mutualign.data.folders import TABLES, list_unlabelled
 from mutualign.errors import MutualignError
 from mutualign.prediction import Prediction, Predictor
+from mutualign.training.environment import keep_freed_memory
 from mutualign.training.runs import write_atomically
 
 FORMATS = (".csv", ".json", ".parquet")
@@ -51,6 +52,7 @@ class Predict:
         paths = self._paths()
         if self.out is not None:
             _make_room(self.out)
+        keep_freed_memory()
         predictor = Predictor.load(self.run, self.epoch, self.accelerator)
         bad: list[str] = []
         found = list(predictor.predict(_decoded(paths, predictor, bad)))
