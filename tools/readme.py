@@ -180,16 +180,16 @@ def alarms_table(results: dict[str, Any]) -> list[str]:
 
 
 def own_images_table(results: dict[str, Any]) -> list[str]:
-    """Systems trained from folders, those of MNIST beside the same by the task's name; then what loading costs."""
-    recipes = {row["recipe"] for row in results["rows"] if row["task"] == "mnist-to-mnistm"}
+    """Systems trained from folders, those of MNIST before the same by the task's name; then what loading costs."""
+    own = [row for row in results["rows"] if row["task"] == "mnist-to-mnistm"]
     named = [
-        row
+        row | {"task": "the same by its name"}
         for name in ("headline", "reproduction")
         for row in _load(name)["rows"]
-        if row["task"] == "mnist-mnistm" and row["recipe"] in recipes
+        if row["task"] == "mnist-mnistm" and row["recipe"] in {row["recipe"] for row in own}
     ]
-    by_name = [line.replace("| mnist-mnistm |", "| the same by its name |") for line in accuracy_table({"rows": named})]
-    lines = [*accuracy_table(results), *by_name[2:], ""]
+    others = [row for row in results["rows"] if row not in own]
+    lines = [*accuracy_table({"rows": [*own, *named, *others]}), ""]
     lines += ["| from PNG files | images | seconds | images a second |", "| --- | --- | --- | --- |"]
     for row in results["timings"]:
         lines.append(f"| {row['name']} | {row['images']:,} | {row['seconds']:.1f} | {row['images_per_second']:,} |")
