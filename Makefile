@@ -5,14 +5,17 @@ BIN := $(VENV)/bin
 
 .PHONY: run test faults check readme clean
 
+# A process a core; files in their order, as the longest ones, with few tests, would else come last and run alone.
+PYTEST := $(BIN)/pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
+
 run: $(VENV)/.installed  ## train the five systems on the embedded digits, in minutes, and print the table
 	$(BIN)/mutualign compare --task digits --seeds 1
 
-test: $(VENV)/.installed  ## all tests, a process a core, with coverage
-	$(BIN)/pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile --cov
+test: $(VENV)/.installed  ## all tests, with coverage
+	$(PYTEST) --cov
 
 faults: $(VENV)/.installed  ## all tests again, for the table of faults that they inject
-	$(BIN)/pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile --faults=results/faults.json
+	$(PYTEST) --faults=results/faults.json
 
 check: $(VENV)/.installed  ## linter, formatter and type checker
 	$(BIN)/ruff check .

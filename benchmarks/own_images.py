@@ -34,6 +34,7 @@ from mutualign.display import ProgressDisplay, summary_tables
 from mutualign.errors import MutualignError
 from mutualign.prediction import Predictor
 from mutualign.recipes import load_recipe
+from mutualign.training.environment import keep_freed_memory
 
 SMALL_RESNET = ("backbone=small_resnet",)
 
@@ -144,7 +145,8 @@ def load_times(images: OwnImages) -> list[dict[str, Any]]:
 
 
 def predict_time(run: Path, images: OwnImages) -> dict[str, Any]:
-    """Probabilities of all target images, decoded before; the best of five times."""
+    """Probabilities of all target images, decoded before; the best of five times, set up as `mutualign predict` is."""
+    keep_freed_memory()
     predictor, pixels = Predictor.load(run), images.load().target_train.images.pixels
     predictor.probabilities(pixels[:2000])
     seconds = []

@@ -99,7 +99,7 @@ def test_two_processes_have_the_gradients_of_one_on_the_whole_batch(of_two, name
 
 # The command line -----------------------------------------------------------------------------------------------------
 
-SHORT = ["stages.0.epochs=4", "stages.0.epoch_steps=0", "stages.0.batch_size=64", "precision=float32"]
+SHORT = ["stages.0.epochs=4", "stages.0.epoch_steps=0", "stages.0.batch_size=128", "precision=float32"]
 TWO = ["--devices", "2", "--accelerator", "cpu", "--save-every", "0.5"]
 
 
