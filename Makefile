@@ -5,8 +5,8 @@ BIN := $(VENV)/bin
 
 .PHONY: run test faults check readme clean
 
-# A process a core; files in their order, as the longest ones, with few tests, would else come last and run alone.
-PYTEST := $(BIN)/pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
+# A process a core, a file at a time.
+PYTEST := $(BIN)/pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile
 
 run: $(VENV)/.installed  ## train the five systems on the embedded digits, in minutes, and print the table
 	$(BIN)/mutualign compare --task digits --seeds 1
