@@ -17,10 +17,10 @@ from rich.console import Console
 from rich.table import Table
 
 from mutualign.errors import MutualignError
-from mutualign.estimates import RANKED_BY, estimate_runs
-from mutualign.evidence import audit
-from mutualign.evidence.selection import best_epoch
-from mutualign.training.runs import RunFolder
+from mutualign.evaluation import audit
+from mutualign.evaluation.selection import best_epoch
+from mutualign.runs.estimates import RANKED_BY, estimate_runs
+from mutualign.runs.folder import RunFolder
 
 
 @dataclass(frozen=True)

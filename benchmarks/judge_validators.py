@@ -19,9 +19,9 @@ from rich.table import Table
 from scipy.stats import spearmanr
 
 from mutualign.errors import MutualignError
-from mutualign.evidence.selection import best_epoch
-from mutualign.evidence.validators import VALIDATORS, combine
-from mutualign.training.runs import Record, RunFolder
+from mutualign.evaluation.selection import best_epoch
+from mutualign.evaluation.validators import VALIDATORS, combine
+from mutualign.runs.folder import Record, RunFolder
 
 
 @dataclass(frozen=True)
@@ -76,12 +76,12 @@ def judge(runs: list[Run]) -> list[dict[str, Any]]:
     one. Lost against the oracle recipe: the same over all epochs of all recipes on the task with the seed, for the
     validator's choice among them; equal in the rows of those recipes.
     """
-    rivals: dict[tuple[str, int], list[Run]] = defaultdict(list)
+    runs: dict[tuple[str, int], list[Run]] = defaultdict(list)
     for run in runs:
-        rivals[run.task, run.seed].append(run)
+        runs[run.task, run.seed].append(run)
     rows = []
     for run in runs:
-        every = [epoch for rival in rivals[run.task, run.seed] for epoch in rival.epochs]
+        every = [epoch for other in runs[run.task, run.seed] for epoch in other.epochs]
         for validator in VALIDATORS:
             rows.append(
                 {
@@ -92,7 +92,7 @@ def judge(runs: list[Run]) -> list[dict[str, Any]]:
                     "rank_correlation": correlation(run.epochs, validator),
                     "lost_against_oracle_epoch": lost(run.epochs, validator),
                     "lost_against_oracle_recipe": lost(every, validator),
-                    "recipes": len(rivals[run.task, run.seed]),
+                    "recipes": len(runs[run.task, run.seed]),
                 }
             )
     return rows

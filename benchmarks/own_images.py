@@ -1,6 +1,6 @@
 """Images from folders: MNIST -> MNIST-M as PNG files, and shapes of 64x64 pixels; what decoding costs, what is reached.
 
-Nothing but `OwnImages` sees the files. Those of MNIST hold the bytes of the task mnist-mnistm, so that a recipe should
+Nothing but `FolderTask` sees the files. Those of MNIST hold the bytes of the task mnist-mnistm, so that a recipe should
 reach what it reaches there. What has been trained before is not trained again, so that times can be taken on an idle
 machine.
 """
@@ -25,16 +25,16 @@ from PIL import Image
 from rich.console import Console
 from shapes import SHAPES, SHAPES_ARE, in_two_colours, over_photos
 
-from mutualign.comparison import Comparison, summarise
-from mutualign.data.download import data_folder
-from mutualign.data.own_images import OwnImages
-from mutualign.data.photos import Photos, load_bsds500
-from mutualign.data.tasks import find_task
-from mutualign.display import ProgressDisplay, summary_tables
+from mutualign.cli.terminal import ProgressDisplay, summary_tables
+from mutualign.data.datasets import find_task
+from mutualign.data.datasets.bsds500 import Photos, load_bsds500
+from mutualign.data.fetch.data_files import data_folder
+from mutualign.data.folders.own_images import FolderTask
 from mutualign.errors import MutualignError
-from mutualign.prediction import Predictor
 from mutualign.recipes import load_recipe
-from mutualign.training.environment import keep_freed_memory
+from mutualign.runs.comparison import Comparison, summarise
+from mutualign.runs.predictor import Predictor
+from mutualign.training.hardware import keep_freed_memory
 
 SMALL_RESNET = ("backbone=small_resnet",)
 
@@ -87,24 +87,24 @@ def once(folder: Path, write: Callable[[Path], None]) -> None:
         beside.rename(folder)
 
 
-def write_mnist(root: Path, data: Path, limit: int | None) -> OwnImages:
+def write_mnist(root: Path, data: Path, limit: int | None) -> FolderTask:
     """The images of the task mnist-mnistm: labelled ones in class folders, the target's training images in one."""
     task = find_task("mnist-mnistm").load(data)
     digits = {
         "mnist": (task.source_train.images, task.source_train.labels),
         "mnist-test": (task.source_test.images, task.source_test.labels),
         "mnistm": (task.target_train.images, None),
-        "mnistm-test": (task.target_test.images, task.target_test.sealed_labels),
+        "mnistm-test": (task.target_test.images, task.target_test.hidden_labels),
     }
     for name, (images, labels) in digits.items():
         chosen = None if labels is None else labels[:limit]
         once(
             root / name, lambda folder, p=images.pixels[:limit], y=chosen: write_folder(folder, p, y, task.class_names)
         )
-    return OwnImages(root / "mnist", root / "mnistm", root / "mnist-test", root / "mnistm-test")
+    return FolderTask(root / "mnist", root / "mnistm", root / "mnist-test", root / "mnistm-test")
 
 
-def write_shapes(root: Path, data: Path, limit: int | None) -> OwnImages:
+def write_shapes(root: Path, data: Path, limit: int | None) -> FolderTask:
     """The shapes (`SHAPES_ARE`) as files."""
     sizes = {"shapes": 8000, "shapes-test": 2000, "shapes-photo": 8000, "shapes-photo-test": 2000}
     for number, name in enumerate(sizes):
@@ -118,13 +118,13 @@ def write_shapes(root: Path, data: Path, limit: int | None) -> OwnImages:
             write_folder(folder, torch.stack(drawn), None if name == "shapes-photo" else labels, SHAPES)
 
         once(root / name, write)
-    return OwnImages(root / "shapes", root / "shapes-photo", root / "shapes-test", root / "shapes-photo-test")
+    return FolderTask(root / "shapes", root / "shapes-photo", root / "shapes-test", root / "shapes-photo-test")
 
 
 # What is measured -----------------------------------------------------------------------------------------------------
 
 
-def load_times(images: OwnImages) -> list[dict[str, Any]]:
+def load_times(images: FolderTask) -> list[dict[str, Any]]:
     """Loading the task with an empty cache, which reads and decodes every file, and again from the cache."""
     rows = []
     with tempfile.TemporaryDirectory() as cache:
@@ -144,7 +144,7 @@ def load_times(images: OwnImages) -> list[dict[str, Any]]:
     return rows
 
 
-def predict_time(run: Path, images: OwnImages) -> dict[str, Any]:
+def predict_time(run: Path, images: FolderTask) -> dict[str, Any]:
     """Probabilities of all target images, decoded before; the best of five times, set up as `mutualign predict` is."""
     keep_freed_memory()
     predictor, pixels = Predictor.load(run), images.load().target_train.images.pixels

@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mutualign.training.environment import describe_hardware, make_fabric, versions
-from mutualign.training.runs import write_atomically
+from mutualign.io.atomic import write_atomically
+from mutualign.training.distributed import make_fabric
+from mutualign.training.hardware import describe_hardware, versions
 
 
 def origin() -> dict[str, str]:

@@ -23,13 +23,14 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from mutualign.data.download import data_folder
-from mutualign.data.images import LabelledImages, SealedImages, UnlabelledImages
-from mutualign.data.tasks import Task, find_task
+from mutualign.data.datasets import find_task
+from mutualign.data.fetch.data_files import data_folder
+from mutualign.data.task import Task
+from mutualign.data.types import LabelledImages, TargetDataset, UnlabelledImages
 from mutualign.errors import MutualignError
-from mutualign.experiment import Experiment
 from mutualign.recipes import load_recipe
-from mutualign.training.runs import RunFolder
+from mutualign.runs.experiment import Experiment
+from mutualign.runs.folder import RunFolder
 
 TOLERANCE = 0.10  # of the growth of the number of images
 
@@ -55,7 +56,7 @@ def measure(task_name: str, recipe_name: str, factor: int, data: Path) -> dict[s
     task = grown(find_task(task_name).load(data), factor)
     recipe = load_recipe(recipe_name, ["stages.0.epochs=1"])
     source, target = task.source_train, task.target_train
-    tensors = (source.images.pixels, source.labels, target.images.pixels, target.sealed_labels)
+    tensors = (source.images.pixels, source.labels, target.images.pixels, target.hidden_labels)
     with tempfile.TemporaryDirectory() as folder:
         experiment = Experiment.start(recipe, task, 0, Path(folder) / "run")
         reset_peak()
@@ -84,15 +85,15 @@ def grown(task: Task, factor: int) -> Task:
     def labelled(images: LabelledImages, times: int) -> LabelledImages:
         return LabelledImages(copies(images.images, times), images.labels.repeat(times))
 
-    def sealed(images: SealedImages, times: int) -> SealedImages:
-        return SealedImages(copies(images.images, times), images.sealed_labels.repeat(times))
+    def as_target(images: TargetDataset, times: int) -> TargetDataset:
+        return TargetDataset(copies(images.images, times), images.hidden_labels.repeat(times))
 
     return dataclasses.replace(
         task,
         source_train=labelled(task.source_train, factor),
         source_test=labelled(task.source_test, 1),
-        target_train=sealed(task.target_train, factor),
-        target_test=sealed(task.target_test, 1),
+        target_train=as_target(task.target_train, factor),
+        target_test=as_target(task.target_test, 1),
     )
 
 

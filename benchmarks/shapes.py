@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from mutualign.data.mnistm import blend
-from mutualign.data.photos import Photos
+from mutualign.data.datasets.bsds500 import Photos
+from mutualign.data.datasets.mnistm import blend
 
 SIDE = 64
 FINE = 4  # shapes are drawn so many times larger, and reduced by means of FINE x FINE pixels

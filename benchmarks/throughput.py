@@ -33,16 +33,19 @@ from rich.table import Table
 from scaling import peak_mib
 from torch.utils.flop_counter import FlopCounterMode
 
-from mutualign.algorithms import MutualAlign
-from mutualign.data.download import data_folder, require
-from mutualign.data.images import Batch, ImageShape, LabelledImages, UnlabelledImages
-from mutualign.data.tasks import Task, find_task
+from mutualign.data.datasets import find_task
+from mutualign.data.fetch.data_files import data_folder, require
+from mutualign.data.task import Task
+from mutualign.data.types import Batch, ImageShape, LabelledImages, UnlabelledImages
 from mutualign.errors import MutualignError
-from mutualign.experiment import Experiment
+from mutualign.methods import MutualAlign
 from mutualign.recipes import load_recipe
+from mutualign.runs.experiment import Experiment
 from mutualign.training.batches import Batches
-from mutualign.training.environment import has_bf16, keep_freed_memory, make_fabric, versions
-from mutualign.training.loop import StageTrainer, build_algorithm, build_classifier
+from mutualign.training.distributed import make_fabric
+from mutualign.training.hardware import has_bf16, keep_freed_memory, versions
+from mutualign.training.loop import StageTrainer
+from mutualign.training.setup import build_classifier, build_method
 
 WORKERS = (0, 1, 2)  # of the plain loop's DataLoader
 DATA_STEPS = 20  # batches drawn for every training step timed, when the data path is alone
@@ -111,7 +114,7 @@ class OurStep:
     def __init__(self, task: Task, precision: str, recipe: str = "dann") -> None:
         self.recipe, self.fabric, classes = load_recipe(recipe), make_fabric(precision), len(task.class_names)
         stage = self.recipe.stages[0]
-        algorithm = build_algorithm(stage, build_classifier(self.recipe, task.shape, classes))
+        method = build_method(stage, build_classifier(self.recipe, task.shape, classes))
         self.batches = Batches(
             task.source_train.to(self.fabric.device),
             task.target_train.images.to(self.fabric.device),
@@ -120,7 +123,7 @@ class OurStep:
             seed=0,
             stage=0,
         )
-        self.trainer = StageTrainer(0, stage, 0, algorithm, self.batches, self.fabric)
+        self.trainer = StageTrainer(0, stage, 0, method, self.batches, self.fabric)
         self.part_seconds: dict[str, float] = defaultdict(float)
 
     def seconds(self, steps: int, warm_up: int) -> float:
@@ -142,11 +145,11 @@ class OurStep:
 
     def time_parts(self) -> None:
         """From now on, take the time of what the trainer calls. `forward` includes the losses."""
-        trainer, algorithm = self.trainer, self.trainer.algorithm
-        if isinstance(algorithm, MutualAlign):
-            algorithm.strong_views = self._timed("augmentation", algorithm.strong_views)  # type: ignore[method-assign]
-            algorithm.teacher.forward = self._timed("teacher", algorithm.teacher.forward)  # type: ignore[method-assign]
-            algorithm.after_step = self._timed("moving average", algorithm.after_step)  # type: ignore[method-assign]
+        trainer, method = self.trainer, self.trainer.method
+        if isinstance(method, MutualAlign):
+            method.strong_views = self._timed("augmentation", method.strong_views)  # type: ignore[method-assign]
+            method.teacher.forward = self._timed("teacher", method.teacher.forward)  # type: ignore[method-assign]
+            method.after_step = self._timed("moving average", method.after_step)  # type: ignore[method-assign]
         trainer.batches = _TimedBatches(self._timed("data", self.batches.__getitem__))
         trainer._forward = self._timed("forward", trainer._forward)
         trainer.fabric.backward = self._timed("backward", trainer.fabric.backward)

@@ -16,13 +16,14 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from mutualign.data.download import data_folder
-from mutualign.data.tasks import Task, find_task
+from mutualign.data.datasets import find_task
+from mutualign.data.fetch.data_files import data_folder
+from mutualign.data.task import Task
 from mutualign.errors import MutualignError
-from mutualign.experiment import Display, Experiment
 from mutualign.recipes import Recipe, load_recipe
+from mutualign.runs.experiment import Experiment, Observer
+from mutualign.runs.folder import Record
 from mutualign.training.loop import Stopped
-from mutualign.training.runs import Record
 
 GOALS = (0.87, 0.97, 0.985)
 
@@ -45,7 +46,7 @@ class Settings:
     """where the numbers go"""
 
 
-class Clock(Display):
+class Clock(Observer):
     """Seconds of training over all stages, and the accuracies by then; asks to stop at the limit."""
 
     def __init__(self, limit: float) -> None:

@@ -16,11 +16,12 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
 from mutualign import jsd_mutual_information, reverse_gradient, sample_pairs
-from mutualign.data.augment import Views, strong_views
-from mutualign.data.images import Batch, to_floats
-from mutualign.data.tasks import find_task
-from mutualign.evidence.evaluation import target_accuracy
-from mutualign.nn.backbones import Classifier, TwoBlockCNN
+from mutualign.data.augment import AugmentConfig, strong_views
+from mutualign.data.datasets import find_task
+from mutualign.data.types import Batch, to_floats
+from mutualign.evaluation.target_labels import target_accuracy
+from mutualign.nn.backbones import TwoBlockCNN
+from mutualign.nn.classifier import Classifier
 from mutualign.nn.ema import EMATeacher
 from mutualign.nn.heads import ConcatenatingCritic, DomainDiscriminator, Projection
 from mutualign.training.batches import Batches
@@ -38,7 +39,7 @@ class Adaptation(pl.LightningModule):
         self.projection, self.critic = Projection(feature_dim=128), ConcatenatingCritic()
 
     def training_step(self, batch: Batch, step: int) -> Tensor:
-        features = self.classifier.features(strong_views(batch.images, Views(solarise=0.0)))
+        features = self.classifier.features(strong_views(batch.images, AugmentConfig(solarise=0.0)))
         loss = F.cross_entropy(self.classifier.head(features[: batch.n_source]), batch.labels)
         if not self.adapt:
             return loss

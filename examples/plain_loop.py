@@ -12,14 +12,17 @@ import torch.nn.functional as F
 from torch import nn
 
 from mutualign import jsd_mutual_information, reverse_gradient, sample_pairs
-from mutualign.data.augment import Views, strong_views
-from mutualign.data.images import to_floats
-from mutualign.data.tasks import Task, find_task
-from mutualign.evidence.evaluation import source_accuracy, target_accuracy
+from mutualign.data.augment import AugmentConfig, strong_views
+from mutualign.data.datasets import find_task
+from mutualign.data.task import Task
+from mutualign.data.types import to_floats
+from mutualign.evaluation.target_labels import source_accuracy, target_accuracy
 from mutualign.nn.ema import EMATeacher
 
 BATCH, RATE, CONFIDENT = 64, 4e-3, 0.8  # images a domain and step; highest learning rate; when to believe the teacher
-VIEWS = Views(solarise=0.0)  # moved, recoloured and inverted: what both runs see, so that they differ by the losses
+VIEWS = AugmentConfig(
+    solarise=0.0
+)  # moved, recoloured and inverted: what both runs see, so that they differ by the losses
 
 
 def train(task: Task, epochs: int, adapt: bool, seed: int) -> nn.Module:

@@ -15,24 +15,24 @@ from tempfile import TemporaryDirectory
 import torch
 from PIL import Image
 
-from mutualign.data.decoding import decode_image
-from mutualign.data.folders import list_unlabelled
-from mutualign.data.images import UnlabelledImages
-from mutualign.data.own_images import OwnImages
-from mutualign.data.tasks import find_task
-from mutualign.experiment import Experiment
-from mutualign.prediction import Prediction, Predictor
+from mutualign.data.datasets import find_task
+from mutualign.data.folders.image_io import decode_image
+from mutualign.data.folders.listing import list_unlabelled
+from mutualign.data.folders.own_images import FolderTask
+from mutualign.data.types import UnlabelledImages
+from mutualign.export.exporter import export_run
 from mutualign.recipes import load_recipe
-from mutualign.report.export import export_run
+from mutualign.runs.experiment import Experiment
+from mutualign.runs.predictor import Prediction, Predictor
 
 
-def write_images(folder: Path) -> OwnImages:
+def write_images(folder: Path) -> FolderTask:
     """Write the embedded digits as a user has images: source/CLASS/*.png, target/*.png and target-test/CLASS/*.png."""
     task = find_task("digits").load(folder)  # nothing is read from there
     _write(folder / "source", task.source_train.images, task.source_train.labels)
     _write(folder / "target", task.target_train.images)
-    _write(folder / "target-test", task.target_test.images, task.target_test.unseal())
-    return OwnImages(folder / "source", folder / "target", target_test=folder / "target-test")
+    _write(folder / "target-test", task.target_test.images, task.target_test.reveal_labels())
+    return FolderTask(folder / "source", folder / "target", target_test=folder / "target-test")
 
 
 def _write(folder: Path, images: UnlabelledImages, labels: torch.Tensor | None = None) -> None:
@@ -42,7 +42,7 @@ def _write(folder: Path, images: UnlabelledImages, labels: torch.Tensor | None =
         Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(place / f"{row:05}.png")
 
 
-def adapt(images: OwnImages, run: Path, epochs: int, seed: int) -> None:
+def adapt(images: FolderTask, run: Path, epochs: int, seed: int) -> None:
     """What `mutualign run --source DIR --target DIR --target-test DIR --recipe fast` does."""
     task = images.load()
     print(*task.notes, sep="\n")

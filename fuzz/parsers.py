@@ -11,20 +11,20 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from mutualign.data import mnistm_original
-from mutualign.data.decoded import _kept
-from mutualign.data.decoding import decode_image, decode_rgb, image_shape
-from mutualign.data.folders import list_labelled, list_unlabelled
-from mutualign.data.idx import parse_idx, read_idx
-from mutualign.data.images import ImageShape
-from mutualign.data.own_images import OwnImages
+from mutualign.data.datasets import mnistm_original
+from mutualign.data.datasets.idx import parse_idx, read_idx
+from mutualign.data.folders.image_cache import _kept
+from mutualign.data.folders.image_io import decode_image, decode_rgb, image_shape
+from mutualign.data.folders.listing import list_labelled, list_unlabelled
+from mutualign.data.folders.own_images import FolderTask
+from mutualign.data.types import ImageShape
 from mutualign.errors import MutualignError
 from mutualign.estimator import DomainAdapter
 from mutualign.estimator.adapter_file import read_adapter
-from mutualign.experiment import Plan
+from mutualign.io.tensors import digest, unpack
 from mutualign.recipes import Recipe, load_recipe
-from mutualign.tensor_files import digest, unpack
-from mutualign.training.runs import RunFolder
+from mutualign.runs.folder import RunFolder
+from mutualign.runs.spec import RunSpec
 
 
 def idx(content: bytes, folder: Path) -> None:
@@ -71,8 +71,8 @@ def config(content: bytes, folder: Path) -> None:
     (folder / "config.toml").write_bytes(content)
     run = RunFolder.open(folder)
     with suppress(MutualignError):
-        Plan.of(run)
-    OwnImages.of(run.config().get("own_images", {}))
+        RunSpec.of(run)
+    FolderTask.of(run.config().get("own_images", {}))
 
 
 def metrics(content: bytes, folder: Path) -> None:

@@ -1,5 +1,5 @@
 """`python -m mutualign`."""
 
-from mutualign.cli import main
+from mutualign.cli.app import main
 
 main()

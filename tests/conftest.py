@@ -13,8 +13,8 @@ install_import_hook("mutualign", "beartype.beartype")  # before the first import
 
 import torch  # noqa: E402
 
-from mutualign.data.images import LabelledImages, SealedImages, UnlabelledImages  # noqa: E402
-from mutualign.data.tasks import Task  # noqa: E402
+from mutualign.data.task import Task  # noqa: E402
+from mutualign.data.types import LabelledImages, TargetDataset, UnlabelledImages  # noqa: E402
 from tests.promises import Tally  # noqa: E402
 
 TALLY = pytest.StashKey[Tally]()
@@ -77,7 +77,7 @@ def make_tiny_task(target_label_seed: int | None = None) -> Task:
     """The tiny task; with a seed, its sealed target labels are noise instead of the truth."""
     generator = torch.Generator().manual_seed(0)
 
-    def make(n: int) -> tuple[LabelledImages, SealedImages]:
+    def make(n: int) -> tuple[LabelledImages, TargetDataset]:
         labels = torch.randint(3, (n,), generator=generator)
         grey = torch.randint(60, (n, 12, 12, 1), generator=generator)
         for row, label in enumerate(labels.tolist()):
@@ -86,7 +86,7 @@ def make_tiny_task(target_label_seed: int | None = None) -> Task:
         sealed = labels
         if target_label_seed is not None:
             sealed = torch.randint(3, (n,), generator=torch.Generator().manual_seed(target_label_seed))
-        return LabelledImages(UnlabelledImages(grey.to(torch.uint8)), labels), SealedImages(
+        return LabelledImages(UnlabelledImages(grey.to(torch.uint8)), labels), TargetDataset(
             UnlabelledImages(colour), sealed
         )
 

@@ -1,4 +1,4 @@
-"""Golden losses: what thirty steps of every algorithm on the tiny task come to; `python -m tests.golden` makes them.
+"""Golden losses: what thirty steps of every method on the tiny task come to; `python -m tests.golden` makes them.
 
 To be made anew only where training was meant to change; the commit says why.
 """
@@ -11,11 +11,13 @@ from pathlib import Path
 
 import torch
 
-from mutualign.algorithms import ALGORITHMS
+from mutualign.methods import METHODS
 from mutualign.recipes import parse_recipe
-from mutualign.training.environment import make_fabric, versions
-from mutualign.training.loop import Hooks, train
-from mutualign.training.runs import RunFolder
+from mutualign.runs.checkpoints import Checkpoints
+from mutualign.training.callbacks import Callbacks
+from mutualign.training.distributed import make_fabric
+from mutualign.training.hardware import versions
+from mutualign.training.loop import train
 from tests.conftest import make_tiny_task
 
 GOLDEN = Path(__file__).with_suffix(".json")
@@ -23,21 +25,21 @@ EPOCHS = 6  # of five steps
 
 
 def losses(name: str, seed: int = 0, learning_rate: float = 2e-3) -> dict[str, list[float]]:
-    """An algorithm's losses by their name, the mean of each epoch, in float32."""
+    """An method's losses by their name, the mean of each epoch, in float32."""
     options = {"threshold": 0.35} if name in ("mani", "mutual_align") else {}  # of a third by chance: from the start
-    stage = {"algorithm": name, "epochs": EPOCHS, "batch_size": 10, "learning_rate": learning_rate, "options": options}
+    stage = {"method": name, "epochs": EPOCHS, "batch_size": 10, "optim": {"lr": learning_rate}, "options": options}
     recipe = parse_recipe({"name": name, "description": "", "precision": "float32", "stages": [stage]}, "golden")
     task, found = make_tiny_task(), []
-    hooks = Hooks(lambda *step: None, lambda algorithm, epoch: found.append(epoch.means), lambda: False)
+    callbacks = Callbacks(on_epoch=lambda method, epoch: found.append(epoch.means))
     with tempfile.TemporaryDirectory() as folder:
-        run, fabric = RunFolder.create(Path(folder) / "run", {}), make_fabric("float32", "cpu")
-        train(recipe, task.source_train, task.target_train.images, task.shape, 3, seed, run, fabric, hooks)
+        store, fabric = Checkpoints(Path(folder)), make_fabric("float32", "cpu")
+        train(recipe, task.source_train, task.target_train.images, task.shape, 3, seed, store, fabric, callbacks)
     return {key: [means[key] for means in found] for key in found[0] if key.startswith("loss_")}
 
 
 def main() -> None:
     torch.set_num_threads(1)
-    content = {"versions": versions(), "losses": {name: losses(name) for name in ALGORITHMS}}
+    content = {"versions": versions(), "losses": {name: losses(name) for name in METHODS}}
     GOLDEN.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 

@@ -57,7 +57,8 @@ class Tally:
 
     def write(self, path: Path) -> None:
         """Write the results file that the README's table is made from."""
-        from mutualign.training.environment import describe_hardware, make_fabric, versions
+        from mutualign.training.distributed import make_fabric
+        from mutualign.training.hardware import describe_hardware, versions
 
         content = {
             "command": shlex.join(["pytest", *sys.argv[1:]]),

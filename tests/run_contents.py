@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from mutualign.tensor_files import digest
-from mutualign.training.runs import RunFolder
+from mutualign.io.tensors import digest
+from mutualign.runs.folder import RunFolder
 
 
 def contents(run: RunFolder) -> dict[str, Any]:

@@ -15,7 +15,7 @@ FLOORS = [
     ("errors", "plain_files", "randomness", "tensor_files"),
     ("nn",),
     ("data",),
-    ("algorithms",),
+    ("methods",),
     ("evidence",),
     ("recipes",),
     ("training",),
@@ -68,8 +68,8 @@ def attribute_uses(names: set[str]) -> dict[str, set[str]]:
 
 
 def test_only_evaluation_opens_target_labels():
-    uses = attribute_uses({"unseal", "sealed_labels"})
-    assert uses == {"unseal": {"evidence/evaluation.py"}, "sealed_labels": {"data/images.py"}}
+    uses = attribute_uses({"reveal_labels", "hidden_labels"})
+    assert uses == {"reveal_labels": {"evidence/evaluation.py"}, "hidden_labels": {"data/images.py"}}
 
 
 def test_backward_and_optimizer_steps_are_in_the_loop_only():

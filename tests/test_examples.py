@@ -48,5 +48,5 @@ def test_the_readme_experiment_runs(tmp_path, monkeypatch):
     assert 'load_recipe("mani")' in BLOCKS[1]
     names: dict = {}
     exec(BLOCKS[1].replace('load_recipe("mani")', short), names)  # noqa: S102
-    assert names["result"]["stages"][1]["algorithm"] == "mani"
+    assert names["result"]["stages"][1]["method"] == "mani"
     assert (tmp_path / "runs" / "first" / "result.json").is_file()

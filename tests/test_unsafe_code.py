@@ -10,15 +10,15 @@ import pytest
 import torch
 
 from mutualign.data.cache import cached
-from mutualign.data.decoding import decode_image
-from mutualign.data.folders import list_labelled
-from mutualign.data.idx import read_idx
-from mutualign.data.images import ImageShape
+from mutualign.data.datasets.idx import read_idx
+from mutualign.data.folders.image_io import decode_image
+from mutualign.data.folders.listing import list_labelled
+from mutualign.data.types import ImageShape
 from mutualign.errors import MutualignError
 from mutualign.estimator import DomainAdapter
+from mutualign.io.tensors import unpack
 from mutualign.recipes import load_recipe
-from mutualign.tensor_files import unpack
-from mutualign.training.runs import RunFolder
+from mutualign.runs.folder import RunFolder
 from tests.unsafe_code import unsafe
 
 PACKAGE = Path(__file__).parents[1] / "mutualign"

@@ -11,10 +11,10 @@ import torch
 from matplotlib import pyplot as plt
 from torch import Tensor
 
-from mutualign.comparison import Interval
-from mutualign.data.download import data_folder
-from mutualign.data.images import UnlabelledImages
-from mutualign.data.tasks import TASKS
+from mutualign.data.datasets import TASKS
+from mutualign.data.fetch.data_files import data_folder
+from mutualign.data.types import UnlabelledImages
+from mutualign.runs.comparison import Interval
 
 ROOT = Path(__file__).parents[1]
 IMAGES = ROOT / "docs" / "images"

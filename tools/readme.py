@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mutualign.comparison import summarise
+from mutualign.runs.comparison import summarise
 
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)

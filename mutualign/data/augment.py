@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from mutualign.nn.layers import random_bytes
+from mutualign.nn.randomness import random_bytes
 
 
 @dataclass(frozen=True)
-class Views:
+class AugmentConfig:
     """How much a strong view may differ from its image; 0 leaves a property alone.
 
     The defaults suit objects that fill the image and mean the same when they are slightly turned, moved or recoloured.
@@ -28,10 +28,12 @@ class Views:
     noise: float = 0.5  # and the most noise on every value, both where the target is more cluttered
 
 
-def strong_views(images: Float[Tensor, "n channels height width"], views: Views) -> Float[Tensor, "n channels h w"]:
+def strong_views(
+    images: Float[Tensor, "n channels height width"], views: AugmentConfig
+) -> Float[Tensor, "n channels h w"]:
     """A strong view of every image, channels-last in memory; draws from torch's global generator.
 
-    Turned and moved, then solarised, then recoloured and inverted; values may leave [0, 1]. Fields: see `Views`.
+    Turned and moved, then solarised, then recoloured and inverted; values may leave [0, 1].
     """
     if views.geometry:
         images = F.grid_sample(images, affine_grid(images, views.geometry), padding_mode="border", align_corners=False)
@@ -54,10 +56,10 @@ def solarised(images: Float[Tensor, "n channels height width"]) -> Float[Tensor,
     return level - (images - level).abs()
 
 
-def roughened(
+def add_target_texture(
     source: Float[Tensor, "n channels height width"],
     target: Float[Tensor, "m channels height width"],
-    views: Views,
+    views: AugmentConfig,
 ) -> Float[Tensor, "n channels height width"]:
     """Source images with a target's texture and with noise, as far as the target is more cluttered than the source.
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import platformdirs
 from torch import Tensor
 
-from mutualign.tensor_files import pack, unpack
+from mutualign.io.tensors import pack, unpack
 
 
 def cached(name: str, build: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:

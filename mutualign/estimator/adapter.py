@@ -19,8 +19,8 @@ from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
-from mutualign.data.images import LabelledImages, UnlabelledImages
-from mutualign.data.tasks import Task
+from mutualign.data.task import Task
+from mutualign.data.types import LabelledImages, UnlabelledImages
 from mutualign.estimator.adapter_file import Saved, read_adapter, write_adapter
 from mutualign.estimator.arrays import (
     alike,
@@ -36,12 +36,12 @@ from mutualign.estimator.arrays import (
 )
 from mutualign.estimator.choice import choose_recipe
 from mutualign.estimator.progress import EpochLines
-from mutualign.evidence.validators import DEFAULT_VALIDATOR
-from mutualign.experiment import Display, Experiment
-from mutualign.nn.backbones import Classifier
-from mutualign.training.environment import make_fabric
+from mutualign.evaluation.validators import DEFAULT_VALIDATOR
+from mutualign.nn.classifier import Classifier
+from mutualign.runs.experiment import Experiment, Observer
+from mutualign.training.distributed import make_fabric
 from mutualign.training.inference import predict_logits
-from mutualign.training.loop import build_classifier
+from mutualign.training.setup import build_classifier
 
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # else each prediction tells of mixed precision
 
@@ -257,7 +257,7 @@ class DomainAdapter(ClassifierMixin, ClassNamePrefixFeaturesOutMixin, Transforme
         with ExitStack() as stack:
             # Two folders deep: an experiment looks beside its own for a run to compare itself with.
             path = Path(self.run_folder or f"{stack.enter_context(tempfile.TemporaryDirectory())}/arrays/run")
-            display = EpochLines() if self.verbose else Display()
+            display = EpochLines() if self.verbose else Observer()
             experiment = Experiment.start(self.recipe_, task, seed, path, accelerator=self.accelerator, display=display)
             self.result_ = experiment.run()
             name = f"stage-{len(self.recipe_.stages) - 1}-{self.epoch}"

@@ -13,13 +13,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mutualign.data.images import ImageShape
+from mutualign.data.types import ImageShape
 from mutualign.errors import MutualignError
-from mutualign.plain_files import parse_json
+from mutualign.io.atomic import write_atomically
+from mutualign.io.tensors import pack, unpack
+from mutualign.io.text import parse_json
 from mutualign.recipes import Recipe, parse_recipe
-from mutualign.tensor_files import pack, unpack
-from mutualign.training.loop import build_classifier
-from mutualign.training.runs import write_atomically
+from mutualign.training.setup import build_classifier
 
 FORMAT = 1  # of the file; raised when an older mutualign could misread a newer file
 LARGEST = 1 << 24  # characters of all classes' names

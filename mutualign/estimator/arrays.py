@@ -13,9 +13,9 @@ from sklearn.utils import assert_all_finite, check_consistent_length, column_or_
 from sklearn.utils.multiclass import check_classification_targets
 from torch import Tensor
 
-from mutualign.data.images import LabelledImages, Pixels, SealedImages, UnlabelledImages
-from mutualign.data.tasks import Task
-from mutualign.randomness import generator
+from mutualign.data.task import Task
+from mutualign.data.types import LabelledImages, Pixels, TargetDataset, UnlabelledImages
+from mutualign.nn.randomness import generator
 
 _CHANNELS = (1, 3, 4)  # the usual numbers: where the last axis has none of them and the first has, axes are mixed up
 _ROUNDING = 1e-6  # by which floats may leave [0, 1]
@@ -157,7 +157,7 @@ def make_task(
         digest.update(tensor.contiguous().numpy().data)
     height, width, channels = source.images.pixels.shape[1:]
     train, test = (rows.nonzero().flatten() for rows in (~held, held))
-    unlabelled = SealedImages(target, None)
+    unlabelled = TargetDataset(target, None)
     return Task(
         "arrays",
         f"arrays in memory: {len(source)} source and {len(target)} target images of {height}x{width}, channels "

@@ -22,7 +22,7 @@ def choose_recipe(name: str | None, overrides: Iterable[str], vectors: bool) -> 
     """
     defaults = (*_VECTORS, *(_VECTORS_BY_DANN if name is None else ())) if vectors else ()
     recipe = load_recipe(name or ("dann" if vectors else "fast"), (*defaults, *overrides))
-    if vectors and any(stage.algorithm == "mutual_align" for stage in recipe.stages):
+    if vectors and any(stage.method == "mutual_align" for stage in recipe.stages):
         raise ValueError(
             f"recipe {recipe.name} turns and recolours images; X of two axes is feature vectors\n"
             '  do       take "mani", "dann" or "source_only", or leave the recipe out\n'

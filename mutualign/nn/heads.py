@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mutualign.nn.layers import Dropout
 
 
-class ClassHead(nn.Sequential):
+class ManiHead(nn.Sequential):
     """features - 32 - ReLU - dropout 0.5 - classes: logits."""
 
     def __init__(self, feature_dim: int, classes: int, hidden: int = 32) -> None:

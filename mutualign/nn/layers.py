@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mutualign.nn.sharing import current_share, sum_over_processes
+from mutualign.nn.distributed import current_share, sum_over_processes
+from mutualign.nn.randomness import random_bytes
 
 
 class _Reverse(torch.autograd.Function):
@@ -49,18 +50,6 @@ class GradientReversal(nn.Module):
 
     def extra_repr(self) -> str:
         return f"strength={self.strength}"
-
-
-@torch.library.custom_op("mutualign::random_bytes", mutates_args=(), schema="(int count, Device device) -> Tensor")
-def random_bytes(count: int, device: torch.device) -> Tensor:
-    """Uniform uint8 values, eight from each 64-bit draw; an operator, as torch.compile cannot trace `random_`."""
-    words = torch.empty((count + 7) // 8, dtype=torch.int64, device=device)
-    return words.random_(-(2**63), None).view(torch.uint8)[:count]
-
-
-@random_bytes.register_fake
-def _(count: int, device: torch.device) -> Tensor:
-    return torch.empty(count, dtype=torch.uint8, device=device)
 
 
 class Dropout(nn.Module):
@@ -119,3 +108,16 @@ class BatchNorm2d(nn.BatchNorm2d):
             self.running_var.lerp_(variance * count / max(count - 1, 1), self.momentum)
         scale = self.weight * (variance + self.eps).rsqrt()
         return (centred * scale[:, None, None] + self.bias[:, None, None]).to(maps.dtype)
+
+
+def standardise(images: Float[Tensor, "n channels height width"]) -> Float[Tensor, "n channels height width"]:
+    """Every channel of every image less its mean, over its standard deviation (plus 0.05: a flat one stays flat).
+
+    From two sums over (row and column) in channels-last order: torch.std_mean takes four times as long there on CPU.
+    """
+    n, channels, height, width = images.shape
+    values = images.float().permute(0, 2, 3, 1).reshape(n, height * width, channels)
+    mean = values.mean(1, keepdim=True)
+    deviation = (values.square().mean(1, keepdim=True) - mean.square()).clamp_min(0).sqrt()
+    scale = 1 / (deviation + 0.05)
+    return torch.addcmul(-mean * scale, values, scale).view(n, height, width, channels).permute(0, 3, 1, 2)

@@ -1,5 +1,5 @@
 """Recipes: what is trained, as data."""
 
-from mutualign.recipes.recipe import Recipe, Stage, load_recipe, parse_recipe, recipe_names
+from mutualign.recipes.recipe import OptimConfig, Recipe, Stage, load_recipe, parse_recipe, recipe_names
 
-__all__ = ["Recipe", "Stage", "load_recipe", "parse_recipe", "recipe_names"]
+__all__ = ["OptimConfig", "Recipe", "Stage", "load_recipe", "parse_recipe", "recipe_names"]

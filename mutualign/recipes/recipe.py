@@ -1,47 +1,77 @@
-"""A recipe: what is trained, stage by stage. Frozen dataclasses, read from TOML."""
+"""Recipes as data: stages of training over one classifier, read from TOML."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
-import typing
+import hashlib
+import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-from mutualign.algorithms import ALGORITHMS
 from mutualign.errors import MutualignError, nearest
+from mutualign.io.text import LARGEST_TOML, LONGEST_KEY, parse_toml, read_text
+from mutualign.io.typed import encode_json, parse_typed, to_plain
+from mutualign.methods import METHODS
 from mutualign.nn.backbones import TIMM, require_known
-from mutualign.plain_files import LARGEST_TOML, LONGEST_KEY, parse_toml, read_text
 
-LARGEST_NUMBER = 2**31 - 1  # a whole number above it is a mistake in any field
+SOURCE_ONLY = "source_only"
+NAME = re.compile(r"\w[\w.+-]{0,99}")  # also the name of a folder
+RENAMED = {"algorithm": "method", "learning_rate": "optim.lr", "schedule": "optim.schedule"}  # keys of 0.1
 
-T = TypeVar("T")
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """An optimiser and its schedule; betas and epsilon are torch's defaults."""
+
+    name: Literal["adam", "adamw", "sgd"] = "adam"
+    lr: float = 1e-3  # highest learning rate of the schedule
+    schedule: Literal["constant", "one_cycle", "cosine", "dann_decay"] = "constant"
+    weight_decay: float = 0.0
+    momentum: float = 0.0  # of sgd
+    nesterov: bool = False  # of sgd
+    backbone_lr_factor: float = 1.0  # the backbone's learning rate is this times lr; 0.1 is usual for fine-tuning
+
+    def __post_init__(self) -> None:
+        for name in ("lr", "backbone_lr_factor"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
+        if not 0 <= self.momentum < 1 or not self.weight_decay >= 0:
+            raise ValueError(
+                f"momentum must be in [0, 1) and weight_decay 0 or more, got {self.momentum} and {self.weight_decay}"
+            )
+        if self.name != "sgd" and (self.momentum or self.nesterov):
+            raise ValueError(f'momentum and nesterov belong to name = "sgd", not to "{self.name}"')
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov needs a momentum above 0")
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One algorithm over the classifier, with its optimiser (Adam), its length and its batch size."""
+    """One method over the classifier, with its optimiser, length and batch size."""
 
-    algorithm: str
-    epochs: int  # an epoch is a pass over the source images,
-    epoch_steps: int = 0  # or as many passes as it takes for this many steps: few images are seen often
+    method: str
+    epochs: int  # an epoch is one pass over the source images,
+    epoch_steps: int = 0  # or the fewest whole passes that reach this many steps
     batch_size: int = 64  # images of each domain in a step
-    learning_rate: float = 1e-3  # the highest of its schedule
-    schedule: Literal["constant", "one_cycle"] = "constant"  # of the learning rate over the stage
-    options: Any = None  # the algorithm's own settings, of its config type; absent: its defaults
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    options: Any = None  # the method's settings, a dataclass; its defaults if absent
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "learning_rate"):
+        for name in ("epochs", "batch_size"):
             if not getattr(self, name) > 0:
-                raise MutualignError(f"{name} must be above 0, got {getattr(self, name)}")
-        if self.algorithm not in ALGORITHMS:
-            raise MutualignError(f'unknown algorithm "{self.algorithm}"; {nearest(self.algorithm, ALGORITHMS)}')
-        if self.options is None:
-            config_type, _ = ALGORITHMS[self.algorithm]
-            object.__setattr__(self, "options", config_type())
+                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
+        if self.method not in METHODS:
+            raise ValueError(f'unknown method "{self.method}"; {nearest(self.method, METHODS)}')
+        config = METHODS[self.method].config
+        if not isinstance(self.options, config):
+            try:
+                options = parse_typed(self.options or {}, config, "options", strict_keys=True)
+            except MutualignError as error:
+                raise ValueError(error) from error  # so that the reader of the file adds where it stands
+            object.__setattr__(self, "options", options)
 
 
 @dataclass(frozen=True)
@@ -49,28 +79,47 @@ class Recipe:
     """A sequence of stages over the same classifier."""
 
     name: str
-    description: str
     stages: tuple[Stage, ...]
-    backbone: str = "published_cnn"  # of BACKBONES, or timm:NAME
-    backbone_weights: str = ""  # of a timm backbone: the .safetensors file that training begins with; "": random ones
+    description: str = ""
+    backbone: str = "mani_cnn"  # a registered backbone, or timm:NAME
+    backbone_weights: str = ""  # of a timm backbone: a .safetensors file to start from; "" for random weights
     precision: Literal["auto", "float32", "bf16"] = "auto"  # auto: bf16 autocast where the hardware has it
 
     def __post_init__(self) -> None:
+        if not NAME.fullmatch(self.name):
+            raise ValueError(
+                f"a recipe's name is up to 100 letters, digits, '.', '_', '-', '+', got {self.name[:120]!r}"
+            )
         if not self.stages:
-            raise MutualignError("a recipe needs at least one stage")
-        require_known(self.backbone)
+            raise ValueError("a recipe needs one or more [[stages]]")
+        try:
+            require_known(self.backbone)
+        except MutualignError as error:
+            raise ValueError(error) from error
         if self.backbone_weights and not self.backbone.startswith(TIMM):
-            raise MutualignError(
+            raise ValueError(
                 f'backbone_weights is for backbones of timm, not for "{self.backbone}"\n'
-                "  do       leave it out, or choose the network that the file is for: backbone=timm:NAME"
+                "  hint:    leave it out, or name the network that the file belongs to: backbone=timm:NAME"
             )
 
+    @property
+    def is_source_only(self) -> bool:
+        """Whether no stage adapts to the target: the definition of a source-only run."""
+        return all(stage.method == SOURCE_ONLY for stage in self.stages)
+
+    @property
+    def digest(self) -> str:
+        """Eight hexadecimal digits of a hash of everything that decides training; name and description do not."""
+        settings = [self.backbone, self.backbone_weights, self.precision, self.stages]
+        return hashlib.sha256(encode_json(settings).encode()).hexdigest()[:8]
+
     def to_dict(self) -> dict[str, Any]:
-        """As plain data that TOML can hold and `parse_recipe` reads back to an equal recipe."""
-        return dataclasses.asdict(self)
+        """Return plain data for TOML that `parse_recipe` reads back as an equal recipe."""
+        plain: dict[str, Any] = to_plain(self)
+        return plain
 
     def is_prefix_of(self, other: Recipe) -> bool:
-        """Whether training this recipe is the beginning of training the other, bit for bit, with the same seed."""
+        """Whether training this recipe is, bit for bit, the beginning of training the other with the same seed."""
         settings = [(each.backbone, each.backbone_weights, each.precision) for each in (self, other)]
         return settings[0] == settings[1] and self.stages == other.stages[: len(self.stages)]
 
@@ -82,9 +131,10 @@ def recipe_names() -> list[str]:
 
 
 def load_recipe(name_or_path: str, overrides: Iterable[str] = ()) -> Recipe:
-    """A recipe of the package by name, or of the user's by the path of its TOML file.
+    """Load a recipe of the package by name, or one of your own by the path of its TOML file.
 
-    `overrides` are assignments such as `stages.0.epochs=5` or `precision=float32`.
+    `overrides` are assignments such as `stages.0.epochs=5` or `precision=float32`. With any, the recipe's name ends in
+    its digest, so that runs with different settings never share a folder.
     Raises MutualignError for an unknown name, an unreadable file, an unknown key, a value of the wrong type.
     """
     if name_or_path.endswith(".toml"):
@@ -105,9 +155,11 @@ def load_recipe(name_or_path: str, overrides: Iterable[str] = ()) -> Recipe:
         data = parse_toml(text)
     except ValueError as error:
         raise MutualignError(f"recipe {name_or_path}: not TOML: {error}") from error
-    for override in overrides:
+    data, where = {"name": name} | data, f"recipe {name_or_path}"
+    for override in (changes := list(overrides)):
         apply_override(data, override)
-    return parse_recipe({"name": name} | data, f"recipe {name_or_path}")
+    recipe = parse_recipe(data, where)
+    return dataclasses.replace(recipe, name=f"{recipe.name}-{recipe.digest}") if changes else recipe
 
 
 def apply_override(data: dict[str, Any], override: str) -> None:
@@ -138,56 +190,11 @@ def apply_override(data: dict[str, Any], override: str) -> None:
 
 
 def parse_recipe(data: Mapping[str, Any], where: str) -> Recipe:
-    """A recipe from plain data; `where` begins the message of an error."""
+    """Read a recipe from plain data; errors begin with `where` and name the key."""
     stages = data.get("stages")
-    if not isinstance(stages, list | tuple) or not all(isinstance(stage, Mapping) for stage in stages):
-        raise MutualignError(f"{where}: needs one or more [[stages]] tables")
-    parsed = tuple(_parse_stage(stage, f"{where}, stages.{i}") for i, stage in enumerate(stages))
-    return _construct(Recipe, {**data, "stages": parsed}, where)
-
-
-def _parse_stage(data: Mapping[str, Any], where: str) -> Stage:
-    stage = _construct(Stage, {key: value for key, value in data.items() if key != "options"}, where)
-    options = _construct(type(stage.options), data.get("options", {}), f"{where}.options")
-    return dataclasses.replace(stage, options=options)
-
-
-def _construct(cls: type[T], data: Any, where: str) -> T:
-    """A dataclass from a table: every key known, every value of its field's type, nested tables too."""
-    if not isinstance(data, Mapping):
-        raise MutualignError(f"{where}: expected a table, got {data!r}")
-    hints = typing.get_type_hints(cls)
-    values = {}
-    for key, value in data.items():
-        if key not in hints:
-            raise MutualignError(f'{where}: unknown key "{key}"; {nearest(key, hints)}')
-        hint = hints[key]
-        if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-            values[key] = _construct(hint, value, f"{where}.{key}")
-        else:
-            values[key] = _checked(value, hint, f"{where}, {key}")
-    required = {f.name for f in dataclasses.fields(cls) if f.default is f.default_factory is dataclasses.MISSING}  # type: ignore[arg-type]
-    if missing := required - values.keys():
-        raise MutualignError(f"{where}: missing {', '.join(sorted(missing))}")
-    try:
-        return cls(**values)
-    except MutualignError as error:
-        raise MutualignError(f"{where}: {error}") from error
-
-
-def _checked(value: Any, hint: Any, where: str) -> Any:
-    """The value, if it is of the type that the field's annotation names; a whole number serves as a float."""
-    origin = typing.get_origin(hint)
-    if origin is Literal:
-        if value not in (allowed := typing.get_args(hint)):
-            raise MutualignError(f'{where}: got "{value}"; allowed: {", ".join(map(str, allowed))}')
-        return value
-    if type(value) is int and hint in (int, float) and abs(value) > LARGEST_NUMBER:
-        raise MutualignError(f"{where}: expected a number up to {LARGEST_NUMBER}, got one of {len(str(value))} digits")
-    if hint is float and type(value) is int:
-        return float(value)
-    if hint in (int, float, str, bool) and type(value) is not hint:
-        raise MutualignError(f"{where}: expected {hint.__name__}, got {value!r}")
-    if hint is float and not math.isfinite(value):
-        raise MutualignError(f"{where}: expected a finite number, got {value}")
-    return value
+    for number, stage in enumerate(stages if isinstance(stages, list | tuple) else ()):
+        for old in RENAMED.keys() & (stage.keys() if isinstance(stage, Mapping) else ()):
+            raise MutualignError(
+                f'{where}, stages.{number}: unknown key "{old}"\n  hint:    it is called "{RENAMED[old]}" now'
+            )
+    return parse_typed(data, Recipe, where, strict_keys=True)

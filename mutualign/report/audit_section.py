@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from mutualign.report.finished import Run, measured, percent
 from mutualign.report.page import Block, Plot, Prose, Section, Table
-from mutualign.report.plots import class_shares, confidence_histograms, gradient_norms, shares_by_epoch, shares_heatmap
+from mutualign.report.plots import (
+    class_shares,
+    confidence_histograms,
+    gradient_norms,
+    shares_by_epoch,
+    shares_heatmap,
+)
 
 
 def audit_section(run: Run) -> Section:

@@ -6,14 +6,14 @@ from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from mutualign.comparison import Row, Summary, differences, rows_of, summarise
 from mutualign.errors import MutualignError
-from mutualign.estimates import RunEstimates, estimate_runs
-from mutualign.experiment import Plan
 from mutualign.report.finished import percent
 from mutualign.report.page import AlarmBox, Block, Details, KeyNumber, Page, Plot, Prose, Section, Table, slug
 from mutualign.report.plots import recipe_curves, score_against_accuracy
-from mutualign.training.runs import RunFolder
+from mutualign.runs.comparison import Row, Summary, differences, rows_of, summarise
+from mutualign.runs.estimates import RunEstimates, estimate_runs
+from mutualign.runs.folder import RunFolder
+from mutualign.runs.spec import RunSpec
 
 
 def comparison_page(path: Path) -> Page:
@@ -53,7 +53,7 @@ def comparison_page(path: Path) -> Page:
 
 
 def _rows(runs: Sequence[RunFolder]) -> list[Row]:
-    return [row for run in runs for row in rows_of(Plan.of(run).recipe, run)]
+    return [row for run in runs for row in rows_of(RunSpec.of(run).recipe, run)]
 
 
 def _sentence(task: str, summaries: Sequence[Summary]) -> str:
@@ -140,7 +140,7 @@ def _scores(task: str, runs: Sequence[RunFolder], recipes: Iterable[str]) -> Plo
     points: dict[str, list[tuple[float, float]]] = {name: [] for name in recipes}
     for run in runs:
         last = run.metrics()[-1]["stage"]
-        points[Plan.of(run).recipe.name].extend(
+        points[RunSpec.of(run).recipe.name].extend(
             (record["scores"][score], record["target_accuracy"])
             for record in run.metrics()
             if record["stage"] == last and score in record["scores"]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mutualign.errors import MutualignError
 from mutualign.report.plots import Curve, Stages
-from mutualign.training.runs import Record, RunFolder
+from mutualign.runs.folder import Record, RunFolder
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Run:
     def stages(self) -> Stages:
         parts = self.result["stages"]
         lengths = [stage["epochs"] for stage in parts]
-        names = [f"{number}: {stage['algorithm']}" for number, stage in enumerate(parts, start=1)]
+        names = [f"{number}: {stage['method']}" for number, stage in enumerate(parts, start=1)]
         return Stages(lengths, names, sum(lengths[:-1]) + self.selected["epoch"])
 
     @property

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from mutualign.errors import MutualignError
+from mutualign.io.atomic import write_atomically
 from mutualign.report.comparison_page import comparison_page
 from mutualign.report.page import Page
 from mutualign.report.run_page import run_page
-from mutualign.training.runs import RunFolder, write_atomically
+from mutualign.runs.folder import RunFolder
 
 NAME = "report.html"
 

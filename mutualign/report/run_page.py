@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.metadata import version
 
 from mutualign.report.audit_section import audit_section
-from mutualign.report.evidence_sections import (
+from mutualign.report.evaluation_sections import (
     confusion_section,
     embedding_section,
     gallery_section,
@@ -15,7 +15,7 @@ from mutualign.report.evidence_sections import (
 from mutualign.report.finished import Run, measured, percent
 from mutualign.report.page import AlarmBox, Block, Details, KeyNumber, Page, Plot, Prose, Section, Table
 from mutualign.report.plots import learning_curves
-from mutualign.training.runs import RunFolder
+from mutualign.runs.folder import RunFolder
 
 NO_ALARMS = (
     "No alarms. Looked for: gradients that vanish or point the wrong way, a teacher that does not move, a source that "
@@ -93,7 +93,7 @@ def _result_table(run: Run) -> Table:
             shown = {"last": "last epoch", "oracle": ORACLE}.get(name) or name.split(":")[-1].replace("_", " ")
             accuracies = percent(chosen.get("target_accuracy")), percent(chosen["source_accuracy"])
             epoch = f"{chosen['epoch']} of {stage['epochs']}"
-            rows.append((f"{number}: {stage['algorithm']}", shown, epoch, *accuracies, f"{stage['train_seconds']:.0f}"))
+            rows.append((f"{number}: {stage['method']}", shown, epoch, *accuracies, f"{stage['train_seconds']:.0f}"))
     return Table(
         ("stage", "epoch chosen by", "epoch", "target accuracy", "source accuracy", "seconds of stage"),
         rows,

@@ -8,50 +8,62 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from mutualign.data.images import Batch, LabelledImages, UnlabelledImages, to_floats
-from mutualign.randomness import derive_seed, generator
+from mutualign.data.types import Batch, LabelledImages, UnlabelledImages, to_floats
+from mutualign.errors import MutualignError
+from mutualign.nn.randomness import derive_seed, generator
 
 
 class Rows(NamedTuple):
-    """Which images of the training sets a batch holds."""
+    """The rows of the training sets that form a batch."""
 
     source: Int64[Tensor, " source"]
     target: Int64[Tensor, " target"]
 
 
-class Order:
-    """Passes over `length` images, each in a new random order, cut into batches; the last of a pass may be smaller."""
+class EpochSampler:
+    """Passes over `length` images, each in a new random order, cut into batches.
+
+    The last batch of a pass may be smaller. A remainder of one image joins the batch before it, since batch
+    normalisation cannot train on a single value per channel.
+    """
 
     def __init__(self, length: int, batch_size: int, *key: int | str) -> None:
         self.length, self.batch_size, self.key = length, batch_size, key
-        self.steps_per_pass = -(-length // batch_size)
+        self.steps_per_pass = steps_per_pass(length, batch_size)
         self._pass, self._permutation = -1, torch.empty(0, dtype=torch.int64)
 
     def indices(self, step: int) -> Int64[Tensor, " batch"]:
-        """The images of a step; any step may be asked for at any time."""
+        """Return the rows of a step; steps may be asked for in any order."""
         number, within = divmod(step, self.steps_per_pass)
         if number != self._pass:
             self._pass, self._permutation = number, torch.randperm(self.length, generator=generator(*self.key, number))
-        return self._permutation[within * self.batch_size : (within + 1) * self.batch_size]
+        last = within == self.steps_per_pass - 1
+        return self._permutation[within * self.batch_size : None if last else (within + 1) * self.batch_size]
+
+
+def steps_per_pass(images: int, batch_size: int) -> int:
+    """Return the number of batches in one pass over the images."""
+    whole, rest = divmod(images, batch_size)
+    joined = rest == 1 and whole > 0 and batch_size > 1
+    return whole + (rest > 0 and not joined)
 
 
 def steps_per_epoch(images: int, batch_size: int, epoch_steps: int) -> int:
-    """Steps of one pass over the images, or of as many whole passes as it takes for `epoch_steps` steps."""
-    steps_per_pass = -(-images // batch_size)
-    return steps_per_pass * max(1, -(-epoch_steps // steps_per_pass))
+    """Return the steps of one pass over the images, or of the fewest whole passes that reach `epoch_steps`."""
+    steps = steps_per_pass(images, batch_size)
+    return steps * max(1, -(-epoch_steps // steps))
 
 
 class Batches:
-    """The batches of one stage. An epoch is one pass over the source, or the fewest that take `epoch_steps` steps.
+    """The batches of one stage; `batches[step]` is on the device of the images.
 
-    The target goes through passes of its own.
-
-    Batches are where the images are: on one device, that of `source` and `target`.
+    An epoch is one pass over the source, or the fewest passes with `epoch_steps` steps; the target has passes of its
+    own. Without a source, an epoch is a pass over the target.
     """
 
     def __init__(
         self,
-        source: LabelledImages,
+        source: LabelledImages | None,
         target: UnlabelledImages | None,
         channels: int,
         batch_size: int,
@@ -59,24 +71,32 @@ class Batches:
         stage: int,
         epoch_steps: int = 0,
     ) -> None:
+        if source is None and target is None:
+            raise MutualignError("a stage needs source images, target images, or both")
         self.source, self.target, self.channels = source, target, channels
         self.key = (seed, stage)
-        self.source_order = Order(len(source), batch_size, *self.key, "source")
-        self.target_order = None if target is None else Order(len(target), batch_size, *self.key, "target")
-        self.steps_per_epoch = steps_per_epoch(len(source), batch_size, epoch_steps)
+        self.source_order = None if source is None else EpochSampler(len(source), batch_size, *self.key, "source")
+        self.target_order = None if target is None else EpochSampler(len(target), batch_size, *self.key, "target")
+        length = len(source) if source is not None else len(target or ())
+        self.steps_per_epoch = steps_per_epoch(length, batch_size, epoch_steps)
 
     def rows(self, step: int) -> Rows:
-        """Which images a step sees."""
-        target = torch.empty(0, dtype=torch.int64) if self.target_order is None else self.target_order.indices(step)
-        return Rows(self.source_order.indices(step), target)
+        """Return the rows of the training sets that a step sees."""
+        none = torch.empty(0, dtype=torch.int64)
+        return Rows(
+            *(none if order is None else order.indices(step) for order in (self.source_order, self.target_order))
+        )
 
     def __getitem__(self, step: int) -> Batch:
-        rows = self.rows(step)
-        parts = [self._take(self.source.images, rows.source, "source", step)]
+        rows, parts = self.rows(step), []
+        labels = torch.empty(0, dtype=torch.int64)
+        if self.source is not None:
+            parts.append(self._take(self.source.images, rows.source, "source", step))
+            labels = self.source.labels[rows.source.to(self.source.labels.device)]
         if self.target is not None:
             parts.append(self._take(self.target, rows.target, "target", step))
-        labels = self.source.labels[rows.source.to(self.source.labels.device)]
-        return Batch(to_floats(torch.cat(parts), self.channels), labels)
+        images = to_floats(torch.cat(parts), self.channels)
+        return Batch(images, labels.to(images.device), rows.target.to(images.device))
 
     def _take(self, images: UnlabelledImages, rows: Tensor, domain: str, step: int) -> Tensor:
         pixels = images.take(rows, derive_seed(*self.key, "take", domain, step))

@@ -1,4 +1,4 @@
-"""Diagnosis: what in a step was not finite, and which images it came from."""
+"""Losses and gradients that are not finite: found without stalling a GPU, and traced to their origin."""
 
 from __future__ import annotations
 
@@ -9,50 +9,91 @@ from jaxtyping import Bool
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from mutualign.algorithms import Algorithm
-from mutualign.data.images import Batch
-from mutualign.nn.sharing import alone
+from mutualign.data.types import Batch
+from mutualign.errors import MutualignError
+from mutualign.methods import Method, Update
+from mutualign.nn.distributed import alone
 from mutualign.training.batches import Rows
 
 SHOWN = 8  # images of a domain that are named
 
 
-def diagnose(
-    algorithm: Algorithm, losses: Mapping[str, Tensor], batch: Batch, rows: Rows, step: str, fabric: Fabric
-) -> str:
-    """What to tell of a step whose losses or gradients, which its parameters have, are not finite."""
+class NotFinite(MutualignError):
+    """A loss, a gradient or a weight is NaN or infinite; the last checkpoint is intact."""
+
+
+class FiniteCheck:
+    """Checks the loss and the gradients of every update.
+
+    On the CPU, `NotFinite` is raised before the weights are touched. On other devices, reading the outcome would stall
+    the device in every step. There, fused optimisers skip the update and all later ones by themselves, and the error
+    is raised at the next `raise_if_any`: before a checkpoint is written, and at the end of an epoch.
+    """
+
+    def __init__(self, method: Method, fabric: Fabric, where: str, deferred: bool | None = None) -> None:
+        self.method, self.fabric, self.where = method, fabric, where
+        self.deferred = fabric.device.type != "cpu" if deferred is None else deferred
+        self.first_bad = torch.full((), -1, device=fabric.device)  # the first step that was not finite
+
+    def __call__(self, update: Update, batch: Batch, rows: Rows, step: int, optimiser: torch.optim.Optimizer) -> None:
+        """Check an update whose gradients have been computed, before `optimiser` takes its step."""
+        gradients = [
+            weight.grad for group in optimiser.param_groups for weight in group["params"] if weight.grad is not None
+        ]
+        total = update.total.detach()
+        # The norm is not finite if a value is not; it may also overflow, so then every gradient is looked at.
+        finite = torch.isfinite(total + torch.nn.utils.get_total_norm(gradients))
+        if self.deferred:
+            self.first_bad = torch.where((self.first_bad < 0) & ~finite, step, self.first_bad)
+            optimiser.found_inf = (self.first_bad >= 0).float()  # type: ignore[attr-defined]
+        elif not finite and not (total.isfinite() and all(gradient.isfinite().all() for gradient in gradients)):
+            raise NotFinite(
+                diagnose(self.method, update.losses, batch, rows, f"{self.where}, step {step}", self.fabric)
+            )
+
+    def raise_if_any(self) -> None:
+        """Raise NotFinite if an update since the start was not finite; this waits for the device."""
+        if self.deferred and (step := int(self.first_bad)) >= 0:
+            raise NotFinite(
+                f"a loss or a gradient is not finite at {self.where}, step {step}; later steps were skipped\n"
+                "  hint:    lower the learning rate, or try precision=float32; the same run on the CPU names the cause"
+            )
+
+
+def diagnose(method: Method, losses: Mapping[str, Tensor], batch: Batch, rows: Rows, step: str, fabric: Fabric) -> str:
+    """Return the error message for a step whose losses or gradients are not finite."""
     values = ", ".join(f"{name} {loss.item():g}" for name, loss in losses.items())
     if all(loss.isfinite() for loss in losses.values()):
-        names = [name for name, weight in algorithm.named_parameters() if not _finite(weight.grad)]
+        names = [name for name, weight in method.named_parameters() if not _finite(weight.grad)]
         what = f"a gradient is not finite at {step}: of {', '.join(names[:3])} (losses: {values})"
     else:
         what = f"loss is not finite at {step}: {values}"
     everything = torch.ones(len(batch.images), dtype=torch.bool)
     return (
-        f"{what}\n  from     {_origin(algorithm, batch, rows, fabric)}\n  batch    {_named(rows, everything)}\n"
-        "  do       lower the learning rate, or try precision=float32"
+        f"{what}\n  from     {_origin(method, batch, rows, fabric)}\n  batch    {_named(rows, everything)}\n"
+        "  hint:    lower the learning rate, or try precision=float32"
     )
 
 
-def _origin(algorithm: Algorithm, batch: Batch, rows: Rows, fabric: Fabric) -> str:
-    """Where it began, as far as that can be seen."""
+def _origin(method: Method, batch: Batch, rows: Rows, fabric: Fabric) -> str:
+    """Describe where the first value that is not finite came from."""
     if (bad := ~_finite_rows(batch.images)).any():
         return f"images that are not finite themselves: {_named(rows, bad)}"
-    if broken := [name for name, weight in algorithm.named_parameters() if not _finite(weight)]:
+    if broken := [name for name, weight in method.named_parameters() if not _finite(weight)]:
         return f"a weight that was not finite before the step: {broken[0]}"
-    algorithm.eval()
+    method.eval()
     try:
         with torch.no_grad(), alone(), fabric.autocast():
-            logits = algorithm.classifier(batch.images)
+            logits = method.classifier(batch.images)
     finally:
-        algorithm.train()
+        method.train()
     if (bad := ~_finite_rows(logits)).any():
         return f"images whose logits are not finite: {_named(rows, bad)}"
-    return "the losses' own arithmetic: images, weights and logits are finite"
+    return "the arithmetic of the losses: images, weights and logits are finite"
 
 
 def _named(rows: Rows, chosen: Bool[Tensor, " batch"]) -> str:
-    """The chosen images of a batch, by domain and index; the first few, if there are many."""
+    """List the chosen images of a batch by domain and index; only the first few if there are many."""
     parts = chosen.cpu().tensor_split([len(rows.source)])
     shown = []
     for domain, indices, flags in zip(rows._fields, rows, parts, strict=True):

@@ -4,26 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from mutualign.data.images import UnlabelledImages, to_floats
-from mutualign.nn.backbones import Classifier
-from mutualign.randomness import generator
+from mutualign.data.types import UnlabelledImages, to_floats
+from mutualign.nn.classifier import Classifier, Outputs
+from mutualign.nn.randomness import generator
 
-KEPT_FEATURES = 256
+KEPT_FEATURES = 256  # dimensions of features for measurement; wider ones are projected
 View = Callable[[Tensor], Tensor]  # a random change of a batch of floats
-
-
-class Outputs(NamedTuple):
-    """What a classifier gives for n images: float32, on the CPU."""
-
-    logits: Float[Tensor, "n classes"]
-    features: Float[Tensor, "n features"]  # at most 256: wider ones after a fixed random projection
 
 
 def predict_logits(
@@ -48,16 +40,25 @@ def predict_logits(
 
 
 def predict(
-    network: Classifier, images: UnlabelledImages, channels: int, fabric: Fabric, key: int = 0, batch_size: int = 500
+    network: Classifier,
+    images: UnlabelledImages,
+    channels: int,
+    fabric: Fabric,
+    key: int = 0,
+    batch_size: int = 500,
+    narrow: bool = True,
 ) -> Outputs:
-    """Logits and features, each computed once. Arguments as of `predict_logits`."""
+    """Compute logits and features together; arguments as of `predict_logits`.
+
+    With `narrow`, features wider than 256 go through a fixed random projection to 256 dimensions.
+    """
     logits, features = [], []
     with _evaluating(network):
         for batch in _batches(images, channels, fabric, key, None, batch_size):
             with fabric.autocast():
                 found = network.features(batch)
                 logits.append(network.head(found).float().cpu())
-            features.append(_narrowed(found.float()).cpu())
+            features.append((_narrowed(found.float()) if narrow else found.float()).cpu())
     return Outputs(torch.cat(logits), torch.cat(features))
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import judge_evidence as evidence
 import pytest
 
-from mutualign.experiment import Experiment
 from mutualign.recipes import load_recipe
-from mutualign.training.runs import RunFolder
+from mutualign.runs.experiment import Experiment
+from mutualign.runs.folder import RunFolder
 
 SHORT = ["stages.0.epochs=2", "stages.0.batch_size=20", "stages.0.learning_rate=1e-2"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import judge_validators as validators
 import pytest
 
-from mutualign.evidence.validators import VALIDATORS
-from mutualign.training.runs import RunFolder
+from mutualign.evaluation.validators import VALIDATORS
+from mutualign.runs.folder import RunFolder
 
 
 def epoch(number, accuracy, **scores):

@@ -8,9 +8,9 @@ import pytest
 import shapes
 import torch
 
-from mutualign.data.images import UnlabelledImages
-from mutualign.data.own_images import OwnImages
-from mutualign.data.photos import Photos
+from mutualign.data.datasets.bsds500 import Photos
+from mutualign.data.folders.own_images import FolderTask
+from mutualign.data.types import UnlabelledImages
 
 PHOTO = torch.arange(80 * 90 * 3).reshape(80, 90, 3).remainder(256).to(torch.uint8)
 
@@ -64,7 +64,7 @@ def test_what_is_written_as_files_comes_back_to_the_byte(tmp_path):
     labels = torch.tensor([0, 1] * 6)
     own_images.write_folder(tmp_path / "a", pixels, labels, ("x", "y"))
     own_images.write_folder(tmp_path / "b", pixels, None, ("x", "y"))
-    task = OwnImages(tmp_path / "a", tmp_path / "b", source_test=tmp_path / "a").load()
+    task = FolderTask(tmp_path / "a", tmp_path / "b", source_test=tmp_path / "a").load()
     assert torch.equal(task.target_train.images.pixels, pixels)
     order = torch.cat([torch.arange(0, 12, 2), torch.arange(1, 12, 2)])  # class by class
     assert torch.equal(task.source_train.images.pixels, UnlabelledImages(pixels).take(order, 0))

@@ -9,7 +9,7 @@ import pytest
 import scaling
 import torch
 
-from mutualign.data.tasks import find_task
+from mutualign.data.datasets import find_task
 
 
 def row(factor, seconds, peak):
@@ -42,7 +42,7 @@ def test_a_grown_task_holds_copies_of_its_images_and_labels_and_nothing_of_the_o
             assert len(new) == times * len(old)
             for row in range(0, len(new), 100):
                 assert torch.equal(new.images.pixels[row], old.images.pixels[row % len(old)])
-            labels = "labels" if name.startswith("source") else "sealed_labels"
+            labels = "labels" if name.startswith("source") else "hidden_labels"
             assert torch.equal(getattr(new, labels), getattr(old, labels).repeat(times))
             assert new.images.pixels.data_ptr() != old.images.pixels.data_ptr()
 
@@ -67,7 +67,7 @@ def test_the_peak_forgets_what_was_freed_before_it_was_reset_and_sees_what_comes
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux")
 def test_a_run_on_the_embedded_task_writes_a_row_a_size(run_benchmark, tmp_path):
     recipe = tmp_path / "short.toml"
-    recipe.write_text('description = "short"\n[[stages]]\nalgorithm = "mutual_align"\nepochs = 1\nbatch_size = 512\n')
+    recipe.write_text('description = "short"\n[[stages]]\nmethod = "mutual_align"\nepochs = 1\nbatch_size = 512\n')
     results, _ = run_benchmark("scaling.py", "--task", "digits", "--recipe", recipe, "--factors", "1", "2")
     rows = results["rows"]
     assert [entry["images"] for entry in rows] == [2 * 1437, 4 * 1437]

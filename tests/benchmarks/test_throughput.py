@@ -8,10 +8,11 @@ import throughput
 import torch
 import torch.nn.functional as F
 
-from mutualign.algorithms.dann import DANN, DANNConfig
-from mutualign.data.images import Batch, ImageShape
-from mutualign.data.tasks import find_task
-from mutualign.nn.backbones import Classifier, PublishedCNN
+from mutualign.data.datasets import find_task
+from mutualign.data.types import Batch, ImageShape
+from mutualign.methods.dann import DANN, DANNConfig
+from mutualign.nn.backbones import ManiCNN
+from mutualign.nn.classifier import Classifier
 
 
 def test_torch_counts_as_many_operations_in_a_training_step_as_the_closed_form(tmp_path):
@@ -31,7 +32,7 @@ def test_the_published_step_takes_the_operations_of_its_layers_counted_by_hand()
 def twins() -> tuple[DANN, plain_loop.PlainDANN]:
     """Ours and the plain network, in evaluation mode, of the same weights."""
     torch.manual_seed(0)
-    ours = DANN(Classifier(PublishedCNN(3, 28, 28), 10), DANNConfig()).eval()
+    ours = DANN(Classifier(ManiCNN(3, 28, 28), 10), DANNConfig()).eval()
     plain = plain_loop.PlainDANN().eval()
 
     def copy(target: torch.nn.Module, source: torch.nn.Module, permute: bool = False) -> None:
@@ -96,7 +97,7 @@ def test_measuring_the_parts_of_a_step_leaves_what_it_computes_as_it_was(tmp_pat
         if timed:
             step.time_parts()
         step.seconds(steps=1, warm_up=1)
-        weights.append(torch.cat([value.flatten() for value in step.trainer.algorithm.state_dict().values()]))
+        weights.append(torch.cat([value.flatten() for value in step.trainer.method.state_dict().values()]))
     assert set(step.part_seconds) == {"data", "forward", "backward", "optimiser"} | parts
     assert all(seconds > 0 for seconds in step.part_seconds.values())
     assert torch.equal(*weights)

@@ -36,7 +36,7 @@ def test_a_row_has_the_curve_up_to_the_end_or_the_limit(tiny_task, limit, comple
 @pytest.mark.slow
 def test_a_run_on_the_embedded_task_writes_a_row_a_recipe_and_seed(run_benchmark, tmp_path):
     recipe = tmp_path / "short.toml"
-    recipe.write_text('description = "short"\n[[stages]]\nalgorithm = "source_only"\nepochs = 1\n')
+    recipe.write_text('description = "short"\n[[stages]]\nmethod = "source_only"\nepochs = 1\n')
     results, _ = run_benchmark("time_to_accuracy.py", "--task", "digits", "--recipes", recipe, "--seeds", "2")
     assert results["limit_seconds"] == 600
     assert [(row["recipe"], row["seed"], row["complete"]) for row in results["rows"]] == [

@@ -9,9 +9,18 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mutualign.data.augment import Views, affine_grid, clutter, noise_like, roughened, solarised, strong_views, uniform
+from mutualign.data.augment import (
+    AugmentConfig,
+    add_target_texture,
+    affine_grid,
+    clutter,
+    noise_like,
+    solarised,
+    strong_views,
+    uniform,
+)
 
-NOTHING = Views(geometry=0.0, solarise=0.0, colour=0.0, inversion=0.0, texture=0.0, noise=0.0)
+NOTHING = AugmentConfig(geometry=0.0, solarise=0.0, colour=0.0, inversion=0.0, texture=0.0, noise=0.0)
 
 
 @pytest.fixture
@@ -26,8 +35,8 @@ def seeded(function, *arguments, seed=1):
 
 def test_where_nothing_may_change_nothing_does(images):
     assert torch.equal(strong_views(images, NOTHING), images)
-    assert torch.equal(roughened(images, images, NOTHING), images)
-    assert torch.equal(roughened(images, images[:0], replace(NOTHING, texture=1.0, noise=1.0)), images)
+    assert torch.equal(add_target_texture(images, images, NOTHING), images)
+    assert torch.equal(add_target_texture(images, images[:0], replace(NOTHING, texture=1.0, noise=1.0)), images)
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 28, 28), (3, 1, 5, 8), (1, 4, 11, 2)])
@@ -128,7 +137,7 @@ def test_clutter_is_the_share_of_neighbours_that_differ(plain, images):
 
 def test_texture_is_one_other_image_around_its_middle_grey_of_either_sign(plain):
     others = torch.rand(4, 3, 9, 13, generator=torch.Generator().manual_seed(5))
-    textured = seeded(roughened, plain, others, replace(NOTHING, texture=0.8))
+    textured = seeded(add_target_texture, plain, others, replace(NOTHING, texture=0.8))
     factors = []
     for before, after in zip(plain, textured, strict=True):
         fits = [(float((after - before)[0, 0, 0] / (other - 0.5)[0, 0, 0]), other) for other in others]
@@ -139,7 +148,7 @@ def test_texture_is_one_other_image_around_its_middle_grey_of_either_sign(plain)
 
 
 def test_noise_is_even_within_an_amplitude_of_each_images_own(plain, images):
-    difference = (seeded(roughened, plain, images, replace(NOTHING, noise=0.5)) - plain).flatten(1)
+    difference = (seeded(add_target_texture, plain, images, replace(NOTHING, noise=0.5)) - plain).flatten(1)
     most = difference.abs().amax(1)
     assert 0.4 < float(most.max()) <= 0.5
     assert float(most.min()) < 0.1
@@ -159,14 +168,14 @@ def test_the_source_is_roughened_as_far_as_the_target_is_more_cluttered(times, s
     source, target = stripes(20), stripes(int(20 * times))
     assert clutter(target).item() / clutter(source).item() == pytest.approx(times)
     views = replace(NOTHING, noise=0.5)
-    found = seeded(roughened, source, target, views) - source
+    found = seeded(add_target_texture, source, target, views) - source
     torch.manual_seed(1)
     expected = strength * uniform(source, 0.0, 0.5) * noise_like(source)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
 
 def test_views_are_decided_by_torchs_seed_and_lie_channels_last(images):
-    first, again, other = (seeded(strong_views, images, Views(), seed=seed) for seed in (1, 1, 2))
+    first, again, other = (seeded(strong_views, images, AugmentConfig(), seed=seed) for seed in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     assert first.is_contiguous(memory_format=torch.channels_last)

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from mutualign.data.cache import cached
-from mutualign.tensor_files import digest
+from mutualign.io.tensors import digest
 
 
 def tensors() -> dict[str, torch.Tensor]:

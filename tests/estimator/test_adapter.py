@@ -19,9 +19,9 @@ from mutualign import DomainAdapter
 from mutualign.errors import MutualignError
 from mutualign.estimator import AlarmWarning, NoTargetWarning, label_free_score
 from mutualign.estimator import adapter as adapter_module
-from mutualign.evidence.validators import DEFAULT_VALIDATOR
-from mutualign.training.loop import build_classifier
-from mutualign.training.runs import RunFolder
+from mutualign.evaluation.validators import DEFAULT_VALIDATOR
+from mutualign.runs.folder import RunFolder
+from mutualign.training.setup import build_classifier
 from tests.conftest import make_tiny_task
 
 SHORT = ("stages.0.epochs=2", "stages.0.epoch_steps=5")
@@ -51,7 +51,7 @@ def tiny_images():
     """Grey source images, inverted and coloured target images, 12x12, with labels: as four arrays."""
     task = make_tiny_task()
     source, target = task.source_train, task.target_train
-    labels = target.sealed_labels
+    labels = target.hidden_labels
     return source.images.pixels.numpy(), source.labels.numpy(), target.images.pixels.numpy(), labels.numpy()
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mutualign.data.images import LabelledImages, UnlabelledImages
+from mutualign.data.types import LabelledImages, UnlabelledImages
 from mutualign.estimator.arrays import (
     alike,
     as_numpy,
@@ -109,7 +109,7 @@ def test_a_task_in_memory_has_no_target_labels_and_an_identity_that_its_content_
     assert (len(task.source_train), len(task.source_test), len(task.target_train)) == (4, 2, 4)
     assert task.source_test.images.pixels.equal(pixels[:2])
     assert task.source_test.labels.tolist() == [0, 1]
-    assert task.target_train.sealed_labels is task.target_test.sealed_labels is None
+    assert task.target_train.hidden_labels is task.target_test.hidden_labels is None
     assert "6 source and 4 target" in task.identity
     assert task.identity == made(labels).identity
     assert task.identity != made(1 - labels).identity

@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from mutualign.algorithms import ALGORITHMS
-from mutualign.data.images import Batch
-from mutualign.nn.backbones import Classifier, TwoBlockCNN
+from mutualign.data.types import Batch
+from mutualign.methods import METHODS
+from mutualign.nn.backbones import TwoBlockCNN
+from mutualign.nn.classifier import Classifier
 from tests.examples.conftest import load_example
 
 OF_LIGHTNING = "`isinstance(treespec"  # its own use of torch
@@ -70,8 +71,8 @@ def test_the_lightning_losses_reach_every_part_that_they_should(adapt):
 
 @pytest.fixture
 def coral(monkeypatch):
-    monkeypatch.setitem(ALGORITHMS, "coral", None)  # so that it is taken out again
-    return load_example("own_algorithm")
+    monkeypatch.setitem(METHODS, "coral", None)  # so that it is taken out again
+    return load_example("own_method")
 
 
 def losses_of(coral, images, labels):
@@ -102,8 +103,8 @@ def test_coral_is_nothing_between_a_batch_and_itself(coral):
 
 
 @pytest.mark.slow
-def test_the_own_algorithm_beats_source_only(run_example):
-    head, *rows = run_example("own_algorithm")
+def test_the_own_method_beats_source_only(run_example):
+    head, *rows = run_example("own_method")
     assert "last epoch" in head
     assert "selected epoch" in head
     assert [row.split()[0] for row in rows] == ["source_only", "coral"]

@@ -10,9 +10,9 @@ import onnxruntime
 import pytest
 from PIL import Image
 
-from mutualign.data.own_images import OwnImages
-from mutualign.data.tasks import find_task
-from mutualign.training.runs import RunFolder
+from mutualign.data.datasets import find_task
+from mutualign.data.folders.own_images import FolderTask
+from mutualign.runs.folder import RunFolder
 
 
 @pytest.mark.slow
@@ -22,14 +22,14 @@ def test_two_folders_become_predictions_and_a_file_for_elsewhere(run_example, tm
     assert "target: 1,437 images" in lines
     assert "predictions.csv: 1437 images" in lines
 
-    task, loaded = find_task("digits").load(Path("data")), OwnImages(made / "source", made / "target").load()
+    task, loaded = find_task("digits").load(Path("data")), FolderTask(made / "source", made / "target").load()
     assert loaded.class_names == task.class_names
     assert loaded.target_train.images.pixels.equal(task.target_train.images.pixels)
-    assert loaded.target_train.unseal() is None
+    assert loaded.target_train.reveal_labels() is None
 
     with (made / "predictions.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    truth = task.target_train.unseal().tolist()
+    truth = task.target_train.reveal_labels().tolist()
     assert len(rows) == len(truth)
     right = [row["label"] == str(truth[int(Path(row["path"]).stem)]) for row in rows]
     assert np.mean(right) > 0.8  # in any other order, a tenth

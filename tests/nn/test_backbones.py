@@ -7,16 +7,8 @@ import torch
 import torch.nn.functional as F
 
 from mutualign.errors import MutualignError
-from mutualign.nn.backbones import (
-    BACKBONES,
-    MLP,
-    Classifier,
-    PublishedCNN,
-    SmallResNet,
-    TwoBlockCNN,
-    build_backbone,
-    standardise,
-)
+from mutualign.nn.backbones import BACKBONES, MLP, ManiCNN, SmallResNet, TwoBlockCNN, build_backbone, standardise
+from mutualign.nn.classifier import Classifier
 
 SHAPES = [(3, 28, 28), (1, 28, 28), (3, 12, 17), (1, 10, 10), (2, 11, 32)]
 
@@ -32,7 +24,7 @@ def reference_features(backbone, images):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_features_are_those_of_a_plain_network_in_the_published_order(shape):
     torch.manual_seed(0)
-    backbone = PublishedCNN(*shape).eval()
+    backbone = ManiCNN(*shape).eval()
     images = torch.rand(4, *shape)
     features = backbone(images)
     assert features.shape == (4, backbone.feature_dim)
@@ -42,7 +34,7 @@ def test_features_are_those_of_a_plain_network_in_the_published_order(shape):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_classifier_is_the_published_network_whatever_the_memory_layout_of_the_images(shape):
     torch.manual_seed(0)
-    classifier = Classifier(PublishedCNN(*shape), 10).eval()
+    classifier = Classifier(ManiCNN(*shape), 10).eval()
     images = torch.rand(3, *shape)
     first, last = classifier.head[0], classifier.head[3]
     features = reference_features(classifier.features, images)
@@ -53,13 +45,13 @@ def test_the_classifier_is_the_published_network_whatever_the_memory_layout_of_t
 
 
 def test_images_of_28x28_have_the_published_6400_features():
-    assert PublishedCNN(3, 28, 28).feature_dim == 6400
-    assert PublishedCNN(1, 28, 28).feature_dim == 64 * ((28 - 4 - 4) // 2) ** 2
+    assert ManiCNN(3, 28, 28).feature_dim == 6400
+    assert ManiCNN(1, 28, 28).feature_dim == 64 * ((28 - 4 - 4) // 2) ** 2
 
 
 @pytest.mark.parametrize(("channels", "classes"), [(3, 10), (1, 37)])
 def test_the_number_of_parameters_is_the_closed_form(channels, classes):
-    classifier = Classifier(PublishedCNN(channels, 28, 28), classes)
+    classifier = Classifier(ManiCNN(channels, 28, 28), classes)
     convolutions = (25 * channels * 32 + 32) + (25 * 32 * 64 + 64)
     head = (6400 * 32 + 32) + (32 * classes + classes)
     assert sum(parameter.numel() for parameter in classifier.parameters()) == convolutions + head
@@ -68,7 +60,7 @@ def test_the_number_of_parameters_is_the_closed_form(channels, classes):
 
 def test_dropout_of_a_quarter_comes_after_the_features_in_training_only():
     torch.manual_seed(0)
-    backbone = PublishedCNN(3, 28, 28)
+    backbone = ManiCNN(3, 28, 28)
     images = torch.rand(8, 3, 28, 28)
     plain = reference_features(backbone, images)
     assert torch.allclose(backbone.eval()(images), plain, rtol=1e-5, atol=1e-6)
@@ -82,11 +74,11 @@ def test_dropout_of_a_quarter_comes_after_the_features_in_training_only():
 @pytest.mark.parametrize(("height", "width"), [(9, 28), (28, 9), (8, 8), (4, 4), (1, 1)])
 def test_images_that_are_too_small_are_refused_with_their_size_and_the_least_one(height, width):
     with pytest.raises(MutualignError, match=rf"{height}x{width} are too small; it takes 10x10"):
-        PublishedCNN(3, height, width)
+        ManiCNN(3, height, width)
 
 
 def test_the_networks_are_known_by_name():
-    named = {"published_cnn": PublishedCNN, "two_block_cnn": TwoBlockCNN, "small_resnet": SmallResNet, "mlp": MLP}
+    named = {"mani_cnn": ManiCNN, "two_block_cnn": TwoBlockCNN, "small_resnet": SmallResNet, "mlp": MLP}
     assert named == BACKBONES
     assert all(type(build_backbone(name, 3, 16, 16)) is kind for name, kind in named.items())
 

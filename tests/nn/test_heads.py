@@ -7,11 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mutualign.nn.backbones import Classifier, PublishedCNN
-from mutualign.nn.heads import ClassHead, ConcatenatingCritic, CosineCritic, DomainDiscriminator, Projection
+from mutualign.nn.backbones import ManiCNN
+from mutualign.nn.classifier import Classifier
+from mutualign.nn.heads import ConcatenatingCritic, CosineCritic, DomainDiscriminator, ManiHead, Projection
 
 HEADS = {
-    "class": (lambda: ClassHead(20, 7), 1, (5, 7)),
+    "class": (lambda: ManiHead(20, 7), 1, (5, 7)),
     "domain": (lambda: DomainDiscriminator(20), 1, (5,)),
     "projection": (lambda: Projection(20), 1, (5, 64)),
     "critic": (lambda: ConcatenatingCritic(20), 2, (5,)),
@@ -49,9 +50,9 @@ def test_no_head_bounds_or_normalises_what_it_gives(name):
 
 
 def test_nothing_in_a_classifier_normalises_either():
-    classifier = Classifier(PublishedCNN(1, 12, 12), 3)
+    classifier = Classifier(ManiCNN(1, 12, 12), 3)
     kinds = {type(module).__name__ for module in classifier.modules()}
-    assert kinds == {"Classifier", "PublishedCNN", "Conv2d", "Dropout", "ClassHead", "Linear", "ReLU"}
+    assert kinds == {"Classifier", "ManiCNN", "Conv2d", "Dropout", "ManiHead", "Linear", "ReLU"}
 
 
 def linear_sizes(head):
@@ -59,15 +60,15 @@ def linear_sizes(head):
 
 
 def test_the_heads_have_the_published_sizes():
-    assert linear_sizes(ClassHead(6400, 10)) == [(6400, 32), (32, 10)]
+    assert linear_sizes(ManiHead(6400, 10)) == [(6400, 32), (32, 10)]
     assert linear_sizes(DomainDiscriminator(6400)) == [(6400, 32), (32, 1)]
     assert linear_sizes(Projection(6400)) == [(6400, 64)]
     assert linear_sizes(ConcatenatingCritic()) == [(128, 512), (512, 512), (512, 1)]
 
 
 def test_the_class_head_drops_out_half_of_its_hidden_values_before_the_last_layer():
-    assert [type(layer).__name__ for layer in ClassHead(4, 2)] == ["Linear", "ReLU", "Dropout", "Linear"]
-    assert "p=0.5" in repr(ClassHead(4, 2))
+    assert [type(layer).__name__ for layer in ManiHead(4, 2)] == ["Linear", "ReLU", "Dropout", "Linear"]
+    assert "p=0.5" in repr(ManiHead(4, 2))
 
 
 def test_the_projection_is_never_negative():

@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from mutualign.errors import MutualignError
-from mutualign.nn.backbones import Classifier, SmallResNet, build_backbone
+from mutualign.nn.backbones import SmallResNet, build_backbone
+from mutualign.nn.classifier import Classifier
 
 SIDES = [9, 16, 28, 64, 224]
 

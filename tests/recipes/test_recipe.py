@@ -9,11 +9,11 @@ from importlib.resources import files
 import pytest
 import tomli_w
 
-from mutualign.algorithms import DANNConfig, MaNiConfig, SourceOnlyConfig
 from mutualign.errors import MutualignError
+from mutualign.methods import DANNConfig, MaNiConfig, SourceOnlyConfig
 from mutualign.recipes import Recipe, Stage, load_recipe, parse_recipe, recipe_names
 
-MINIMAL = 'description = "mine"\n[[stages]]\nalgorithm = "mani"\nepochs = 2\n'
+MINIMAL = 'description = "mine"\n[[stages]]\nmethod = "mani"\nepochs = 2\n'
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ PUBLISHED = {
 def test_a_shipped_recipe_has_the_published_settings(name):
     recipe = load_recipe(name)
     assert recipe.stages == PUBLISHED[name]
-    assert (recipe.name, recipe.backbone, recipe.precision) == (name, "published_cnn", "auto")
+    assert (recipe.name, recipe.backbone, recipe.precision) == (name, "mani_cnn", "auto")
     assert recipe.description
 
 
@@ -66,7 +66,7 @@ def test_a_recipe_survives_the_way_to_toml_and_back(name, overrides):
     assert again == recipe
 
 
-def test_a_recipe_made_in_python_survives_it_too_and_has_the_defaults_of_its_algorithm():
+def test_a_recipe_made_in_python_survives_it_too_and_has_the_defaults_of_its_method():
     recipe = Recipe("mine", "of my own", (Stage("mani", epochs=1), Stage("source_only", epochs=2)))
     assert recipe.stages[0].options == MANI_OPTIONS
     assert recipe.stages[1].options == SourceOnlyConfig()
@@ -110,8 +110,8 @@ MISTAKES = {
     "a string for a number": (MINIMAL + 'batch_size = "64"', r"stages\.0, batch_size: expected int, got '64'"),
     "a float for a whole number": (MINIMAL + "batch_size = 6.4", r"batch_size: expected int, got 6\.4"),
     "a truth for a number": (MINIMAL + "learning_rate = true", r"learning_rate: expected float, got True"),
-    "a number for a string": ("description = 1\n[[stages]]\nalgorithm = 'dann'\nepochs = 1", "expected str, got 1"),
-    "a list for an algorithm": ('description = ""\n[[stages]]\nalgorithm = ["dann"]\nepochs = 1', "expected str"),
+    "a number for a string": ("description = 1\n[[stages]]\nmethod = 'dann'\nepochs = 1", "expected str, got 1"),
+    "a list for an method": ('description = ""\n[[stages]]\nmethod = ["dann"]\nepochs = 1', "expected str"),
     "a value for options": (MINIMAL + "options = 3", r"stages\.0\.options: expected a table, got 3"),
     "a value for nested options": (
         MINIMAL + "[stages.options]\ndomain = 3",
@@ -119,25 +119,25 @@ MISTAKES = {
     ),
     "not one of a few": ('precision = "fp16"\n' + MINIMAL, r'precision: got "fp16"; allowed: auto, float32, bf16'),
     "not a schedule": (MINIMAL + '[stages.options.domain]\nreversal = "up"', r'"up"; allowed: constant, ramp'),
-    "no epochs": ('description = ""\n[[stages]]\nalgorithm = "dann"', r"stages\.0: missing epochs"),
-    "no algorithm": ('description = ""\n[[stages]]\nepochs = 1', r"stages\.0: missing algorithm"),
-    "no description": ('[[stages]]\nalgorithm = "dann"\nepochs = 1', "missing description"),
+    "no epochs": ('description = ""\n[[stages]]\nmethod = "dann"', r"stages\.0: missing epochs"),
+    "no method": ('description = ""\n[[stages]]\nepochs = 1', r"stages\.0: missing method"),
+    "no description": ('[[stages]]\nmethod = "dann"\nepochs = 1', "missing description"),
     "no stages": ('description = ""', r"needs one or more \[\[stages\]\]"),
     "no stage": ('description = ""\nstages = []', "at least one stage"),
     "a value for stages": ('description = ""\nstages = 3', r"needs one or more \[\[stages\]\]"),
     "values for stages": ('description = ""\nstages = [3]', r"needs one or more \[\[stages\]\]"),
-    "no such algorithm": (
-        'description = ""\n[[stages]]\nalgorithm = "damn"\nepochs = 1',
+    "no such method": (
+        'description = ""\n[[stages]]\nmethod = "damn"\nepochs = 1',
         r'stages\.0.*"damn".*"dann"\?',
     ),
-    "no such backbone": ('backbone = "publishd_cnn"\n' + MINIMAL, r'"publishd_cnn"; did you mean "published_cnn"\?'),
+    "no such backbone": ('backbone = "publishd_cnn"\n' + MINIMAL, r'"publishd_cnn"; did you mean "mani_cnn"\?'),
     "timm without a name": ('backbone = "timm:"\n' + MINIMAL, r'unknown backbone "timm:"; .*timm:NAME'),
     "weights for an own backbone": (
         'backbone_weights = "w.safetensors"\n' + MINIMAL,
-        r'backbone_weights is for backbones of timm, not for "published_cnn"\n.*do .*backbone=timm:NAME',
+        r'backbone_weights is for backbones of timm, not for "mani_cnn"\n.*do .*backbone=timm:NAME',
     ),
     "zero epochs": (
-        'description = ""\n[[stages]]\nalgorithm = "dann"\nepochs = 0',
+        'description = ""\n[[stages]]\nmethod = "dann"\nepochs = 0',
         r"stages\.0: epochs must be above 0",
     ),
     "an empty batch": (MINIMAL + "batch_size = -1", r"stages\.0: batch_size must be above 0, got -1"),
@@ -161,7 +161,7 @@ def test_a_mistake_in_a_recipe_is_told_with_its_place_and_what_is_allowed(own, m
 
 
 def test_the_second_stage_is_told_from_the_first(own):
-    text = MINIMAL + '[[stages]]\nalgorithm = "mani"\nepochs = 2\n[stages.options]\ntreshold = 1\n'
+    text = MINIMAL + '[[stages]]\nmethod = "mani"\nepochs = 2\n[stages.options]\ntreshold = 1\n'
     with pytest.raises(MutualignError, match=r"stages\.1\.options"):
         load_recipe(own(text))
 
@@ -182,7 +182,7 @@ def test_a_file_that_is_not_there_or_not_text_is_named(tmp_path):
 
 
 def test_a_stage_made_in_python_is_checked_as_well():
-    with pytest.raises(MutualignError, match=r'unknown algorithm "damn"; did you mean "dann"\?'):
+    with pytest.raises(MutualignError, match=r'unknown method "damn"; did you mean "dann"\?'):
         Stage("damn", epochs=1)
     with pytest.raises(MutualignError, match="epochs must be above 0, got 0"):
         Stage("dann", epochs=0)

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from mutualign.data.images import SealedImages, UnlabelledImages
-from mutualign.data.tasks import find_task
-from mutualign.experiment import Experiment
+from mutualign.data.datasets import find_task
+from mutualign.data.types import TargetDataset, UnlabelledImages
 from mutualign.nn.backbones import BACKBONES
 from mutualign.recipes import load_recipe
+from mutualign.runs.experiment import Experiment
 from tests.conftest import make_tiny_task
 
 SHORT = ["stages.0.epochs=2", "stages.1.epochs=1", "stages.0.batch_size=20", "stages.1.batch_size=20"]
@@ -45,7 +45,7 @@ def small_runs(tmp_path_factory):
     for name in BACKBONES:
         Experiment.start(load_recipe("source_only", [*SHORT[::2], f"backbone={name}"]), task, 0, out / name).run()
     source = task.source_train
-    grey = SealedImages(UnlabelledImages(255 - source.images.pixels), source.labels)
+    grey = TargetDataset(UnlabelledImages(255 - source.images.pixels), source.labels)
     recipe = load_recipe("source_only", [*SHORT[::2], "precision=bf16"])
     Experiment.start(recipe, replace(task, target_train=grey, target_test=grey), 0, out / "grey").run()
     return out

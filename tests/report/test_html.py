@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mutualign import cli
+from mutualign.cli import app as cli
 from mutualign.errors import MutualignError
-from mutualign.report import evidence_sections
+from mutualign.report import evaluation_sections as evidence_sections
 from mutualign.report.html import write_report
 from mutualign.report.page import Gallery, Page, Section, slug
 

@@ -8,7 +8,7 @@ from matplotlib.colors import to_hex
 
 from mutualign.report.drawing import BLUE, ORANGE, TEXT, shorten, to_png, to_svg
 from mutualign.report.embedding import embed
-from mutualign.report.evidence_plots import (
+from mutualign.report.evaluation_plots import (
     confusion_matrix,
     embedding_by_class,
     embedding_by_domain,

@@ -7,8 +7,8 @@ import dataclasses
 import pytest
 import torch
 
-from mutualign.data.images import LabelledImages, UnlabelledImages
-from mutualign.training.batches import Batches, Order
+from mutualign.data.types import LabelledImages, UnlabelledImages
+from mutualign.training.batches import Batches, EpochSampler
 
 
 def numbered(n, channels=1, first=0):
@@ -38,12 +38,12 @@ def numbers_of(images):
     return (images[:, 0, 0, 0] * 255).round().int().tolist()
 
 
-# Order ----------------------------------------------------------------------------------------------------------------
+# EpochSampler ----------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("length", "batch_size"), [(10, 4), (12, 4), (3, 8), (1, 1), (7, 7), (9, 8)])
 def test_each_pass_is_a_permutation_cut_into_batches_whose_last_may_be_smaller(length, batch_size):
-    order = Order(length, batch_size, 0, "source")
+    order = EpochSampler(length, batch_size, 0, "source")
     whole, rest = divmod(length, batch_size)
     sizes = [batch_size] * whole + [rest] * (rest > 0)
     assert order.steps_per_pass == len(sizes)
@@ -55,7 +55,7 @@ def test_each_pass_is_a_permutation_cut_into_batches_whose_last_may_be_smaller(l
 
 def test_passes_keys_and_seeds_differ_and_the_same_key_is_the_same_order():
     def first_pass(*key, start=0):
-        order = Order(50, 50, *key)
+        order = EpochSampler(50, 50, *key)
         return order.indices(start).tolist()
 
     assert first_pass(0, "source") == first_pass(0, "source")
@@ -64,8 +64,8 @@ def test_passes_keys_and_seeds_differ_and_the_same_key_is_the_same_order():
 
 
 def test_any_step_may_be_asked_for_at_any_time():
-    sequential = [Order(10, 3, 5).indices(step).tolist() for step in range(20)]
-    order = Order(10, 3, 5)
+    sequential = [EpochSampler(10, 3, 5).indices(step).tolist() for step in range(20)]
+    order = EpochSampler(10, 3, 5)
     for step in [19, 0, 7, 3, 4, 12, 11, 0, 19]:
         assert order.indices(step).tolist() == sequential[step]
 

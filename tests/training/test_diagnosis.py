@@ -7,42 +7,43 @@ import re
 import pytest
 import torch
 
-from mutualign.algorithms import ALGORITHMS
-from mutualign.data.images import ImageShape, LabelledImages, UnlabelledImages
+from mutualign.data.types import ImageShape, LabelledImages, UnlabelledImages
+from mutualign.methods import METHODS
 from mutualign.nn.losses import all_pairs_mutual_information, jsd_mutual_information
 from mutualign.recipes import parse_recipe
 from mutualign.training.batches import Batches
-from mutualign.training.environment import make_fabric
-from mutualign.training.loop import NotFinite, StageTrainer, build_algorithm, build_classifier
+from mutualign.training.distributed import make_fabric
+from mutualign.training.loop import NotFinite, StageTrainer
+from mutualign.training.setup import build_classifier, build_method
 
 SHAPE = ImageShape(3, 1, 1)  # feature vectors of three numbers: images that can hold what is not finite
 
 
 def make_trainer(name, source=None, target=None, precision="float32"):
-    stage = {"algorithm": name, "epochs": 2, "batch_size": 5}
+    stage = {"method": name, "epochs": 2, "batch_size": 5}
     settings = {"name": "t", "description": "", "backbone": "mlp", "precision": precision, "stages": [stage]}
     recipe = parse_recipe(settings, "test")
     torch.manual_seed(0)
-    algorithm = build_algorithm(recipe.stages[0], build_classifier(recipe, SHAPE, 3))
+    method = build_method(recipe.stages[0], build_classifier(recipe, SHAPE, 3))
     generator = torch.Generator().manual_seed(1)
     vectors = [torch.rand(n, 1, 1, 3, generator=generator) for n in (10, 15)]
     for images, (row, value) in zip(vectors, (source or (0, 0.5), target or (0, 0.5)), strict=True):
         images[row] = value
     labelled = LabelledImages(UnlabelledImages(vectors[0]), torch.arange(10) % 3)
-    used = UnlabelledImages(vectors[1]) if algorithm.uses_target else None
+    used = UnlabelledImages(vectors[1]) if method.uses_target else None
     batches = Batches(labelled, used, 3, 5, 0, 0)
-    return StageTrainer(0, recipe.stages[0], 0, algorithm, batches, make_fabric(precision, "cpu"))
+    return StageTrainer(0, recipe.stages[0], 0, method, batches, make_fabric(precision, "cpu"))
 
 
 def steps_until_told(trainer):
     """Steps of training until it stops; the message, and the weights before that step and now."""
     for _ in range(6):
-        before = {name: weight.clone() for name, weight in trainer.algorithm.state_dict().items()}
+        before = {name: weight.clone() for name, weight in trainer.method.state_dict().items()}
         moments = {key: value.clone() for key, value in trainer.optimizer.state_dict()["state"].get(0, {}).items()}
         try:
             trainer.step()
         except NotFinite as error:
-            for name, weight in trainer.algorithm.state_dict().items():
+            for name, weight in trainer.method.state_dict().items():
                 assert torch.equal(weight, before[name]), name
             for name, value in trainer.optimizer.state_dict()["state"].get(0, {}).items():
                 assert torch.equal(value, moments[name]), name
@@ -51,7 +52,7 @@ def steps_until_told(trainer):
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
-@pytest.mark.parametrize("name", [name for name in ALGORITHMS if name != "mutual_align"])  # whose views are of images
+@pytest.mark.parametrize("name", [name for name in METHODS if name != "mutual_align"])  # whose views are of images
 def test_an_input_that_is_not_finite_is_named_by_its_row(name, bad, faults):
     with faults.injected("not finite"):
         trainer = make_trainer(name, source=(7, bad))
@@ -79,7 +80,7 @@ def test_an_image_that_overflows_in_the_network_is_named(faults):
 def test_a_gradient_that_is_not_finite_is_told_with_its_weight_although_the_losses_are(bad, faults):
     trainer = make_trainer("dann")
     trainer.step()
-    trainer.algorithm.discriminator.layers[2].weight.register_hook(lambda gradient: gradient.clone().fill_(bad))
+    trainer.method.discriminator.layers[2].weight.register_hook(lambda gradient: gradient.clone().fill_(bad))
     with faults.injected("not finite"):
         message = steps_until_told(trainer)
         assert message.startswith(
@@ -90,7 +91,7 @@ def test_a_gradient_that_is_not_finite_is_told_with_its_weight_although_the_loss
 
 def test_gradients_that_are_large_but_finite_are_not_taken_for_infinite():
     trainer = make_trainer("source_only")
-    weight = trainer.algorithm.classifier.head.weight
+    weight = trainer.method.classifier.head.weight
     weight.register_hook(lambda gradient: gradient * 0 + 1e30)  # its square is not finite in float32
     trainer.step()
     assert trainer.steps_done == 1

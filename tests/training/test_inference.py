@@ -7,9 +7,10 @@ import dataclasses
 import pytest
 import torch
 
-from mutualign.data.images import UnlabelledImages
-from mutualign.nn.backbones import Classifier, PublishedCNN
-from mutualign.training.environment import make_fabric
+from mutualign.data.types import UnlabelledImages
+from mutualign.nn.backbones import ManiCNN
+from mutualign.nn.classifier import Classifier
+from mutualign.training.distributed import make_fabric
 from mutualign.training.inference import KEPT_FEATURES, predict, predict_logits
 
 
@@ -20,7 +21,7 @@ def fabric():
 
 def classifier(channels=3):
     torch.manual_seed(0)
-    return Classifier(PublishedCNN(channels, 12, 12), 5)
+    return Classifier(ManiCNN(channels, 12, 12), 5)
 
 
 def images(n, channels=3):
@@ -90,7 +91,7 @@ def test_logits_and_features_are_those_of_the_two_parts_of_the_network(fabric):
 
 
 def test_wide_features_are_narrowed_alike_every_time_and_keep_their_angles(fabric):
-    network = Classifier(PublishedCNN(3, 20, 20), 5)  # 2,304 features
+    network = Classifier(ManiCNN(3, 20, 20), 5)  # 2,304 features
     data = UnlabelledImages(torch.randint(0, 256, (12, 20, 20, 3), dtype=torch.uint8))
     found = predict(network, data, 3, fabric).features
     assert found.shape == (12, KEPT_FEATURES)

@@ -9,23 +9,16 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from mutualign.algorithms import ALGORITHMS
-from mutualign.data.images import ImageShape, LabelledImages, UnlabelledImages
-from mutualign.randomness import derive_seed
+from mutualign.data.types import ImageShape, LabelledImages, UnlabelledImages
+from mutualign.methods import METHODS
+from mutualign.nn.randomness import derive_seed
 from mutualign.recipes import Recipe, Stage, parse_recipe
+from mutualign.runs.folder import RunFolder
 from mutualign.training.batches import Batches
-from mutualign.training.environment import make_fabric
-from mutualign.training.loop import (
-    Hooks,
-    NotFinite,
-    Saving,
-    StageTrainer,
-    Stopped,
-    build_algorithm,
-    build_classifier,
-    train,
-)
-from mutualign.training.runs import RunFolder
+from mutualign.training.callbacks import Callbacks, CheckpointPolicy
+from mutualign.training.distributed import make_fabric
+from mutualign.training.loop import NotFinite, StageTrainer, Stopped, train
+from mutualign.training.setup import build_classifier, build_method
 
 SHAPE, CLASSES = ImageShape(3, 12, 12), 3
 EPOCH = 5  # steps: 38 source images in batches of 8, the last of 6
@@ -46,18 +39,18 @@ def data():
     return SimpleNamespace(source=LabelledImages(*images(38)), target=images(29)[0])
 
 
-def make_recipe(*algorithms, epochs=2, precision="float32"):
+def make_recipe(*methods, epochs=2, precision="float32"):
     eager = {"threshold": 0.35}  # of a third by chance: pseudo-labels from the first step
     options = {"mani": eager, "mutual_align": eager}
     stages = [
-        {"algorithm": name, "epochs": epochs, "batch_size": 8, "learning_rate": 3e-3, "options": options.get(name, {})}
-        for name in algorithms
+        {"method": name, "epochs": epochs, "batch_size": 8, "learning_rate": 3e-3, "options": options.get(name, {})}
+        for name in methods
     ]
     return parse_recipe({"name": "test", "description": "", "precision": precision, "stages": stages}, "test")
 
 
 class Told:
-    """Hooks that keep what the loop tells, and stop it after so many steps in all or crash there."""
+    """Callbacks that keep what the loop tells, and stop it after so many steps in all or crash there."""
 
     def __init__(self, stop_after=None, crash_after=None):
         self.stop_after, self.crash_after = stop_after, crash_after
@@ -68,20 +61,31 @@ class Told:
         if len(self.steps) == self.crash_after:
             raise KeyboardInterrupt
 
-    def on_epoch(self, algorithm, epoch):
+    def on_epoch(self, method, epoch):
         self.epochs.append((epoch.stage, epoch.number, epoch.means))
-        self.weights.append(copy.deepcopy(algorithm.classifier.state_dict()))
+        self.weights.append(copy.deepcopy(method.classifier.state_dict()))
         torch.rand(3)  # an evaluation may draw random numbers
 
     @property
-    def hooks(self):
-        return Hooks(self.on_step, self.on_epoch, lambda: len(self.steps) == self.stop_after)
+    def callbacks(self):
+        return Callbacks(self.on_step, self.on_epoch, lambda: len(self.steps) == self.stop_after)
 
 
 def go(recipe, data, run, seed=0, told=None, save_every=60.0):
     told = told or Told()
     fabric = make_fabric(recipe.precision, "cpu")
-    train(recipe, data.source, data.target, SHAPE, CLASSES, seed, run, fabric, told.hooks, Saving(save_every))
+    train(
+        recipe,
+        data.source,
+        data.target,
+        SHAPE,
+        CLASSES,
+        seed,
+        run,
+        fabric,
+        told.callbacks,
+        CheckpointPolicy(save_every),
+    )
     return told
 
 
@@ -122,16 +126,16 @@ def uninterrupted(data, tmp_path_factory):
 def make_trainer(name, data, seed=0, index=0):
     recipe = make_recipe(name)
     torch.manual_seed(1)
-    algorithm = build_algorithm(recipe.stages[0], build_classifier(recipe, SHAPE, CLASSES))
-    target = data.target if algorithm.uses_target else None
+    method = build_method(recipe.stages[0], build_classifier(recipe, SHAPE, CLASSES))
+    target = data.target if method.uses_target else None
     batches = Batches(data.source, target, 3, 8, seed, index)
-    return StageTrainer(index, recipe.stages[0], seed, algorithm, batches, make_fabric("float32", "cpu"))
+    return StageTrainer(index, recipe.stages[0], seed, method, batches, make_fabric("float32", "cpu"))
 
 
-@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize("name", METHODS)
 def test_steps_are_those_of_plain_pytorch(data, name):
     trainer = make_trainer(name, data, seed=7)
-    plain = copy.deepcopy(trainer.algorithm)
+    plain = copy.deepcopy(trainer.method)
     optimizer = torch.optim.Adam([p for p in plain.parameters() if p.requires_grad], lr=3e-3, foreach=False)
     sums = {}
     for step in range(7):  # over the border of an epoch
@@ -147,28 +151,28 @@ def test_steps_are_those_of_plain_pytorch(data, name):
         trainer.step()
         if name != "mani":  # its pairs and pseudo-labels turn on the last bit of a weight
             assert {key: total.item() for key, total in trainer.sums.items()} == pytest.approx(sums, rel=1e-4)
-        for (key, mine), theirs in zip(trainer.algorithm.named_parameters(), plain.parameters(), strict=True):
+        for (key, mine), theirs in zip(trainer.method.named_parameters(), plain.parameters(), strict=True):
             assert torch.allclose(mine, theirs, rtol=1e-3, atol=2e-5), (step, key)
     assert trainer.steps_done == 7
 
 
-@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize("name", METHODS)
 def test_a_step_depends_on_seed_stage_and_number_and_not_on_torchs_generator(data, name):
     after = []
     for seed, index, noise in [(0, 0, 1), (0, 0, 2), (1, 0, 1), (0, 1, 1)]:
         trainer = make_trainer(name, data, seed, index)
         torch.manual_seed(noise)
         trainer.step()
-        after.append(trainer.algorithm.classifier.head[0].weight.detach().clone())
+        after.append(trainer.method.classifier.head[0].weight.detach().clone())
     assert torch.equal(after[0], after[1])
     assert not torch.equal(after[0], after[2])
     assert not torch.equal(after[0], after[3])
 
 
-@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize("name", METHODS)
 def test_an_epochs_means_are_the_means_of_its_steps_and_of_them_only(data, name):
     trainer, values = make_trainer(name, data), []
-    trainer.algorithm.register_forward_hook(lambda module, inputs, output: values.append(output))
+    trainer.method.register_forward_hook(lambda module, inputs, output: values.append(output))
     for epoch in (1, 2):
         values.clear()
         for _ in range(EPOCH):
@@ -183,7 +187,7 @@ def test_an_epochs_means_are_the_means_of_its_steps_and_of_them_only(data, name)
 def test_the_learning_rate_of_every_step_is_its_schedules(data):
     trainer = make_trainer("source_only", data)
     stage = dataclasses.replace(trainer.stage, schedule="one_cycle", learning_rate=0.01)
-    trainer = StageTrainer(0, stage, 0, trainer.algorithm, trainer.batches, trainer.fabric)
+    trainer = StageTrainer(0, stage, 0, trainer.method, trainer.batches, trainer.fabric)
     rates = []
     for _ in range(10):
         trainer.step()
@@ -192,13 +196,13 @@ def test_the_learning_rate_of_every_step_is_its_schedules(data):
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize("name", METHODS)
 def test_a_loss_that_is_not_finite_is_told_and_leaves_everything_as_it_was(data, name, bad, faults):
     trainer = make_trainer(name, data)
     trainer.step()
     with torch.no_grad():
-        trainer.algorithm.classifier.head[3].bias[0] = bad
-    weights = {key: value.clone() for key, value in trainer.algorithm.state_dict().items()}
+        trainer.method.classifier.head[3].bias[0] = bad
+    weights = {key: value.clone() for key, value in trainer.method.state_dict().items()}
     moments = copy.deepcopy(trainer.optimizer.state_dict()["state"])
     sums = copy.deepcopy(trainer.sums)
     told = (
@@ -208,7 +212,7 @@ def test_a_loss_that_is_not_finite_is_told_and_leaves_everything_as_it_was(data,
     )
     with faults.injected("not finite"), pytest.raises(NotFinite, match=told):
         trainer.step()
-    for key, value in trainer.algorithm.state_dict().items():
+    for key, value in trainer.method.state_dict().items():
         assert torch.equal(value.nan_to_num(), weights[key].nan_to_num()), key
     for number, state in trainer.optimizer.state_dict()["state"].items():
         for key, value in state.items():
@@ -223,7 +227,7 @@ def test_weights_that_are_not_finite_are_not_saved_and_the_checkpoint_before_sta
     trainer.save(run, keep=2)
     before, _ = run.load_tensors("last")
     with torch.no_grad():
-        trainer.algorithm.discriminator.layers[0].weight[0, 0] = float("nan")
+        trainer.method.discriminator.layers[0].weight[0, 0] = float("nan")
     with (
         faults.injected("not finite"),
         pytest.raises(
@@ -256,7 +260,7 @@ def test_the_same_seed_is_the_same_run_and_another_is_another(data, new_run, uni
     run = new_run()
     go(recipe, data, run, seed=1)
     other, _ = run.load_tensors("last")
-    assert not torch.equal(other["algorithm.classifier.head.0.weight"], state["algorithm.classifier.head.0.weight"])
+    assert not torch.equal(other["method.classifier.head.0.weight"], state["method.classifier.head.0.weight"])
 
 
 @pytest.mark.parametrize("stop_after", [None, 3])
@@ -292,24 +296,24 @@ def test_a_later_stage_goes_on_with_the_weights_of_the_earlier(data, new_run):
         go(make_recipe("dann", "mani"), data, run, told=Told(stop_after=11))
     mani, _ = run.load_tensors("last")
     for key in ("classifier.head.0.weight", "classifier.features.conv2.weight", "discriminator.layers.0.weight"):
-        moved = (mani[f"algorithm.{key}"] - dann[f"algorithm.{key}"]).abs().max().item()
+        moved = (mani[f"method.{key}"] - dann[f"method.{key}"]).abs().max().item()
         assert 0 < moved < 3.1e-3, key  # Adam's first step is of the size of the learning rate
-    assert torch.equal(mani["algorithm.teacher.model.head.0.weight"], mani["algorithm.classifier.head.0.weight"])
+    assert torch.equal(mani["method.teacher.model.head.0.weight"], mani["method.classifier.head.0.weight"])
 
 
 # Resume ---------------------------------------------------------------------------------------------------------------
 
-SINGLE = [((name,), stop) for name in ALGORITHMS for stop in (1, 5, 8, 10)]  # in an epoch, at its end, at the very end
+SINGLE = [((name,), stop) for name in METHODS for stop in (1, 5, 8, 10)]  # in an epoch, at its end, at the very end
 STAGED = [(("dann", "mani"), stop) for stop in (5, 9, 10, 11, 15, 17)]  # about the border of the stages at 10, too
 STAGED += [(("source_only", "mutual_align"), stop) for stop in (9, 10, 11, 17)]
 
 
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
-@pytest.mark.parametrize(("algorithms", "stop_after"), SINGLE + STAGED)
+@pytest.mark.parametrize(("methods", "stop_after"), SINGLE + STAGED)
 def test_a_run_that_is_stopped_and_resumed_is_the_run_that_was_not_bit_for_bit(
-    data, new_run, uninterrupted, algorithms, stop_after, precision, faults
+    data, new_run, uninterrupted, methods, stop_after, precision, faults
 ):
-    recipe = make_recipe(*algorithms, precision=precision)
+    recipe = make_recipe(*methods, precision=precision)
     expected, expected_info, whole = uninterrupted(recipe)
     run, before = new_run(), Told(stop_after)
     with pytest.raises(Stopped):
@@ -323,9 +327,9 @@ def test_a_run_that_is_stopped_and_resumed_is_the_run_that_was_not_bit_for_bit(
         assert (info["stage"], info["steps_done"]) == (expected_info["stage"], expected_info["steps_done"])
 
 
-@pytest.mark.parametrize("algorithms", [("dann", "mani"), ("source_only", "mutual_align")], ids="-".join)
-def test_a_run_may_be_stopped_after_every_single_step(data, new_run, uninterrupted, algorithms, faults):
-    recipe = make_recipe(*algorithms, epochs=1)
+@pytest.mark.parametrize("methods", [("dann", "mani"), ("source_only", "mutual_align")], ids="-".join)
+def test_a_run_may_be_stopped_after_every_single_step(data, new_run, uninterrupted, methods, faults):
+    recipe = make_recipe(*methods, epochs=1)
     expected, _, whole = uninterrupted(recipe)
     run, epochs = new_run(), []
     for _ in range(2 * EPOCH):
@@ -358,14 +362,14 @@ def test_a_run_that_is_killed_goes_on_from_its_last_checkpoint(data, new_run, un
 def test_batch_norm_and_a_changing_learning_rate_go_on_bit_for_bit_after_a_kill_within_an_epoch(
     data, new_run, uninterrupted, crash_after, precision, faults
 ):
-    stage = {"algorithm": "mutual_align", "epochs": 2, "batch_size": 8, "learning_rate": 3e-3, "schedule": "one_cycle"}
+    stage = {"method": "mutual_align", "epochs": 2, "batch_size": 8, "learning_rate": 3e-3, "schedule": "one_cycle"}
     stages = [stage | {"options": {"threshold": 0.35}}]  # of a third by chance: pseudo-labels from the first step
     about = {"name": "test", "description": "", "precision": precision, "backbone": "two_block_cnn"}
     recipe = parse_recipe(about | {"stages": stages}, "test")
     expected, _, whole = uninterrupted(recipe)
     assert all(means["coverage"] > 0 for _, _, means in whole.epochs)
     for part in ("classifier", "teacher.model"):
-        assert expected[f"algorithm.{part}.features.norm1.running_mean"].abs().min() > 0
+        assert expected[f"method.{part}.features.norm1.running_mean"].abs().min() > 0
 
     run = new_run()
     with pytest.raises(KeyboardInterrupt):
@@ -392,10 +396,10 @@ def test_checkpoints_are_written_within_an_epoch_when_time_is_up(data, new_run, 
 def test_a_checkpoint_holds_all_that_is_trained_and_nothing_random(uninterrupted):
     state, info, _ = uninterrupted(make_recipe("dann", "mani"))
     parts = {name.partition(".")[0] for name in state}
-    owners = {name.split(".")[1] for name in state if name.startswith("algorithm.")}
-    assert parts == {"algorithm", "optimizer"}
+    owners = {name.split(".")[1] for name in state if name.startswith("method.")}
+    assert parts == {"method", "optimizer"}
     assert owners == {"classifier", "discriminator", "projection", "critic", "teacher"}
-    assert int(state["algorithm.teacher.updates"]) == 10
+    assert int(state["method.teacher.updates"]) == 10
     assert info.keys() == {"stage", "steps_done", "train_seconds"}
 
 
@@ -403,10 +407,10 @@ def test_the_returned_classifier_is_the_trained_one(data, new_run):
     run, recipe = new_run(), make_recipe("dann", epochs=1)
     fabric = make_fabric("float32", "cpu")
     for _ in range(2):  # trained now, and read from the checkpoint of a run that is complete
-        classifier = train(recipe, data.source, data.target, SHAPE, CLASSES, 0, run, fabric, Told().hooks)
+        classifier = train(recipe, data.source, data.target, SHAPE, CLASSES, 0, run, fabric, Told().callbacks)
         saved, _ = run.load_tensors("last")
         for key, value in classifier.state_dict().items():
-            assert torch.equal(value, saved[f"algorithm.classifier.{key}"]), key
+            assert torch.equal(value, saved[f"method.classifier.{key}"]), key
 
 
 def test_grey_images_and_one_step_epochs_train_and_resume(new_run, faults):
@@ -420,8 +424,8 @@ def test_grey_images_and_one_step_epochs_train_and_resume(new_run, faults):
         arguments = (recipe, source, source.images, ImageShape(1, 10, 11), 2, 0, run, fabric)
         if stop_after:
             with pytest.raises(Stopped):
-                train(*arguments, Told(stop_after).hooks)
-        train(*arguments, Told().hooks)
+                train(*arguments, Told(stop_after).callbacks)
+        train(*arguments, Told().callbacks)
         states.append(run.load_tensors("last")[0])
     with faults.injected("exact resume"):
         assert_same_state(*states)

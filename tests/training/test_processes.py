@@ -13,22 +13,23 @@ from pathlib import Path
 
 import pytest
 import torch
-
-from mutualign.algorithms import ALGORITHMS
-from mutualign.commands.train import Run
-from mutualign.data.images import ImageShape, LabelledImages, UnlabelledImages
-from mutualign.errors import MutualignError
-from mutualign.recipes import parse_recipe
-from mutualign.tensor_files import pack, unpack
-from mutualign.training.batches import Batches
-from mutualign.training.environment import ONE, Processes, lost_processes_told, make_fabric
-from mutualign.training.loop import StageTrainer, build_algorithm, build_classifier
-from mutualign.training.runs import RunFolder
 from tests.training.test_kill import finish, start
+
+from mutualign.cli.train import Run
+from mutualign.data.types import ImageShape, LabelledImages, UnlabelledImages
+from mutualign.errors import MutualignError
+from mutualign.io.tensors import pack, unpack
+from mutualign.methods import METHODS
+from mutualign.recipes import parse_recipe
+from mutualign.runs.folder import RunFolder
+from mutualign.training.batches import Batches
+from mutualign.training.distributed import ONE, Processes, make_fabric, report_lost_processes
+from mutualign.training.loop import StageTrainer
+from mutualign.training.setup import build_classifier, build_method
 
 SHAPE, STEPS = ImageShape(3, 16, 16), 6
 OPTIONS = {"mani": {"threshold": 0.35}, "mutual_align": {"threshold": 0.3}}  # pairs and pseudo-labels from the start
-CASES = [(name, backbone) for name in ALGORITHMS for backbone in ("published_cnn", "two_block_cnn")]
+CASES = [(name, backbone) for name in METHODS for backbone in ("mani_cnn", "two_block_cnn")]
 CASES.append(("source_only", "small_resnet"))
 
 
@@ -45,21 +46,21 @@ def noisy_stripes(n, seed):
 def take_steps(name, backbone, fabric):
     """Gradients of some steps, with weights that hardly move, as Adam blows up rounding; and the state at the end."""
     options = OPTIONS.get(name, {})
-    stage = {"algorithm": name, "epochs": 3, "batch_size": 8, "learning_rate": 1e-8, "options": options}
+    stage = {"method": name, "epochs": 3, "batch_size": 8, "learning_rate": 1e-8, "options": options}
     recipe = parse_recipe({"name": "t", "description": "", "backbone": backbone, "stages": [stage]}, "test")
     torch.manual_seed(1)
-    algorithm = build_algorithm(recipe.stages[0], build_classifier(recipe, SHAPE, 3))
-    target = noisy_stripes(14, 1).images if algorithm.uses_target else None  # a batch of 8, and one of 6
+    method = build_method(recipe.stages[0], build_classifier(recipe, SHAPE, 3))
+    target = noisy_stripes(14, 1).images if method.uses_target else None  # a batch of 8, and one of 6
     # Source batches of 8 and of 1: two processes take 9 rows in shares of 5 and 4, a single row in shares of 1 and 0.
     batches = Batches(noisy_stripes(9, 0), target, 3, 8, 0, 0)
-    trainer = StageTrainer(0, recipe.stages[0], 0, algorithm, batches, fabric)
+    trainer = StageTrainer(0, recipe.stages[0], 0, method, batches, fabric)
     found = {}
     for step in range(STEPS):
         trainer.step()
-        for key, weight in algorithm.named_parameters():
+        for key, weight in method.named_parameters():
             if weight.grad is not None:
                 found[f"{step}/{key}"] = weight.grad.clone()
-    return found | {f"state/{key}": value for key, value in algorithm.state_dict().items()}
+    return found | {f"state/{key}": value for key, value in method.state_dict().items()}
 
 
 def take_part(rank, port, folder):
@@ -75,7 +76,7 @@ def take_part(rank, port, folder):
 
 @pytest.fixture(scope="module")
 def of_two(tmp_path_factory):
-    """What two processes have come to, by rank; a function of algorithm and backbone."""
+    """What two processes have come to, by rank; a function of method and backbone."""
     folder = tmp_path_factory.mktemp("two")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -199,5 +200,5 @@ def test_how_many_processes_there_are_is_asked_for_or_is_what_torchrun_has_start
 
 def test_an_error_that_is_not_about_processes_is_not_taken_for_one(tmp_path):
     fabric = make_fabric("float32", "cpu")
-    with pytest.raises(RuntimeError, match="gloo or not"), lost_processes_told(fabric, tmp_path):
+    with pytest.raises(RuntimeError, match="gloo or not"), report_lost_processes(fabric, tmp_path):
         raise RuntimeError("gloo or not, this is one process")

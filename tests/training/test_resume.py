@@ -6,10 +6,10 @@ import itertools
 
 import pytest
 
-from mutualign.experiment import Experiment
 from mutualign.recipes import parse_recipe
+from mutualign.runs.experiment import Experiment
+from mutualign.runs.folder import RunFolder
 from mutualign.training.loop import Stopped
-from mutualign.training.runs import RunFolder
 from tests.conftest import make_tiny_task
 from tests.run_contents import contents
 
@@ -17,11 +17,11 @@ STAGES = [("source_only", "mutual_align"), ("dann", "mani")]
 STOPS = [(10,), (20,), (4, 13, 18)]  # of 20 steps, five an epoch, ten a stage; the last is stopped thrice
 
 
-def make_recipe(algorithms, precision):
+def make_recipe(methods, precision):
     eager = {"threshold": 0.35}  # of a third by chance: pseudo-labels from the first step
     options = {"mani": eager, "mutual_align": eager}
     common = {"epochs": 2, "batch_size": 10, "learning_rate": 3e-3}
-    stages = [common | {"algorithm": name, "options": options.get(name, {})} for name in algorithms]
+    stages = [common | {"method": name, "options": options.get(name, {})} for name in methods]
     return parse_recipe({"name": "test", "description": "", "precision": precision, "stages": stages}, "test")
 
 
@@ -42,12 +42,12 @@ def whole(tmp_path_factory):
 
 @pytest.mark.parametrize("stops", STOPS, ids=str)
 @pytest.mark.parametrize(
-    ("algorithms", "precision"), [(STAGES[0], "float32"), (STAGES[1], "bf16")], ids=["mutual_align", "mani bf16"]
+    ("methods", "precision"), [(STAGES[0], "float32"), (STAGES[1], "bf16")], ids=["mutual_align", "mani bf16"]
 )
 def test_weights_records_chosen_epochs_and_result_are_those_of_a_run_that_was_not_stopped(
-    tmp_path, whole, algorithms, precision, stops, faults
+    tmp_path, whole, methods, precision, stops, faults
 ):
-    recipe, path, done = make_recipe(algorithms, precision), tmp_path / "run", itertools.count(1)
+    recipe, path, done = make_recipe(methods, precision), tmp_path / "run", itertools.count(1)
     for stop in stops:
         stopping = {"should_stop": lambda stop=stop: next(done) == stop}
         if path.exists():

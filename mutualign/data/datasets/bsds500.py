@@ -1,0 +1,85 @@
+"""Photos as backgrounds: decoded once into one tensor, cropped at random in one gather."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from importlib.resources import files
+from pathlib import Path
+
+import torch
+from jaxtyping import Int64, UInt8
+from torch import Tensor
+
+from mutualign.data.fetch.data_files import DataFile, require
+from mutualign.data.folders.image_io import decode_rgb
+from mutualign.errors import MutualignError
+
+_MIRROR = "https://raw.githubusercontent.com/BIDS/BSDS500/a04b7c6c3a9f0ace74bf205c72a43d32e1c72722/"
+_LAYOUTS = ("BSDS500/data/images", "BSR/BSDS500/data/images")  # the repository's, the official archive's
+
+
+def _bsds500() -> dict[str, tuple[DataFile, ...]]:
+    """The photos by split, as the list of hashes beside this file names them."""
+    lines = (files("mutualign.data.datasets") / "bsds500.sha256").read_text(encoding="utf-8").splitlines()
+    splits: dict[str, tuple[DataFile, ...]] = {"train": (), "val": (), "test": ()}
+    for sha256, name in map(str.split, lines):
+        places = {f"{layout}/{name}": sha256 for layout in _LAYOUTS}
+        file = DataFile(accepted=places, mirrors=(f"{_MIRROR}{_LAYOUTS[0]}/{name}",))
+        splits[name.split("/")[0]] += (file,)
+    return splits
+
+
+BSDS500_FILES = _bsds500()
+
+
+class Photos:
+    """Photos of any sizes, all pixels in one tensor, in reading order, photo after photo."""
+
+    def __init__(self, photos: Sequence[UInt8[Tensor, "_ _ 3"]]) -> None:
+        # "_": each photo has a height and a width of its own
+        self.pixels = torch.cat([photo.reshape(-1, 3) for photo in photos])
+        self.heights, self.widths = (torch.tensor([photo.shape[axis] for photo in photos]) for axis in (0, 1))
+        areas = self.heights * self.widths
+        self.offsets = areas.cumsum(0) - areas
+
+    def to(self, device: torch.device) -> Photos:
+        """The same photos with the pixels on a device; crops are drawn on the CPU, alike for every device."""
+        moved = copy.copy(self)
+        moved.pixels = self.pixels.to(device)
+        return moved
+
+    def crops(self, n: int, height: int, width: int, generator: torch.Generator) -> UInt8[Tensor, "n height width 3"]:
+        """Random crops: the photo and the corner are each drawn uniformly.
+
+        Raises MutualignError where one of the photos is smaller than a crop.
+        """
+        small = ((self.heights < height) | (self.widths < width)).nonzero()
+        if len(small):
+            first = int(small[0])
+            raise MutualignError(
+                f"photo {first} is {self.heights[first]}x{self.widths[first]} pixels (height x width), too small for "
+                f"crops of {height}x{width}; leave it out or enlarge it"
+            )
+        photo = torch.randint(len(self.offsets), (n,), generator=generator)
+        u, v = torch.rand(2, n, generator=generator, dtype=torch.float64)
+        top = (u * (self.heights[photo] - height + 1)).long()
+        left = (v * (self.widths[photo] - width + 1)).long()
+        return self.crops_at(photo, top, left, height, width)
+
+    def crops_at(
+        self, photo: Int64[Tensor, " n"], top: Int64[Tensor, " n"], left: Int64[Tensor, " n"], height: int, width: int
+    ) -> UInt8[Tensor, "n height width 3"]:
+        """The crops whose upper left corners are given, one photo's index a crop."""
+        stride = self.widths[photo]
+        corner = self.offsets[photo] + top * stride + left
+        rows = corner[:, None] + torch.arange(height) * stride[:, None]  # [n, height]
+        return self.pixels[(rows[:, :, None] + torch.arange(width)).to(self.pixels.device)]
+
+
+def load_bsds500(splits: Sequence[str], task: str, folder: Path) -> Photos:
+    """The photos of some of BSDS500's splits: train (200), val (100), test (200)."""
+    paths = require([file for split in splits for file in BSDS500_FILES[split]], task, folder)
+    with ThreadPoolExecutor() as pool:
+        return Photos(list(pool.map(lambda path: decode_rgb(path, path, "JPEG"), paths)))

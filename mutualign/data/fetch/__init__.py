@@ -1,0 +1,1 @@
+"""Data files: found on disk or downloaded, always verified."""

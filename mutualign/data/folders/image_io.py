@@ -1,0 +1,139 @@
+"""Image files as tensors, or an error that names the file and the fault."""
+
+from __future__ import annotations
+
+import re
+import stat
+import warnings
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from mutualign.data.types import ImageShape
+from mutualign.errors import MutualignError
+
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
+GREY = frozenset({"1", "L", "LA", "I;16", "I;16B", "I;16L", "I;16N", "I"})  # Pillow's modes of images without colour
+MOST_PIXELS = 2**26  # of a file, by its header: 64 megapixels, 192 MiB decoded
+MOST_BYTES = 1 << 30  # of a file: twice what 64 megapixels take without compression, at 16 bits and four channels
+
+
+def read_image_file(path: Path) -> bytes:
+    """What a file holds. Raises MutualignError that names it for what is no regular file, or cannot be read."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise MutualignError(f"{path}: not a regular file")
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+    except OSError as error:
+        raise MutualignError(f"{path}: {error.strerror}") from error
+    except ValueError as error:  # a zero byte in the path
+        raise MutualignError(f"{str(path)!r}: {error}") from error
+    if len(content) > MOST_BYTES:
+        raise MutualignError(f"{path}: larger than {MOST_BYTES >> 20} MiB; not an image that is decoded")
+    return content
+
+
+def decode_rgb(
+    content: Path | bytes, where: object, image_format: str, size: tuple[int, int] | None = None
+) -> UInt8[Tensor, "height width 3"]:
+    """The pixels of a PNG or JPEG (`image_format`), as colour; `size` is the height and width that it must have.
+
+    Raises MutualignError that begins with `where` for anything else. The size is checked before the pixels are decoded,
+    and a PNG's checksums before they are believed.
+    """
+    try:
+        stream = BytesIO(content if isinstance(content, bytes) else content.read_bytes())
+        with Image.open(stream, formats=(image_format,)) as image:
+            found = (image.height, image.width)
+            image.verify()  # decoding alone passes over damage in the pixels of a PNG
+        if size is None or found == size:
+            with Image.open(stream, formats=(image_format,)) as image:
+                return torch.from_numpy(np.array(image.convert("RGB")))
+    except Exception as error:  # on damaged files Pillow raises OSError, SyntaxError, ValueError, AttributeError, ...
+        raise MutualignError(f"{where}: not a readable {image_format} image: {error}") from error
+    raise MutualignError(
+        f"{where}: an image of {found[0]}x{found[1]} pixels (height x width), expected {size[0]}x{size[1]}"
+    )
+
+
+def image_shape(content: bytes, where: object) -> ImageShape:
+    """Channels (1 of a grey image, 3 of any other), height and width as shown, by the file's header alone.
+
+    Raises MutualignError that begins with `where` for what is not an image, and for one of more than 64 megapixels.
+    """
+    try:
+        with _opened(content, where) as image:
+            exif = Image.Image.getexif(image)  # a PNG's own getexif decodes it, to look behind the pixels
+            turned = exif.get(0x0112, 1) >= 5  # orientations that swap height and width
+            height, width = (image.width, image.height) if turned else (image.height, image.width)
+            return ImageShape(1 if image.mode in GREY else 3, height, width)
+    except MutualignError:
+        raise
+    except Exception as error:
+        raise MutualignError(f"{where}: not a readable image: {error}") from error
+
+
+def decode_image(content: bytes, where: object, shape: ImageShape) -> UInt8[Tensor, "height width channels"]:
+    """The pixels of a PNG, JPEG, WebP, BMP or TIFF, grey (1 channel) or colour (3), brought to a height and width.
+
+    Turned upright by its EXIF orientation; of several frames the first; transparent parts on white; 16 bits a value
+    divided by 257; of another size, scaled (bicubic, antialiased) until it covers height x width, and the middle cut
+    out. A JPEG much larger than that is first reduced by its decoder.
+
+    Raises MutualignError that begins with `where` for what cannot be read whole, for one of more than 64 megapixels
+    (found before decoding), and for floating-point pixels, whose range no file states.
+    """
+    channels, height, width = shape
+    try:
+        with _opened(content, where) as image:
+            if image.format == "PNG":
+                image.verify()  # decoding alone passes over damage in the pixels of a PNG
+        with _opened(content, where) as image:
+            image.draft(None, (2 * width, 2 * height))
+            upright = _eight_bits(ImageOps.exif_transpose(image), where).convert("L" if channels == 1 else "RGB")
+    except MutualignError:
+        raise
+    except Exception as error:  # on damaged files Pillow raises OSError, SyntaxError, ValueError, AttributeError, ...
+        raise MutualignError(f"{where}: not a readable image: {error}") from error
+    if upright.size != (width, height):
+        upright = ImageOps.fit(upright, (width, height), Image.Resampling.BICUBIC)
+    return torch.from_numpy(np.array(upright)).view(height, width, channels)
+
+
+def _opened(content: bytes, where: object) -> Image.Image:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit here is lower
+        try:
+            image = Image.open(BytesIO(content), formats=FORMATS)
+        except Image.DecompressionBombError as error:  # names no sides, only their product
+            found = re.search(r"\d+", str(error))
+            raise _too_large(where, f"{int(found[0]):,} pixels" if found else str(error)) from error
+    if image.width * image.height > MOST_PIXELS:
+        raise _too_large(where, f"{image.height}x{image.width} pixels (height x width)")
+    return image
+
+
+def _too_large(where: object, found: str) -> MutualignError:
+    return MutualignError(f"{where}: {found}, more than the {MOST_PIXELS:,} that are decoded; make it smaller")
+
+
+def _eight_bits(image: Image.Image, where: object) -> Image.Image:
+    """With eight bits a value and no transparency."""
+    if image.mode.startswith("I"):
+        values = np.asarray(image).astype(np.int64)
+        if values.min() < 0 or values.max() > 65535:
+            raise MutualignError(f"{where}: values from {values.min()} to {values.max()}; save it with 8 or 16 bits")
+        return Image.fromarray((values / 257).round().astype(np.uint8))
+    if image.mode == "F":
+        raise MutualignError(f"{where}: floating-point pixels, whose range is not known; save it with 8 or 16 bits")
+    if image.has_transparency_data:
+        seen = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", seen.size, "white"), seen)
+    return image

@@ -1,0 +1,1 @@
+"""Demo: finished runs in a browser."""

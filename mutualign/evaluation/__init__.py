@@ -1,0 +1,1 @@
+"""Evaluation: what is measured of a classifier, with and without labels."""

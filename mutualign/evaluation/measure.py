@@ -1,0 +1,185 @@
+"""Measuring classifiers: at the end of each epoch, and of those that a run keeps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float, Int64
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from mutualign.data.augment import AugmentConfig, strong_views
+from mutualign.data.task import Task
+from mutualign.data.types import Batch, UnlabelledImages, spread, to_floats
+from mutualign.evaluation import audit, target_labels, validators
+from mutualign.evaluation.gradients import loss_gradients
+from mutualign.evaluation.records import EpochRecord
+from mutualign.evaluation.validators import ValidatorInputs
+from mutualign.methods import Method
+from mutualign.nn.classifier import Classifier
+from mutualign.nn.randomness import derive_seed
+from mutualign.training.callbacks import Epoch
+from mutualign.training.inference import predict, predict_logits
+
+SCORED = 2000  # images of each kind that the label-free scores and the audit of an epoch are taken on
+GRADIENT_IMAGES = 128  # images of each domain that the losses' gradients are taken on
+KEPT = 10_000  # test images of each domain whose outputs a run keeps,
+EMBEDDED = 1000  # and those whose features it keeps, for a picture
+GALLERY = 24  # images of each kind in a gallery
+SAMPLES = 32  # images of each domain that are kept to be looked at, and for an exported model to be tried on
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """Measures classifiers on a task's images; the results are a function of both and of the seed."""
+
+    task: Task
+    seed: int
+    fabric: Fabric
+
+    # An epoch ---------------------------------------------------------------------------------------------------------
+
+    def epoch(
+        self, method: Method, name: str, epoch: Epoch, epochs: int, previous: Int64[Tensor, " n"] | None
+    ) -> tuple[EpochRecord, Int64[Tensor, " n"]]:
+        """Measure an epoch of `epochs`; also return the classes predicted for the scored target images.
+
+        Scores and audit see no target label. Accuracies and pseudo-label precision do; they are recorded for the
+        reader and decide nothing.
+        """
+        task, channels, fabric, classifier = self.task, self.task.shape.channels, self.fabric, method.output_model
+        key = derive_seed(self.seed, epoch.stage, epoch.number, "evaluation")
+        rows = spread(len(task.target_train), SCORED)
+        scored = UnlabelledImages(task.target_train.images.take(rows, key))
+        inputs = self._validator_inputs(classifier, scored)
+        teacher = self._teacher(method, scored, inputs.target_logits)
+        gradients = loss_gradients(
+            method, self._gradient_batch(method), torch.tensor(epoch.number / epochs), key, fabric
+        )
+        labeller = method.pseudo_labeller
+        audited = replace(
+            audit.audit_predictions(inputs.target_logits, previous, teacher),
+            teacher_fingerprint=_fingerprint(labeller.model) if labeller else None,
+            gradients=gradients.norms,
+            reversal=gradients.reversal,
+        )
+        source_logits = predict_logits(classifier, task.source_test.images, channels, fabric, key)
+        target_logits = predict_logits(classifier, task.target_test.images, channels, fabric, key)
+        quality = None
+        if teacher is not None:
+            quality = target_labels.pseudo_label_quality(teacher.logits, task.target_train, rows, teacher.threshold)
+        record = EpochRecord(
+            stage=epoch.stage,
+            epoch=epoch.number,
+            method=name,
+            train_seconds=round(epoch.train_seconds, 2),
+            means=epoch.means,
+            scores=validators.scores(inputs),
+            source_accuracy=target_labels.source_accuracy(source_logits, task.source_test),
+            target_accuracy=target_labels.target_accuracy(target_logits, task.target_test),
+            audit=audited,
+            pseudo_labels=quality,
+        )
+        return record, inputs.target_logits.argmax(1)
+
+    def _teacher(
+        self, method: Method, scored: UnlabelledImages, output_logits: Float[Tensor, "n classes"]
+    ) -> audit.Teacher | None:
+        """Outputs of the pseudo-labeller and of the classifier it teaches; one of them gave `output_logits` already."""
+        labeller = method.pseudo_labeller
+        if labeller is None:
+            return None
+        teacher, student = labeller.model, method.classifier
+        other = student if method.output_model is teacher else teacher
+        logits = predict_logits(other, scored, self.task.shape.channels, self.fabric)
+        both = (output_logits, logits) if other is student else (logits, output_logits)
+        return audit.Teacher(*both, labeller.threshold)
+
+    def _validator_inputs(self, classifier: Classifier, scored: UnlabelledImages) -> ValidatorInputs:
+        """What the validators see: outputs for up to 2,000 images of each kind, each computed once."""
+        channels, fabric = self.task.shape.channels, self.fabric
+        train, held_out = self.task.source_train, self.task.source_test
+        target = predict(classifier, scored, channels, fabric)
+        rows = spread(len(held_out), SCORED)
+        source = predict(classifier, UnlabelledImages(held_out.images.take(rows, 0)), channels, fabric)
+        trained = UnlabelledImages(train.images.take(spread(len(train), SCORED), 0))
+        return ValidatorInputs(
+            target_logits=target.logits,
+            target_features=target.features,
+            view_logits=predict_logits(classifier, scored, channels, fabric, view=_slightly_changed),
+            source_logits=source.logits,
+            source_features=source.features,
+            source_labels=held_out.labels[rows],
+            trained_features=predict(classifier, trained, channels, fabric).features,
+        )
+
+    def _gradient_batch(self, method: Method) -> Batch:
+        """Images from all over the training sets, as a step would see them."""
+        source, channels, key = self.task.source_train, self.task.shape.channels, derive_seed(self.seed, "probe")
+        rows, target_rows = spread(len(source), GRADIENT_IMAGES), spread(len(self.task.target_train), GRADIENT_IMAGES)
+        parts, labels = [], torch.empty(0, dtype=torch.int64)
+        if method.uses_source:
+            parts.append(to_floats(source.images.take(rows, key), channels))
+            labels = source.labels[rows]
+        if method.uses_target:
+            parts.append(to_floats(self.task.target_train.images.take(target_rows, key), channels))
+        device = self.fabric.device
+        return Batch(torch.cat(parts).to(device), labels.to(device), target_rows.to(device))
+
+    # A run ------------------------------------------------------------------------------------------------------------
+
+    def outputs(self, classifier: Classifier) -> dict[str, Tensor]:
+        """What is kept of a classifier for looking back: logits for the test images of both domains, some features.
+
+        Source labels are among it, as estimates need them; target labels are not.
+        """
+        channels, fabric, held_out = self.task.shape.channels, self.fabric, self.task.source_test
+        rows = spread(len(held_out), KEPT)
+        source = predict(classifier, UnlabelledImages(held_out.images.take(rows, 0)), channels, fabric)
+        target = predict(classifier, self._kept_target(), channels, fabric)
+        return {
+            "source_logits": source.logits,
+            "source_labels": held_out.labels[rows],
+            "source_features": source.features[spread(len(rows), EMBEDDED)].half(),
+            "target_logits": target.logits,
+            "target_features": target.features[spread(len(target.logits), EMBEDDED)].half(),
+        }
+
+    def review(self, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What target labels tell of outputs, and images to look at; made for the report, when all is decided."""
+        kept = self._kept_target()
+        found = target_labels.review(
+            outputs["target_logits"], self.task.target_test, spread(len(self.task.target_test), KEPT), GALLERY
+        )
+        pictures = {f"{name}_pixels": kept.pixels[found[name]] for name in target_labels.GALLERIES if name in found}
+        source = self.task.source_test.images
+        samples = {
+            "source_samples": source.take(spread(len(source), SAMPLES), 0),
+            "target_samples": kept.pixels[spread(len(kept), SAMPLES)],
+        }
+        if "labels" in found:
+            found["embedded_labels"] = found["labels"][spread(len(kept), EMBEDDED)]
+        return {**found, **pictures, **samples}
+
+    def _kept_target(self) -> UnlabelledImages:
+        """The target test images whose outputs are kept; where backgrounds are drawn anew, always the same draw."""
+        images = self.task.target_test.images
+        return UnlabelledImages(images.take(spread(len(images), KEPT), derive_seed("kept")))
+
+    def domain_accuracy(self) -> tuple[float, int]:
+        """How well pixels tell the domains apart, and on how many images that was measured."""
+        source, target = self.task.source_train.images, self.task.target_train.images
+        n, channels = min(len(source), len(target), SCORED // 2), self.task.shape.channels
+        parts = [images.take(spread(len(images), n), derive_seed("domains")) for images in (source, target)]
+        return audit.domain_accuracy(*(part.expand(*part.shape[:3], channels) for part in parts)), 2 * n
+
+
+def _fingerprint(network: torch.nn.Module) -> float:
+    """A number that changes when a weight does."""
+    return float(torch.stack([weight.double().norm() for weight in network.parameters()]).norm())
+
+
+def _slightly_changed(images: Tensor) -> Tensor:
+    """The view whose class should be that of its image: half of a strong view's geometry, a third of its colour."""
+    return strong_views(images, AugmentConfig(geometry=0.5, colour=0.3, solarise=0.0, inversion=0.0))

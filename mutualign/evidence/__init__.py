@@ -1,1 +1,0 @@
-"""Evidence: pure functions of logits; label-free selection, and evaluation."""

@@ -1,0 +1,59 @@
+"""DANN: features that a domain classifier cannot tell apart (Ganin et al., JMLR 2016)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from mutualign.data.types import Batch
+from mutualign.methods.base import Adversary, Losses, Method, Metrics, accuracy, mean_of
+from mutualign.methods.registry import register_method
+from mutualign.nn.classifier import Classifier
+from mutualign.nn.heads import DomainDiscriminator
+from mutualign.nn.layers import reverse_gradient
+from mutualign.nn.schedules import REVERSALS
+
+
+@dataclass(frozen=True)
+class DANNConfig:
+    """Settings of DANN; the defaults are the published experiment's."""
+
+    weight: float = 1.0  # of the domain loss
+    reversal: Literal["constant", "ramp"] = "constant"  # strength of the gradient reversal over the stage
+
+
+@register_method("dann", DANNConfig)
+class DANN(Method):
+    """Class cross-entropy on the source, and domain cross-entropy behind gradient reversal on both domains."""
+
+    def __init__(self, classifier: Classifier, config: DANNConfig) -> None:
+        super().__init__(classifier)
+        self.discriminator = DomainDiscriminator(classifier.feature_dim)
+        self.weight = config.weight
+        self.strength = REVERSALS[config.reversal]
+
+    @property
+    def adversary(self) -> Adversary:
+        return Adversary(self.discriminator, "domain")
+
+    def forward(self, batch: Batch, progress: Float[Tensor, ""]) -> tuple[Losses, Metrics]:
+        return self.losses_on(self.features(batch.images), batch, progress)
+
+    def losses_on(
+        self, features: Float[Tensor, "n features"], batch: Batch, progress: Float[Tensor, ""]
+    ) -> tuple[Losses, Metrics]:
+        """DANN's losses, given the features of all images of the batch, source rows first."""
+        logits = self.classifier.head(features[: batch.n_source])
+        domain_logits = self.discriminator(reverse_gradient(features, self.strength(progress)))
+        losses = {
+            "class": F.cross_entropy(logits, batch.labels),
+            "domain": self.weight * F.binary_cross_entropy_with_logits(domain_logits, batch.is_source),
+        }
+        return losses, {
+            "class_accuracy": accuracy(logits, batch.labels),
+            "domain_accuracy": mean_of((domain_logits > 0) == (batch.is_source > 0)),
+        }

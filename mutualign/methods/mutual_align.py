@@ -1,0 +1,82 @@
+"""MutualAlign, the project's own method: mutual information over all pairs, and self-training across strong views."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from mutualign.data.augment import AugmentConfig, add_target_texture, strong_views
+from mutualign.data.types import Batch
+from mutualign.methods.base import Losses, Metrics, PseudoLabeller, mean_of
+from mutualign.methods.dann import DANN, DANNConfig
+from mutualign.methods.registry import register_method
+from mutualign.nn.classifier import Classifier
+from mutualign.nn.ema import EMATeacher
+from mutualign.nn.heads import CosineCritic
+from mutualign.nn.losses import all_pairs_mutual_information
+
+
+@dataclass(frozen=True)
+class MutualAlignConfig:
+    """Settings of MutualAlign; results/ablation.json says what each is worth."""
+
+    domain: DANNConfig = field(default_factory=lambda: DANNConfig(weight=0.3, reversal="ramp"))
+    mi_weight: float = 1.0  # of the mutual-information loss
+    self_training_weight: float = 1.0  # of the cross-entropy on pseudo-labels
+    threshold: float = 0.7  # the teacher's top probability from which a target image takes part
+    decay: float = 0.99  # of the teacher's moving average
+    views: AugmentConfig = field(default_factory=AugmentConfig)  # what the student sees
+
+
+@register_method("mutual_align", MutualAlignConfig)
+class MutualAlign(DANN):
+    """DANN, mutual information and cross-entropy on strong views, with pseudo-labels from the plain target images.
+
+    The teacher, a moving average of the student, labels the target images as they are; the student sees a strong view
+    of every image and must agree where the teacher is confident (FixMatch, Sohn et al., NeurIPS 2020). The
+    Jensen-Shannon bound on mutual information is MaNi's, taken over all pairs of a source and a confident target image.
+    What the stage gives is the teacher.
+    """
+
+    def __init__(self, classifier: Classifier, config: MutualAlignConfig) -> None:
+        super().__init__(classifier, config.domain)
+        self.critic = CosineCritic(classifier.feature_dim)
+        self.teacher = EMATeacher(classifier, config.decay)
+        self.threshold = config.threshold
+        self.config = config
+
+    @property
+    def output_model(self) -> Classifier:
+        return self.teacher.model
+
+    @property
+    def pseudo_labeller(self) -> PseudoLabeller:
+        return PseudoLabeller(self.teacher.model, self.threshold)
+
+    def forward(self, batch: Batch, progress: Float[Tensor, ""]) -> tuple[Losses, Metrics]:
+        confidence, pseudo_labels = self.teacher(batch.target).float().softmax(1).max(1)
+        confident = confidence >= self.threshold
+
+        features, n = self.features(self.strong_views(batch)), batch.n_source
+        losses, metrics = self.losses_on(features, batch, progress)
+        losses["mi"] = self.config.mi_weight * all_pairs_mutual_information(
+            self.critic(features[:n], features[n:]),
+            batch.labels[:, None] == pseudo_labels,
+            confident.expand(n, -1),
+        )
+        each = F.cross_entropy(self.classifier.head(features[n:]), pseudo_labels, reduction="none")
+        losses["self_training"] = self.config.self_training_weight * (each * confident).mean()
+        metrics["coverage"] = mean_of(confident)
+        return losses, metrics
+
+    def strong_views(self, batch: Batch) -> Float[Tensor, "n channels height width"]:
+        """What the student sees of a batch: strong views of all its images, of the source after roughening."""
+        source = add_target_texture(batch.images[: batch.n_source], batch.target, self.config.views)
+        return strong_views(torch.cat([source, batch.target]), self.config.views)
+
+    def after_step(self) -> None:
+        self.teacher.update(self.classifier)

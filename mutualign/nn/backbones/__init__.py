@@ -1,0 +1,20 @@
+"""Backbones: networks from images to features. One file each; importing this package registers them."""
+
+from mutualign.nn.backbones.base import BACKBONES, TIMM, Backbone, build_backbone, register_backbone, require_known
+from mutualign.nn.backbones.mani_cnn import ManiCNN
+from mutualign.nn.backbones.mlp import MLP
+from mutualign.nn.backbones.small_resnet import SmallResNet
+from mutualign.nn.backbones.two_block_cnn import TwoBlockCNN
+
+__all__ = [
+    "BACKBONES",
+    "MLP",
+    "TIMM",
+    "Backbone",
+    "ManiCNN",
+    "SmallResNet",
+    "TwoBlockCNN",
+    "build_backbone",
+    "register_backbone",
+    "require_known",
+]

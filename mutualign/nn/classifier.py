@@ -1,0 +1,34 @@
+"""A classifier: a backbone and a classification head."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mutualign.nn.backbones.base import Backbone
+
+
+class Outputs(NamedTuple):
+    """What a classifier returns for n images: float32, on the CPU."""
+
+    logits: Float[Tensor, "n classes"]
+    features: Float[Tensor, "n features"]
+
+
+class Classifier(nn.Module):
+    """A backbone and a head; methods use `features` and `head` separately. Calling it returns logits."""
+
+    def __init__(self, backbone: Backbone, classes: int) -> None:
+        super().__init__()
+        self.features = backbone
+        self.head = backbone.head(classes)
+        self.feature_dim = backbone.feature_dim
+        self.classes = classes
+        # channels-last: with bf16 on CPU, oneDNN's convolutions are several times faster in this layout.
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def forward(self, images: Float[Tensor, "n channels height width"]) -> Float[Tensor, "n classes"]:
+        return self.head(self.features(images))  # type: ignore[no-any-return]

@@ -1,0 +1,133 @@
+"""A batch shared by several processes: each takes some rows through the network, and all see the result of all rows.
+
+Only the network's work is shared. Batches, views, heads and losses are the same in every process, drawn from the same
+seeds. So losses need no code for several processes, and N processes train as one does, up to the order of float sums.
+The price is communication: one all-reduce of the features in each direction and one of the gradients per update.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+import torch.distributed as dist
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class Share(NamedTuple):
+    """The rows of a batch that this process computes."""
+
+    start: int
+    stop: int
+    total: int
+
+    @classmethod
+    def of(cls, rank: int, total: int, processes: int) -> Share:
+        """Return consecutive rows; shares differ by one row at most."""
+        each, more = divmod(total, processes)
+        start = rank * each + min(rank, more)
+        return cls(start, start + each + (rank < more), total)
+
+
+@dataclass
+class _State:
+    """State of this process; torch.compile cannot trace a ContextVar."""
+
+    share: Share | None = None  # what a network is working on
+    alone: bool = False
+
+
+_state = _State()
+
+
+def current_share() -> Share | None:
+    """Return the share that the network is working on; None if the batch is not shared."""
+    return _state.share
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Within this context nothing is shared: for work of one process while the others wait."""
+    before, _state.alone = _state.alone, True
+    try:
+        yield
+    finally:
+        _state.alone = before
+
+
+def processes() -> int:
+    """Return the number of processes that share batches; 1 within `alone`."""
+    single = _state.alone or not dist.is_available() or not dist.is_initialized()
+    return 1 if single else dist.get_world_size()
+
+
+def shared(network: nn.Module, images: Float[Tensor, "n ..."]) -> Float[Tensor, "n features"]:
+    """Return `network(images)`, computed by all processes together; every process must make this call.
+
+    Gradients are those of a single process if all processes compute the same loss and then average the gradients of
+    the parameters (`average_gradients`): the backward pass of the sum over processes multiplies by their number.
+    """
+    count = processes()
+    if count == 1:
+        return network(images)  # type: ignore[no-any-return]
+    share = Share.of(dist.get_rank(), len(images), count)
+    _state.share = share
+    try:
+        rows = network(images[share.start : share.stop])
+    finally:
+        _state.share = None
+    before, after = (rows.new_zeros(n, *rows.shape[1:]) for n in (share.start, share.total - share.stop))
+    return sum_over_processes(torch.cat([before, rows, after]).float()).to(rows.dtype)
+
+
+def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Average the gradients over processes, in one message."""
+    if processes() == 1:
+        return
+    gradients = [weight.grad for weight in parameters if weight.grad is not None]
+    flat = torch._utils._flatten_dense_tensors(gradients)  # type: ignore[no-untyped-call]
+    dist.all_reduce(flat)
+    flat /= processes()
+    averaged = torch._utils._unflatten_dense_tensors(flat, gradients)  # type: ignore[no-untyped-call]
+    torch._foreach_copy_(gradients, averaged)
+
+
+@contextmanager
+def own_randomness() -> Iterator[None]:
+    """Within this context a layer draws for its own share only, from a separate generator.
+
+    The global generators of all processes must stay alike.
+    """
+    share = current_share()
+    if share is None:
+        yield
+        return
+    key = int(torch.randint(2**62, ()))
+    with torch.random.fork_rng():
+        torch.manual_seed(key + share.start)
+        yield
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over all processes, and the sum of the gradients in the backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        values = values.clone()
+        dist.all_reduce(values)
+        return values
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        total = gradients[0].clone()
+        dist.all_reduce(total)
+        return total
+
+
+def sum_over_processes(values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Return the sum of the values of all processes, differentiable."""
+    return _Sum.apply(values)  # type: ignore[no-any-return, no-untyped-call]

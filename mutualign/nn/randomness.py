@@ -1,0 +1,31 @@
+"""All randomness is a function of (seed, stage, step, rank): a key, hashed; no generator's state is ever saved."""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+from torch import Tensor
+
+
+def derive_seed(*key: int | str) -> int:
+    """A 63-bit seed from the parts of a key, equal on every machine and in every process."""
+    digest = hashlib.sha256("/".join(map(str, key)).encode()).digest()
+    return int.from_bytes(digest[:8], "little") >> 1
+
+
+def generator(*key: int | str) -> torch.Generator:
+    """A CPU generator that starts where the key says."""
+    return torch.Generator().manual_seed(derive_seed(*key))
+
+
+@torch.library.custom_op("mutualign::random_bytes", mutates_args=(), schema="(int count, Device device) -> Tensor")
+def random_bytes(count: int, device: torch.device) -> Tensor:
+    """Uniform uint8 values, eight from each 64-bit draw; an operator, as torch.compile cannot trace `random_`."""
+    words = torch.empty((count + 7) // 8, dtype=torch.int64, device=device)
+    return words.random_(-(2**63), None).view(torch.uint8)[:count]
+
+
+@random_bytes.register_fake
+def _(count: int, device: torch.device) -> Tensor:
+    return torch.empty(count, dtype=torch.uint8, device=device)

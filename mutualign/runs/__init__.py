@@ -1,0 +1,1 @@
+"""Runs: what is trained, where it is kept, and what came of it."""

@@ -1,0 +1,181 @@
+"""The run folder: config, metrics, result and checkpoints of one run; everything is written atomically."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from mutualign.errors import MutualignError
+from mutualign.evaluation.records import EpochRecord
+from mutualign.io.atomic import cannot_write, write_atomically
+from mutualign.io.text import LARGEST_JSON, LARGEST_TOML, parse_json, parse_toml, read_text
+from mutualign.io.typed import encode_json, parse_typed
+from mutualign.runs.checkpoints import Checkpoints
+from mutualign.runs.history import Result
+from mutualign.runs.spec import RunConfig
+from mutualign.runs.upgrade import upgrade_recipe, upgrade_record, upgrade_result
+
+FORMAT = 2  # of the run folder; raised when an older mutualign could misread a newer folder. Old formats stay readable.
+
+
+class RunFolder:
+    """One run on disk.
+
+    config.toml     how it was started: task, seed, recipe
+    metrics.jsonl   one line per epoch
+    result.json     written at the end; its presence marks the run as complete
+    checkpoints/    tensors, see `Checkpoints`
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.checkpoints = Checkpoints(path / "checkpoints")
+
+    @classmethod
+    def create(cls, path: Path, config: Mapping[str, Any]) -> RunFolder:
+        """Make a new run folder. Raises MutualignError if there is one already or the place cannot be written."""
+        cls.refuse_existing(path)
+        run = cls(path)
+        try:
+            run.checkpoints.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise MutualignError(
+                f"cannot make the run folder {path}: {error.strerror}\n  hint:    choose another --out"
+            ) from error
+        write_atomically(path / "config.toml", tomli_w.dumps({"format": FORMAT, **config}).encode())
+        return run
+
+    @staticmethod
+    def refuse_existing(path: Path) -> None:
+        """Raise MutualignError if the path holds a run or other files, or cannot be made."""
+        if (path / "config.toml").exists():
+            raise MutualignError(
+                f"{path} already holds a run\n"
+                f"  hint:    `mutualign run --resume {path}` resumes it, `mutualign show {path}` shows it;\n"
+                "           or choose another --out or --seed"
+            )
+        if any(found.is_file() for found in path.rglob("*")):
+            raise MutualignError(
+                f"{path} holds files that do not belong to a run\n  hint:    choose another --out, or empty it"
+            )
+        place = next(place for place in (path, *path.absolute().parents) if place.exists())
+        if not place.is_dir() or not os.access(place, os.W_OK):
+            raise MutualignError(
+                f"cannot make the run folder {path}: {place} cannot be written\n  hint:    choose another --out"
+            )
+
+    @classmethod
+    def open(cls, path: Path) -> RunFolder:
+        """Open a run folder. Raises MutualignError if it is missing or its format is unsupported."""
+        run = cls(path)
+        if not (path / "config.toml").is_file():
+            raise MutualignError(f"{path} is not a run folder: it has no config.toml")
+        found = run._read_config().get("format")
+        if type(found) is not int or found < 1:
+            shown = "no format" if found is None else f"the format {found!r}"
+            raise MutualignError(
+                f"{path} is not a run folder: config.toml has {shown}; expected a number of 1 or more\n"
+                "  hint:    restore config.toml if it was changed, or name another folder"
+            )
+        if found > FORMAT:
+            raise MutualignError(
+                f"{path} has run-folder format {found}; this version of mutualign reads formats up to {FORMAT}\n"
+                "  hint:    pip install --upgrade mutualign"
+            )
+        return run
+
+    def config(self) -> RunConfig:
+        """Read how the run was started. Raises MutualignError that names the file and the key."""
+        data, where = self._read_config(), f"{self.path}/config.toml"
+        if isinstance(data.get("recipe"), Mapping):
+            data["recipe"] = upgrade_recipe(data["recipe"])
+        return parse_typed(data, RunConfig, where)
+
+    def _read_config(self) -> dict[str, Any]:
+        path = self.path / "config.toml"
+        try:
+            return parse_toml(read_text(path, LARGEST_TOML))
+        except (OSError, ValueError) as error:
+            raise MutualignError(f"{path}: cannot be read: {error}") from error
+
+    # Metrics ----------------------------------------------------------------------------------------------------------
+
+    def append_metrics(self, record: EpochRecord) -> None:
+        """Add an epoch's record."""
+        path = self.path / "metrics.jsonl"
+        try:
+            with path.open("a", encoding="utf-8") as file:
+                file.write(encode_json(record) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise cannot_write(path, error) from error
+
+    def metrics(self) -> list[EpochRecord]:
+        """Read the records of all epochs so far, oldest first. A last line that was cut off by a kill is ignored.
+
+        Raises MutualignError that names file and line for anything else that is not a record.
+        """
+        path = self.path / "metrics.jsonl"
+        try:
+            *lines, last = read_text(path, LARGEST_JSON).split("\n") if path.exists() else [""]
+        except (OSError, ValueError) as error:
+            raise MutualignError(f"{path}: cannot be read: {error}") from error
+        records = [_record(line, f"{path}, line {number}") for number, line in enumerate(lines, start=1)]
+        with suppress(MutualignError):
+            records.append(_record(last, ""))
+        return records
+
+    def keep_metrics(self, keep: Callable[[EpochRecord], bool]) -> None:
+        """Drop the records of epochs that a resume will train again."""
+        lines = [encode_json(record) + "\n" for record in self.metrics() if keep(record)]
+        write_atomically(self.path / "metrics.jsonl", "".join(lines).encode())
+
+    # Result -----------------------------------------------------------------------------------------------------------
+
+    def write_result(self, result: Result) -> None:
+        """Mark the run as complete."""
+        write_atomically(self.path / "result.json", (encode_json(result, indent=2) + "\n").encode())
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the run has its result."""
+        return (self.path / "result.json").exists()
+
+    def result(self) -> Result | None:
+        """Read the result; None while the run is not complete."""
+        path = self.path / "result.json"
+        if not path.exists():
+            return None
+        try:
+            data = parse_json(read_text(path, LARGEST_JSON))
+        except (OSError, ValueError) as error:
+            raise MutualignError(f"{path}: cannot be read: {error}") from error
+        return parse_typed(_table(data, upgrade_result), Result, f"{path}")
+
+    def require_result(self) -> Result:
+        """Read the result. Raises MutualignError that says how to resume if the run is not complete."""
+        if (result := self.result()) is None:
+            raise MutualignError(f"{self.path} is not complete\n  hint:    mutualign run --resume {self.path}")
+        return result
+
+
+def _record(line: str, where: str) -> EpochRecord:
+    try:
+        data = parse_json(line)
+    except ValueError as error:
+        raise MutualignError(f"{where}: not JSON: {error}") from error
+    return parse_typed(_table(data, upgrade_record), EpochRecord, where)
+
+
+def _table(data: Any, upgrade: Callable[[dict[str, Any]], dict[str, Any]]) -> Any:
+    """Upgrade a table; anything else is left for the typed reader to refuse."""
+    try:
+        return upgrade(data) if isinstance(data, dict) else data
+    except (AttributeError, TypeError):
+        return data

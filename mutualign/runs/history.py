@@ -1,0 +1,142 @@
+"""The history and the result of a run, as types, and what they are summarised to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from mutualign.evaluation.records import Alarm, EpochRecord
+from mutualign.evaluation.selection import best_epoch
+
+
+@dataclass(frozen=True)
+class Selection:
+    """A way to choose the epoch: the last one, the best by a validator, or the best by target labels."""
+
+    kind: Literal["last", "validator", "oracle"]
+    validator: str | None = None
+
+    def __str__(self) -> str:
+        """The form used in results files: `last`, `validator:NAME`, `oracle`."""
+        return f"validator:{self.validator}" if self.kind == "validator" else self.kind
+
+    @classmethod
+    def parse(cls, text: str) -> Selection:
+        """Read what `str` gives. Raises ValueError for anything else."""
+        kind, _, validator = text.partition(":")
+        if kind == "validator" and validator:
+            return cls("validator", validator)
+        if text in ("last", "oracle"):
+            return cls(text)  # type: ignore[arg-type]
+        raise ValueError(f"no way to choose an epoch: {text!r}")
+
+
+LAST, ORACLE = Selection("last"), Selection("oracle")
+
+
+@dataclass(frozen=True)
+class SelectedEpoch:
+    """The epoch that a selection chooses, and the accuracies there."""
+
+    selection: Selection
+    epoch: int
+    target_accuracy: float | None
+    source_accuracy: float
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """A finished stage."""
+
+    method: str
+    epochs: int
+    train_seconds: float
+    selections: list[SelectedEpoch]
+
+    @property
+    def last(self) -> SelectedEpoch:
+        """The last epoch."""
+        return self._selected("last")
+
+    @property
+    def selected(self) -> SelectedEpoch:
+        """The epoch chosen by a validator, without target labels."""
+        return self._selected("validator")
+
+    @property
+    def oracle(self) -> SelectedEpoch | None:
+        """The best epoch by target labels; None where there are none."""
+        return next((one for one in self.selections if one.selection.kind == "oracle"), None)
+
+    def _selected(self, kind: str) -> SelectedEpoch:
+        return next(one for one in self.selections if one.selection.kind == kind)
+
+
+@dataclass(frozen=True)
+class StageAlarm(Alarm):
+    """An alarm, and the stage that it belongs to."""
+
+    stage: int
+
+
+@dataclass(frozen=True)
+class Result:
+    """What result.json holds: a complete run."""
+
+    recipe: str
+    task: str
+    data: str  # what exactly the images are
+    seed: int
+    command: str
+    hardware: str
+    versions: dict[str, str]
+    stages: list[StageResult]
+    created: str = ""
+    class_names: list[str] | None = None  # None in runs from before they were recorded, as are those below
+    source_class_shares: list[float] | None = None
+    domain_accuracy: float | None = None  # how well pixels tell the domains apart: 0.5 is not at all
+    compared_with: str | None = None  # the source-only run that negative transfer was checked against
+    alarms: list[StageAlarm] | None = None
+
+
+def summarise(records: Sequence[EpochRecord], validator: str) -> list[StageResult]:
+    """Summarise stages: the last epoch, the best by the validator, and the best by target labels if there are any."""
+    stages = []
+    for index in sorted({record.stage for record in records}):
+        epochs = [record for record in records if record.stage == index]
+        last = epochs[-1]
+        chosen = {LAST: last, Selection("validator", validator): best_epoch(epochs, validator)}
+        if last.target_accuracy is not None:
+            chosen[ORACLE] = max(epochs, key=lambda record: record.target_accuracy or 0.0)
+        selections = [
+            SelectedEpoch(selection, record.epoch, record.target_accuracy, record.source_accuracy)
+            for selection, record in chosen.items()
+        ]
+        stages.append(StageResult(last.method, len(epochs), last.train_seconds, selections))
+    return stages
+
+
+def curves(epochs: Sequence[EpochRecord]) -> dict[str, list[float]]:
+    """Return every number that all of the epochs have, as a curve by name."""
+    flat = [_numbers(epoch) for epoch in epochs]
+    return (
+        {name: [values[name] for values in flat] for name in flat[-1] if all(name in values for values in flat)}
+        if flat
+        else {}
+    )
+
+
+def _numbers(epoch: EpochRecord) -> dict[str, float]:
+    numbers: dict[str, float | None] = {
+        "target_accuracy": epoch.target_accuracy,
+        "source_accuracy": epoch.source_accuracy,
+    }
+    if epoch.pseudo_labels:
+        numbers["pseudo_label_coverage"] = epoch.pseudo_labels.coverage
+        numbers["pseudo_label_precision"] = epoch.pseudo_labels.precision
+    numbers |= epoch.scores | epoch.means
+    if epoch.audit:
+        numbers |= {"teacher_agreement": epoch.audit.teacher_agreement, "drift": epoch.audit.drift}
+        numbers |= {f"gradient_{name}": norm for name, norm in epoch.audit.gradients.items()}
+    return {name: value for name, value in numbers.items() if value is not None}

@@ -1,0 +1,101 @@
+"""Prediction: a finished run as a classifier of new images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from mutualign.data.types import ImageShape, Pixels, UnlabelledImages
+from mutualign.errors import MutualignError
+from mutualign.nn.classifier import Classifier
+from mutualign.runs.checkpoints import Which
+from mutualign.runs.folder import RunFolder
+from mutualign.runs.history import Result
+from mutualign.training.distributed import make_fabric
+from mutualign.training.inference import predict_logits
+from mutualign.training.setup import build_classifier
+
+CHUNK = 2000  # images that are held at once
+
+
+class Prediction(NamedTuple):
+    """What a classifier says of an image."""
+
+    path: str
+    label: str
+    probability: float  # of the label
+    entropy: float  # of the class probabilities, in nats: 0 is sure, ln(classes) knows nothing
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A trained classifier, what images it takes, and what its classes are called."""
+
+    classifier: Classifier  # in evaluation mode
+    shape: ImageShape
+    class_names: tuple[str, ...]
+    fabric: Fabric
+    run: RunFolder
+    result: Result
+
+    @classmethod
+    def load(
+        cls,
+        path: Path,
+        which: Which = "selected",
+        accelerator: str = "auto",
+        precision: str | None = None,
+    ) -> Predictor:
+        """The classifier that a run's last stage gave, at the epoch chosen without labels or at the last one.
+
+        `precision` is the recipe's unless given. Raises MutualignError, which says what to do, if the run is not
+        complete, or of a version that did not write down what images it takes.
+        """
+        folder = RunFolder.open(path)
+        config, result = folder.config(), folder.require_result()
+        if config.images is None or config.class_names is None:
+            raise MutualignError(
+                f"{path} was made by an early version, which did not record what images it takes\n"
+                f"  hint:    retrain into a new folder: {result.command} --out OTHER"
+            )
+        recipe, shape, names = config.recipe, config.images, tuple(config.class_names)
+        try:
+            weights, _ = folder.checkpoints.load_weights(len(recipe.stages) - 1, which)
+            with torch.device("meta"):  # allocates nothing before config and weights are known to agree
+                expected = build_classifier(recipe, shape, len(names)).state_dict()
+            if {key: one.shape for key, one in expected.items()} != {key: one.shape for key, one in weights.items()}:
+                raise MutualignError("the weights do not belong to the network that config.toml describes")
+        except MutualignError as error:
+            raise MutualignError(
+                f"{path}: its classifier cannot be loaded\n  fault    {error}\n"
+                f"  hint:    use the other epoch (selected or last), or retrain into a new folder: "
+                f"{result.command} --out OTHER"
+            ) from error
+        with torch.random.fork_rng():
+            classifier = build_classifier(recipe, shape, len(names))
+        classifier.load_state_dict(weights)
+        fabric = make_fabric(precision or recipe.precision, accelerator)
+        return cls(classifier.to(fabric.device).eval(), shape, names, fabric, folder, result)
+
+    def predict(self, images: Iterable[tuple[str, Tensor]]) -> Iterator[Prediction]:
+        """A prediction for each image, given with its path, as uint8 pixels [height, width, channels] of the shape."""
+        images = iter(images)
+        while chunk := list(islice(images, CHUNK)):
+            probabilities = self.probabilities(torch.stack([pixels for _, pixels in chunk])).double()
+            best, classes = probabilities.max(1)
+            entropy = torch.special.entr(probabilities).sum(1)
+            for (path, _), *numbers in zip(chunk, classes.tolist(), best.tolist(), entropy.tolist(), strict=True):
+                yield Prediction(path, self.class_names[int(numbers[0])], *numbers[1:])
+
+    def probabilities(self, pixels: Pixels) -> Float[Tensor, "n classes"]:
+        """Class probabilities of images of the run's height and width; grey ones serve where it takes colour."""
+        logits = predict_logits(self.classifier, UnlabelledImages(pixels), self.shape.channels, self.fabric)
+        return logits.softmax(1)

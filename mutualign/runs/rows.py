@@ -1,0 +1,88 @@
+"""Rows of results: one per run and way of choosing the epoch, and the results files that hold them."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mutualign.io.atomic import write_atomically
+from mutualign.io.typed import to_plain
+from mutualign.recipes import Recipe
+from mutualign.runs.folder import RunFolder
+from mutualign.runs.history import Selection, curves
+
+
+@dataclass(frozen=True)
+class Row:
+    """One recipe on one task with one seed, at the epoch that a selection chooses."""
+
+    recipe: str
+    task: str
+    seed: int
+    train_seconds: float
+    epochs: int
+    selection: Selection
+    chosen_epoch: int
+    target_accuracy: float | None
+    source_accuracy: float
+    hardware: str
+    commit: str
+    alarms: list[str] | None = None  # of the row of the last epoch
+    curves: dict[str, list[float]] | None = None  # of the recipe's last stage, in the row of the last epoch
+
+    def to_plain(self) -> dict[str, Any]:
+        """Return the row as results files hold it: the selection as text, empty fields left out."""
+        plain = to_plain(self) | {"selection": str(self.selection)}
+        return {key: value for key, value in plain.items() if value is not None or key == "target_accuracy"}
+
+
+def rows_of(recipe: Recipe, run: RunFolder) -> list[Row]:
+    """Read the rows of a recipe from the run that trained it, and perhaps more stages.
+
+    The row of the last epoch also has the run's alarms, and the curves of the recipe's last stage.
+    """
+    result = run.require_result()
+    index = len(recipe.stages) - 1
+    stages = result.stages[: index + 1]
+    epochs = [record for record in run.metrics() if record.stage == index]
+    kept = {name: values for name, values in curves(epochs).items() if "accuracy" in name or "pseudo_label" in name}
+    kept["train_seconds"] = [record.train_seconds for record in epochs]
+    alarms = [alarm.name for alarm in result.alarms or () if alarm.stage <= index]
+    rows = []
+    for chosen in stages[-1].selections:
+        is_last = chosen.selection.kind == "last"
+        rows.append(
+            Row(
+                recipe=recipe.name,
+                task=result.task,
+                seed=result.seed,
+                train_seconds=round(sum(stage.train_seconds for stage in stages), 1),
+                epochs=sum(stage.epochs for stage in stages),
+                selection=chosen.selection,
+                chosen_epoch=chosen.epoch,
+                target_accuracy=chosen.target_accuracy,
+                source_accuracy=chosen.source_accuracy,
+                hardware=result.hardware,
+                commit=result.versions["commit"],
+                alarms=alarms if is_last else None,
+                curves=kept if is_last else None,
+            )
+        )
+    return rows
+
+
+def save_results(path: Path, command: str, rows: Sequence[Row]) -> None:
+    """Write a results file: the command, the commits and hardware of the rows, and the rows."""
+    content = {
+        "command": command,
+        "commit": ", ".join(dict.fromkeys(row.commit for row in rows)),
+        "hardware": ", ".join(dict.fromkeys(row.hardware for row in rows)),
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "rows": [row.to_plain() for row in rows],
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())

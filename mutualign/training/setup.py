@@ -1,0 +1,36 @@
+"""From a recipe to the modules that are trained: the classifier and the methods."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mutualign.data.types import ImageShape
+from mutualign.methods import METHODS, Method
+from mutualign.nn.backbones import build_backbone
+from mutualign.nn.backbones.timm import load_backbone_weights
+from mutualign.nn.classifier import Classifier
+from mutualign.recipes import Recipe, Stage
+
+
+def build_classifier(recipe: Recipe, shape: ImageShape, classes: int) -> Classifier:
+    """Build the recipe's classifier for images of a shape, initialised from torch's global generator.
+
+    `backbone_weights` is not read: a finished run's checkpoints contain the trained weights.
+    """
+    return Classifier(build_backbone(recipe.backbone, *shape), classes)
+
+
+def initial_classifier(recipe: Recipe, shape: ImageShape, classes: int) -> Classifier:
+    """Build the classifier that training starts from, with pretrained weights if the recipe names a file.
+
+    Raises MutualignError if the network cannot take the images or the file does not fit the network.
+    """
+    classifier = build_classifier(recipe, shape, classes)
+    if recipe.backbone_weights:
+        load_backbone_weights(classifier.features, Path(recipe.backbone_weights))
+    return classifier
+
+
+def build_method(stage: Stage, classifier: Classifier) -> Method:
+    """Build a stage's method over a classifier; what it adds is initialised from torch's global generator."""
+    return METHODS[stage.method].build(classifier, stage.options)

@@ -1,0 +1,162 @@
+"""MNIST-M made here: the blend against a naive loop, and what is random and what is not."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mutualign.data.datasets import mnistm
+from mutualign.data.datasets.bsds500 import Photos
+from mutualign.data.datasets.mnist import load_mnist
+from mutualign.data.datasets.mnistm import ResampledImages, blend, blend_over_photos, frozen, resampled
+from mutualign.data.types import LabelledImages, TargetDataset, UnlabelledImages
+
+
+def noise(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randint(256, shape, generator=torch.Generator().manual_seed(seed)).to(torch.uint8)
+
+
+def test_the_blend_is_the_difference_of_patch_and_digit_in_every_pixel_and_channel():
+    patches, digits = noise(3, 4, 5, 3), noise(3, 4, 5, 1, seed=1)
+    found = blend(patches, digits)
+    assert found.dtype == torch.uint8
+    for n in range(3):
+        for row in range(4):
+            for column in range(5):
+                for channel in range(3):
+                    patch, digit = patches[n, row, column, channel].item(), digits[n, row, column, 0].item()
+                    assert found[n, row, column, channel].item() == abs(patch - digit)
+
+
+@given(st.integers(0, 255), st.integers(0, 255))
+def test_the_blend_does_not_wrap_around(patch, digit):
+    pixels = torch.full((1, 1, 1, 3), patch, dtype=torch.uint8)
+    assert blend(pixels, torch.full((1, 1, 1, 1), digit, dtype=torch.uint8)).tolist() == [[[[abs(patch - digit)] * 3]]]
+
+
+def test_a_black_digit_leaves_the_patch_and_a_white_one_inverts_it():
+    patches = noise(2, 4, 4, 3)
+    assert torch.equal(blend(patches, torch.zeros(2, 4, 4, 1, dtype=torch.uint8)), patches)
+    assert torch.equal(blend(patches, torch.full((2, 4, 4, 1), 255, dtype=torch.uint8)), 255 - patches)
+
+
+def flat_photos(*values: int) -> Photos:
+    return Photos([torch.full((9, 11, 3), value, dtype=torch.uint8) for value in values])
+
+
+def digits(n: int, seed: int = 0) -> LabelledImages:
+    return LabelledImages(UnlabelledImages(noise(n, 6, 6, 1, seed=seed)), torch.arange(n) % 10)
+
+
+def test_each_digit_gets_a_background_of_its_own():
+    black = torch.zeros(200, 6, 6, 1, dtype=torch.uint8)
+    found = blend_over_photos(black, flat_photos(10, 20, 30), key=0)
+    assert set(found[:, 0, 0, 0].tolist()) == {10, 20, 30}
+    assert all(image.unique().numel() == 1 for image in found)
+
+
+@pytest.fixture
+def photos(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """Noise for photos, another for each split; gives the list of the splits that were loaded."""
+    loaded: list[list[str]] = []
+
+    def load(splits: list[str], task: str, folder: object) -> Photos:
+        loaded.append(list(splits))
+        return Photos([noise(40, 50, 3, seed=100 + len(split)) for split in splits])
+
+    monkeypatch.setattr(mnistm, "load_bsds500", load)
+    return loaded
+
+
+def pixels(images: tuple[TargetDataset, TargetDataset]) -> list[torch.Tensor]:
+    return [part.images.pixels for part in images]
+
+
+def test_frozen_backgrounds_are_the_same_twice_with_and_without_the_cache(tmp_path, monkeypatch, photos):
+    train, test = digits(7), digits(5, seed=1)
+    first = pixels(frozen(train, test, tmp_path, "a-task"))
+    assert photos == [["train"], ["test"]]
+    again = pixels(frozen(train, test, tmp_path, "a-task"))
+    assert len(photos) == 2  # nothing was loaded again
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another"))
+    anew = pixels(frozen(train, test, tmp_path, "a-task"))
+    assert len(photos) == 4
+    for part in range(2):
+        assert torch.equal(first[part], again[part])
+        assert torch.equal(first[part], anew[part])
+
+
+def test_frozen_backgrounds_differ_by_seed_and_between_train_and_test(tmp_path, monkeypatch):
+    monkeypatch.setattr(mnistm, "load_bsds500", lambda *_: Photos([noise(40, 50, 3)]))  # the same photo for both
+    same = digits(7)
+    train, test = pixels(frozen(same, same, tmp_path, "a-task", seed=0))
+    other_train, other_test = pixels(frozen(same, same, tmp_path, "a-task", seed=1))
+    parts = [train, test, other_train, other_test]
+    for i in range(4):
+        for j in range(i):
+            assert not torch.equal(parts[i], parts[j])
+
+
+def test_frozen_images_kept_for_some_digits_are_not_taken_for_others(tmp_path, photos):
+    for train in (digits(7), digits(6), digits(7, seed=2)):
+        found = pixels(frozen(train, digits(5), tmp_path, "a-task"))[0]
+        assert len(found) == len(train)
+    assert len(photos) == 6
+
+
+def test_frozen_images_do_not_repeat_their_backgrounds_after_5000_images(tmp_path, monkeypatch):
+    monkeypatch.setattr(mnistm, "load_bsds500", lambda *_: Photos([noise(99, 98, 3)]))
+    black = LabelledImages(
+        UnlabelledImages(torch.zeros(5003, 4, 4, 1, dtype=torch.uint8)), torch.zeros(5003, dtype=torch.int64)
+    )
+    train, _ = pixels(frozen(black, digits(2), tmp_path, "a-task"))
+    assert len(train) == 5003
+    assert not torch.equal(train[:3], train[5000:])
+
+
+def test_labels_stay_those_of_the_digits(tmp_path, photos):
+    train, test = digits(7), digits(5, seed=1)
+    for made in (frozen(train, test, tmp_path, "a-task"), resampled(train, test, tmp_path, "a-task")):
+        assert [part.reveal_labels().tolist() for part in made] == [train.labels.tolist(), test.labels.tolist()]
+
+
+def test_resampled_backgrounds_are_a_function_of_the_key(photos, tmp_path):
+    train, _ = resampled(digits(7), digits(5), tmp_path, "a-task")
+    rows = torch.tensor([6, 0, 3])
+    first, again, other = (train.images.take(rows, key) for key in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_resampled_images_are_the_digits_asked_for_over_photos_of_all_splits(photos, tmp_path):
+    train, test = resampled(digits(7), digits(5, seed=1), tmp_path, "a-task")
+    assert photos == [["train", "val", "test"]]
+    rows = torch.tensor([4, 2])
+    for part, own in ((train, digits(7)), (test, digits(5, seed=1))):
+        expected = blend_over_photos(own.images.pixels[[4, 2]], part.images.photos, 3)
+        assert torch.equal(part.images.take(rows, 3), expected)
+
+
+def test_resampled_images_keep_their_backgrounds_on_a_device():
+    images = ResampledImages(digits(7).images.pixels, flat_photos(9))
+    moved = images.to(torch.device("cpu"))
+    assert torch.equal(moved.take(torch.arange(7), 0), images.take(torch.arange(7), 0))
+    assert moved.take(torch.arange(7), 0).shape == (7, 6, 6, 3)
+
+
+def test_the_real_frozen_variant_is_whole_and_comes_from_the_cache_the_second_time(real_data, monkeypatch):
+    train, test = load_mnist(real_data)
+    first = frozen(train, test, real_data, "mnist-mnistm")
+    assert [part.images.pixels.shape for part in first] == [(60_000, 28, 28, 3), (10_000, 28, 28, 3)]
+    assert torch.equal(first[0].reveal_labels(), train.labels)
+    monkeypatch.setattr(mnistm, "load_bsds500", None)  # needed no more
+    again = frozen(train, test, real_data, "mnist-mnistm")
+    assert all(torch.equal(one, other) for one, other in zip(pixels(first), pixels(again), strict=True))
+
+
+def test_the_real_resampled_variant_is_whole(real_data):
+    train, test = resampled(*load_mnist(real_data), real_data, "mnist-mnistm-resampled")
+    assert (len(train), len(test)) == (60_000, 10_000)
+    assert train.images.take(torch.tensor([0, 59_999]), 0).shape == (2, 28, 28, 3)

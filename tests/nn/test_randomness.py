@@ -1,0 +1,50 @@
+"""Keys and seeds: the same on every machine, different for different keys."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+
+import torch
+
+from mutualign.nn.randomness import derive_seed, generator
+
+
+def test_a_seed_is_the_first_63_bits_of_the_sha_256_of_its_key():
+    digest = hashlib.sha256(b"7/1/step/250/0").digest()
+    expected = sum(byte << (8 * i) for i, byte in enumerate(digest[:8])) // 2
+    assert derive_seed(7, 1, "step", 250, 0) == expected
+
+
+def test_seeds_fit_torch_and_differ_from_key_to_key():
+    seeds = [
+        derive_seed(seed, stage, part, step)
+        for seed in range(5)
+        for stage in range(3)
+        for part in ("step", "source")
+        for step in range(50)
+    ]
+    assert len(set(seeds)) == len(seeds)
+    assert all(0 <= seed < 2**63 for seed in seeds)
+    torch.Generator().manual_seed(max(seeds))
+
+
+def test_the_parts_of_a_key_do_not_run_together():
+    assert derive_seed(1, 23) != derive_seed(12, 3)
+    assert derive_seed(1, "a") != derive_seed("1a")
+
+
+def test_a_seed_is_the_same_in_another_process():
+    code = "from mutualign.nn.randomness import derive_seed; print(derive_seed(3, 'classifier'))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert int(found) == derive_seed(3, "classifier")
+
+
+def test_a_generator_starts_where_its_key_says_and_leaves_the_global_one_alone():
+    state = torch.get_rng_state()
+    first, again, other = (torch.rand(8, generator=generator(*key)) for key in [(1, "x"), (1, "x"), (2, "x")])
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert torch.equal(first, torch.rand(8, generator=torch.Generator().manual_seed(derive_seed(1, "x"))))
+    assert torch.equal(torch.get_rng_state(), state)
