@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -58,6 +58,7 @@ class Checkpoint(NamedTuple):
     damaged: list[str]
 
 
+@runtime_checkable
 class CheckpointStore(Protocol):
     """Where the loop writes its checkpoints; a run folder is one."""
 
