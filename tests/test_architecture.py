@@ -91,7 +91,7 @@ def test_a_folder_imports_only_from_its_own_floor_or_below():
         if room in ("__init__", "__main__"):  # the public API and the entry point stand above all floors
             continue
         for module, line in imports(tree):
-            other = (module.split(".") + ["__init__"])[1]
+            other = module.split(".")[1] if "." in module else "__init__"
             same_floor = other != room and FLOOR_OF.get(other) == FLOOR_OF[room]
             if other not in FLOOR_OF or FLOOR_OF[other] > FLOOR_OF[room] or same_floor:
                 faults.append(f"{name}, line {line} imports {module}")
