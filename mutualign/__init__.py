@@ -1,12 +1,12 @@
-"""mutualign: unsupervised domain adaptation of image classifiers by mutual information."""
+"""Unsupervised domain adaptation of image classifiers by mutual information."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
-
-from mutualign.nn.layers import GradientReversal, reverse_gradient
-from mutualign.nn.losses import Pairs, all_pairs_mutual_information, jsd_mutual_information, sample_pairs
 
 if TYPE_CHECKING:
     from mutualign.estimator import DomainAdapter
+    from mutualign.nn.layers import GradientReversal, reverse_gradient
+    from mutualign.nn.losses import Pairs, all_pairs_mutual_information, jsd_mutual_information, sample_pairs
 
 __version__ = "0.1.0"
 __all__ = [
@@ -19,11 +19,20 @@ __all__ = [
     "sample_pairs",
 ]
 
+_MODULES = {
+    "DomainAdapter": "mutualign.estimator",
+    "GradientReversal": "mutualign.nn.layers",
+    "reverse_gradient": "mutualign.nn.layers",
+}
+
 
 def __getattr__(name: str) -> Any:
-    """DomainAdapter, imported when it is asked for: it brings scikit-learn and the training with it."""
-    if name == "DomainAdapter":
-        from mutualign.estimator import DomainAdapter
+    """Import a public name on first use, so that `import mutualign` and `mutualign --help` do not import torch."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_MODULES.get(name, "mutualign.nn.losses")), name)
+    return value
 
-        return DomainAdapter
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

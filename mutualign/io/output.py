@@ -1,0 +1,74 @@
+"""Outputs of commands: new files, or regular files that `--force` may replace; never inputs, devices or a run's files."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable
+from pathlib import Path
+
+from mutualign.errors import MutualignError
+from mutualign.io.atomic import write_atomically
+
+# Of a run folder: what reports and exports put beside these is not the run's own.
+RUN_FILES = frozenset({"config.toml", "metrics.jsonl", "result.json"})
+RUN_FOLDERS = frozenset({"checkpoints"})
+LONGEST_NAME = 255 - len(".part")  # bytes; what is written first has a longer name
+
+
+def check_output(path: Path, *, inputs: Iterable[Path] = (), force: bool = False) -> Path:
+    """Return where an output really goes (links resolved), after checking that it may be written there.
+
+    Call it before the work, so that nothing is computed in vain; it makes the parent folders. Raises MutualignError
+    if the path is one of the inputs, one of a run's own files, a folder or a device; if it exists and `force` is off;
+    and if its folder cannot be written.
+    """
+    if len(os.fsencode(path.name)) > LONGEST_NAME:
+        raise _refusal(path, f"its name is longer than {LONGEST_NAME} bytes")
+    try:
+        real = Path(os.path.realpath(path))
+        if belongs_to_run(real):
+            raise _refusal(path, "it belongs to a run")
+        real.parent.mkdir(parents=True, exist_ok=True)
+        if real.exists():
+            _check_existing(path, real, inputs, force)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise _refusal(path, f"{error.filename} is a file, not a folder") from error
+    except OSError as error:
+        raise _refusal(path, str(error.strerror)) from error
+    if not os.access(real.parent, os.W_OK | os.X_OK):
+        raise _refusal(path, f"no permission to write into {real.parent}")
+    return real
+
+
+def write_output(path: Path, content: bytes, *, inputs: Iterable[Path] = (), force: bool = False) -> None:
+    """Write an output completely or not at all; raises MutualignError as `check_output` does, or if the disk is full."""
+    write_atomically(check_output(path, inputs=inputs, force=force), content)
+
+
+def belongs_to_run(path: Path) -> bool:
+    """Whether a path, with links resolved, is one of a run's own files: its config, records, result or checkpoints."""
+
+    def is_run(folder: Path) -> bool:
+        return (folder / "config.toml").is_file()
+
+    if is_run(path.parent) and (path.name.casefold() in RUN_FILES or path.name.startswith(".")):
+        return True
+    return any(folder.name.casefold() in RUN_FOLDERS and is_run(folder.parent) for folder in path.parents)
+
+
+def _check_existing(path: Path, real: Path, inputs: Iterable[Path], force: bool) -> None:
+    mode = real.stat().st_mode
+    if stat.S_ISDIR(mode):
+        raise _refusal(path, "it is a folder")
+    if not stat.S_ISREG(mode):
+        raise _refusal(path, "it is not a regular file")
+    for one in inputs:
+        if one.exists() and one.samefile(real):
+            raise _refusal(path, "it is also an input")
+    if not force:
+        raise MutualignError(f"{path} exists already\n  hint:    choose another name, or replace it with --force")
+
+
+def _refusal(path: Path, why: str) -> MutualignError:
+    return MutualignError(f"{path}: cannot be written: {why}\n  hint:    choose another place")

@@ -1,0 +1,80 @@
+"""Plugins: modules of users that register methods, backbones, validators or datasets when they are imported."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Iterable
+from importlib import metadata
+from pathlib import Path
+
+from mutualign.errors import MutualignError, shell_command
+
+GROUP = "mutualign.plugins"  # entry points of installed packages
+
+_loaded: list[str] = []
+
+
+def load_plugin(name: str) -> None:
+    """Import a module by its name, `package.module`, or by the path of its file, `folder/module.py`.
+
+    Modules in the current folder are found too. Raises MutualignError if it cannot be imported.
+    """
+    if name in _loaded:
+        return
+    try:
+        if name.endswith(".py"):
+            _import_file(Path(name))
+        else:
+            if os.getcwd() not in sys.path:
+                sys.path.append(os.getcwd())
+            importlib.import_module(name)
+    except Exception as error:  # whatever the user's module raises
+        raise MutualignError(
+            f"plugin {name}: cannot be imported: {type(error).__name__}: {error}\n"
+            "  hint:    give a module that Python finds, package.module, or the path of its .py file"
+        ) from error
+    _loaded.append(name)
+
+
+def load_installed_plugins() -> None:
+    """Import the modules that installed packages name in the entry point group `mutualign.plugins`."""
+    for entry in metadata.entry_points(group=GROUP):
+        load_plugin(entry.value.partition(":")[0])
+
+
+def loaded_plugins() -> list[str]:
+    """Return the names of the imported plugins, in order, for the config of a run."""
+    return list(_loaded)
+
+
+def require_plugins(names: Iterable[str], where: str) -> None:
+    """Raise MutualignError unless the plugins that a run was trained with are imported.
+
+    They are not imported from here: a run folder may come from anyone, and reading it must not run code.
+    """
+    if missing := [name for name in names if name not in _loaded and module_name(name) not in sys.modules]:
+        options = [word for name in missing for word in ("--plugin", name)]
+        raise MutualignError(
+            f"{where}: the run needs the plugin {', '.join(missing)}\n"
+            f"  hint:    if you trust it, add {shell_command(*options)} to the command"
+        )
+
+
+def module_name(plugin: str) -> str:
+    """Return the name that a plugin's module has in `sys.modules`."""
+    return Path(plugin).stem if plugin.endswith(".py") else plugin
+
+
+def _import_file(path: Path) -> None:
+    spec = importlib.util.spec_from_file_location(module_name(path.name), path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is not a Python file")
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[spec.name]
+        raise
