@@ -1,1 +1,1 @@
-"""Export: a finished run as one file for use elsewhere."""
+"""Export: the classifier of a finished run as one file for use elsewhere."""

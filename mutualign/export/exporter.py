@@ -1,9 +1,8 @@
-"""Export: a run's classifier as one file for use elsewhere, which gets its name once real images have passed it."""
+"""Export: a run's classifier as one file, written only after it agrees with the run on real images."""
 
 from __future__ import annotations
 
 import errno
-import json
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,116 +12,124 @@ from torch import Tensor
 
 from mutualign.data.types import Pixels, spread
 from mutualign.errors import MutualignError, nearest
-from mutualign.export.formats import FORMATS, Deployed, Format
-from mutualign.export.model_card import Epoch, facts, model_card
+from mutualign.export.formats import FORMATS, Format
+from mutualign.export.model_card import ModelFacts, model_card
+from mutualign.export.network import ExportedNetwork
 from mutualign.io.atomic import write_atomically
+from mutualign.io.typed import encode_json
+from mutualign.runs.checkpoints import Which
 from mutualign.runs.predictor import Predictor
 
-NAME = "model"  # and the format's suffix, in the run folder
-TRIED = (1, 7, 64)  # numbers of images that a file must answer at once
+NAME = "model"  # of the file in the run folder, before the format's suffix
+BATCHES = (1, 7, 64)  # numbers of images that every file is checked on
+
+_ADVICE = (
+    "  note     nothing was written\n"
+    "  hint:    try another --format, or other versions of torch, onnx and onnxruntime, and report it as a bug"
+)
 
 
-class Export(NamedTuple):
-    """A file that was written, and how it compares with the run's classifier."""
+class ExportedFile(NamedTuple):
+    """A written file, and how it compares with the run's classifier."""
 
     path: Path
     size: int  # bytes
     difference: float  # the largest one of a probability
-    images: int  # different real images that it was tried on
-    replaced: bool  # a file that was there before
+    images: int  # different real images that it was checked on
+    replaced: bool  # whether an older file was replaced
     pixels: tuple[str, int, int, int]  # type, height, width, channels of an image
     usage: str  # Python that uses the file
 
 
-def export_run(run: Path, kind: str = "onnx", out: Path | None = None, epoch: Epoch = "selected") -> Export:
-    """Write the classifier of a run's last stage as `onnx`, `torch-export` or `safetensors`, in float32.
+def export_run(
+    run: Path, format_name: str = "onnx", out: Path | None = None, epoch: Which = "selected"
+) -> ExportedFile:
+    """Write the classifier of a run's last stage in one of `FORMATS`, in float32.
 
-    To `out`, or into the run folder as model.onnx, model.pt2 or model.safetensors; a file of that name is replaced. The
-    file is read back and tried on 1, 7 and 64 of the run's own images first: each must get the same class as from the
-    run's classifier in float32, and probabilities within 1e-4 (for safetensors, the very same ones). Raises
-    MutualignError, and leaves what was there as it was, if it does not, if the format is unknown or needs an extra, if
-    `out` ends in another suffix, or if the place cannot be written.
+    The file goes to `out`, or into the run folder as `model` with the format's suffix. Before it is written it must
+    agree with the run's classifier in float32 on 1, 7 and 64 of the run's own images: the same classes, and
+    probabilities within the format's tolerance.
+
+    Raises MutualignError, and writes nothing, if the file disagrees, the format is unknown or needs an extra, `out`
+    has another suffix, or the place cannot be written.
     """
-    if kind not in FORMATS:
-        raise MutualignError(f'unknown format "{kind}"; {nearest(kind, FORMATS)}')
-    form = FORMATS[kind]
-    out = out or run / (NAME + form.suffix)
+    if format_name not in FORMATS:
+        raise MutualignError(f'unknown format "{format_name}"; {nearest(format_name, FORMATS)}')
+    form = FORMATS[format_name]
+    out = out or run / f"{NAME}{form.suffix}"
     if out.suffix != form.suffix:
-        raise MutualignError(f"--out {out}: the name of a file of the format {kind} ends in {form.suffix}")
+        raise MutualignError(f"--out {out}: the name of a file in the format {format_name} must end in {form.suffix}")
     predictor = Predictor.load(run, epoch, accelerator="cpu", precision="float32")
     images, different = real_images(predictor)
     pixels = (str(images.dtype).removeprefix("torch."), *images.shape[1:])
-    told = facts(predictor, epoch, pixels[0])
-    notes = {
-        "class_names": json.dumps(told["class_names"]),
-        "image_shape": json.dumps(told["image_shape"]),
-        "backbone": told["backbone"],
-        "facts": json.dumps(told),
-        "model_card": model_card(told),
-    }
-    content = _encoded(form, Deployed(predictor.classifier, predictor.shape, images.dtype), notes, kind)
+    facts = ModelFacts.of(predictor, epoch, pixels[0])
+    content = _encode(form, ExportedNetwork(predictor.classifier, predictor.shape, images.dtype), facts)
+    difference = check(content, form, predictor, images)
     replaced = out.is_file()
-    beside = out.with_name(f"{out.name}.unchecked")
+    _write(out, content)
+    return ExportedFile(out, len(content), difference, different, replaced, pixels, form.usage.format(path=str(out)))
+
+
+def _encode(form: Format, network: ExportedNetwork, facts: ModelFacts) -> bytes:
+    metadata = {
+        "class_names": encode_json(facts.class_names),
+        "image_shape": encode_json(facts.image_shape),
+        "backbone": facts.backbone,
+        "facts": encode_json(facts),
+        "model_card": model_card(facts),
+    }
+    try:
+        return form.encode(network, metadata)
+    except RuntimeError as error:  # torch's exporters raise nothing narrower
+        others = ", ".join(name for name in FORMATS if name != form.name)
+        raise MutualignError(
+            f"the backbone {facts.backbone} cannot be exported as {form.name}: {error}\n"
+            f"  hint:    try --format {others}"
+        ) from error
+
+
+def _write(out: Path, content: bytes) -> None:
     try:
         if out.is_dir():
             raise IsADirectoryError(errno.EISDIR, "it is a folder")
         out.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            try:
-                write_atomically(beside, content)
-            except MutualignError as error:  # names the file beside, which nobody asked for
-                raise MutualignError(str(error).replace(str(beside), str(out))) from error
-            difference = check(beside.read_bytes(), form, predictor, images)
-            beside.replace(out)
-        finally:
-            beside.unlink(missing_ok=True)
+        write_atomically(out, content)
     except OSError as error:
         raise MutualignError(
-            f"{out}: cannot be written: {error.strerror}\n  do       choose another place with --out"
-        ) from error
-    return Export(out, len(content), difference, different, replaced, pixels, form.usage.format(path=str(out)))
-
-
-def _encoded(form: Format, network: Deployed, notes: dict[str, str], kind: str) -> bytes:
-    try:
-        return form.encode(network, notes)
-    except RuntimeError as error:  # torch's exporters raise nothing narrower
-        others = ", ".join(name for name in FORMATS if name != kind)
-        raise MutualignError(
-            f"the backbone {notes['backbone']} cannot be exported as {kind}: {error}\n  do       try --format {others}"
+            f"{out}: cannot be written: {error.strerror}\n  hint:    choose another place with --out"
         ) from error
 
 
 def real_images(predictor: Predictor) -> tuple[Pixels, int]:
-    """As many of the run's own images as the largest trial takes, of both domains, and how many different ones.
+    """Return as many of the run's own images as the largest batch of the check needs, and how many of them differ.
 
-    Grey ones are repeated to the run's channels; where the run kept fewer, they come again.
+    They are of both domains. Grey ones are repeated to the run's channels; images repeat if the run kept fewer.
     """
-    review, _ = predictor.run.load_tensors("review")
+    review, _ = predictor.run.checkpoints.load("review")
     kept = [review[f"{domain}_samples"].expand(-1, -1, -1, predictor.shape.channels) for domain in ("source", "target")]
     images = torch.cat(kept)
-    return images[torch.arange(max(TRIED)) % len(images)], min(len(images), max(TRIED))
+    return images[torch.arange(max(BATCHES)) % len(images)], min(len(images), max(BATCHES))
 
 
 def check(content: bytes, form: Format, predictor: Predictor, images: Pixels) -> float:
-    """The largest difference of a probability between an exported file and the run's classifier.
+    """Return the largest difference of a probability between an exported file and the run's classifier.
 
-    Raises MutualignError, which says what differs and where, if the file cannot be used, or does not answer alike.
+    Raises MutualignError that says what differs and where if the file cannot be used or disagrees with the run.
     """
     try:
         opened = form.decode(content)
         largest = 0.0
-        for n in TRIED:
+        for n in BATCHES:
             rows = spread(len(images), n)
             with torch.no_grad():
-                found = opened.answer(images[rows])
+                found = opened.probabilities(images[rows])
             largest = max(largest, _compare(found, predictor.probabilities(images[rows]), rows, form, predictor))
     except MutualignError:
         raise
-    except Exception as error:  # each format's library has errors of its own; whichever it is, the file is of no use
+    except Exception as error:  # each format's library has its own errors; any of them means that the file is useless
         raise MutualignError(f"the exported file cannot be used: {type(error).__name__}: {error}\n{_ADVICE}") from error
     if opened.class_names != predictor.class_names:
-        raise _unlike(f"its classes are {opened.class_names}, those of the run {predictor.class_names}")
+        raise _disagrees(f"its classes are {opened.class_names}, those of the run {predictor.class_names}")
     return largest
 
 
@@ -134,28 +141,23 @@ def _compare(
     predictor: Predictor,
 ) -> float:
     if (found.shape, found.dtype) != (expected.shape, expected.dtype):
-        raise _unlike(f"it gives {found.dtype} of shape {tuple(found.shape)}, not {tuple(expected.shape)} of float32")
+        raise _disagrees(f"it returns {found.dtype} of shape {tuple(found.shape)}, not {tuple(expected.shape)} float32")
     differences = (found - expected).abs()
     differences = torch.where(differences.isfinite(), differences, torch.inf)  # comparisons with NaN are all false
     wrong = (differences > form.tolerance).any(1) | (found.argmax(1) != expected.argmax(1))
     if wrong.any():
         place = int(wrong.int().argmax())
         column = int(differences[place].argmax())
-        raise _unlike(
+        names = predictor.class_names
+        raise _disagrees(
             f"{int(wrong.sum())} of {len(rows)} images differ, the first is image {int(rows[place])}\n"
-            f"  file     {predictor.class_names[found[place].argmax()]}, "
-            f'with a probability of {found[place, column]:.6f} for "{predictor.class_names[column]}"\n'
-            f"  run      {predictor.class_names[expected[place].argmax()]}, "
-            f"with {expected[place, column]:.6f} for the same; {form.tolerance:g} would be let pass"
+            f"  file     {names[int(found[place].argmax())]}, "
+            f'with a probability of {found[place, column]:.6f} for "{names[column]}"\n'
+            f"  run      {names[int(expected[place].argmax())]}, "
+            f"with {expected[place, column]:.6f} for the same; accepted: {form.tolerance:g}"
         )
     return float(differences.max())
 
 
-_ADVICE = (
-    "  left     nothing was written\n"
-    "  do       try another --format, or other versions of torch, onnx and onnxruntime, and tell us of it"
-)
-
-
-def _unlike(what: str) -> MutualignError:
-    return MutualignError(f"the exported file does not answer as the run does: {what}\n{_ADVICE}")
+def _disagrees(what: str) -> MutualignError:
+    return MutualignError(f"the exported file does not agree with the run: {what}\n{_ADVICE}")

@@ -1,114 +1,144 @@
-"""The model card: what a file with a trained classifier is, made for, and worth; as Markdown and as plain data."""
+"""The model card: what an exported classifier is, what it is for, and how good it is; as Markdown and as data."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from dataclasses import dataclass
 
 from mutualign.errors import MutualignError
+from mutualign.runs.checkpoints import Which
+from mutualign.runs.history import StageAlarm
 from mutualign.runs.predictor import Predictor
+from mutualign.runs.statistics import percent
 
-Epoch = Literal["selected", "last"]
 LIMITS = (
     "It answers every image with one of its classes, also an image of something else.",
-    "It was made for images like those of its source and of its target; on others it is untested.",
-    "Larger or smaller images must be brought to the height and width above as those of its training were.",
-    "Its probabilities were not calibrated with target labels: they may be too sure.",
+    "It was trained for images like those of its source and of its target; on others it is untested.",
+    "Larger or smaller images must be brought to the height and width above in the way its training images were.",
+    "Its probabilities were not calibrated with target labels: they may be too high.",
 )
 LICENCE = "none is stated for the weights; the terms of the images that it was trained on apply"
 
 
-def facts(predictor: Predictor, epoch: Epoch, pixels: str) -> dict[str, Any]:
-    """What the run folder tells of its classifier at an epoch, as plain data; `pixels` is the type of its input.
+@dataclass(frozen=True)
+class ChosenEpoch:
+    """The epoch of the last stage whose weights are exported."""
 
-    Raises MutualignError if the run's metrics lack that epoch.
-    """
-    result, config = predictor.about, predictor.run.config()
-    stage = len(result["stages"]) - 1
-    selections = result["stages"][stage]["selections"]
-    rule = next(name for name in selections if name.startswith("validator:"))
-    chosen = selections["last" if epoch == "last" else rule]
-    records = (record for record in predictor.run.metrics() if record["stage"] == stage)
-    record = next((record for record in records if record["epoch"] == chosen["epoch"]), None)
-    if record is None:
-        raise MutualignError(f"{predictor.run.path}/metrics.jsonl: stage {stage + 1} lacks epoch {chosen['epoch']}")
-    validator = rule.removeprefix("validator:")
-    return {
-        "task": result["task"],
-        "data": result["data"],
-        "class_names": list(predictor.class_names),
-        "image_shape": predictor.shape._asdict(),
-        "pixels": pixels,
-        "recipe": result["recipe"],
-        "methods": [part["method"] for part in result["stages"]],
-        "backbone": config["recipe"]["backbone"],
-        "seed": result["seed"],
-        "epoch": {"number": chosen["epoch"], "of": result["stages"][stage]["epochs"], "rule": epoch},
-        "label_free_score": {"name": validator, "value": record["scores"].get(validator)},
-        "source_accuracy": chosen["source_accuracy"],
-        "target_accuracy": chosen["target_accuracy"],  # None where there are no target labels
-        "alarms": result["alarms"],
-        "trained": result["created"],
-        "command": result["command"],
-        "hardware": result["hardware"],
-        "versions": result["versions"],
-    }
+    number: int  # from 1
+    of: int
+    rule: Which
 
 
-def model_card(told: dict[str, Any]) -> str:
-    """The facts as a page of Markdown."""
-    score, epoch, shape = told["label_free_score"], told["epoch"], told["image_shape"]
+@dataclass(frozen=True)
+class Score:
+    """A label-free score at the exported epoch; None if the run did not record it."""
+
+    name: str
+    value: float | None
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What a run folder records about its classifier at an epoch; exported files hold it as JSON."""
+
+    task: str
+    data: str
+    class_names: tuple[str, ...]
+    image_shape: dict[str, int]  # channels, height, width
+    pixels: str  # type of the input: uint8 or float32
+    recipe: str
+    methods: list[str]  # one per stage
+    backbone: str
+    seed: int
+    epoch: ChosenEpoch
+    label_free_score: Score
+    source_accuracy: float
+    target_accuracy: float | None  # None without target labels
+    alarms: list[StageAlarm]
+    trained: str
+    command: str
+    hardware: str
+    versions: dict[str, str]
+
+    @classmethod
+    def of(cls, predictor: Predictor, which: Which, pixels: str) -> ModelFacts:
+        """Collect the facts from a run. Raises MutualignError if its metrics lack the epoch."""
+        result, folder = predictor.result, predictor.run
+        index, stage = len(result.stages) - 1, result.stages[-1]
+        chosen = stage.last if which == "last" else stage.selected
+        record = next(
+            (record for record in folder.metrics() if (record.stage, record.epoch) == (index, chosen.epoch)), None
+        )
+        if record is None:
+            raise MutualignError(
+                f"{folder.path}/metrics.jsonl: no record of epoch {chosen.epoch} of stage {index + 1}\n"
+                "  hint:    restore the file, or retrain into a new folder"
+            )
+        validator = stage.selected.selection.validator or ""
+        return cls(
+            task=result.task,
+            data=result.data,
+            class_names=predictor.class_names,
+            image_shape=predictor.shape._asdict(),
+            pixels=pixels,
+            recipe=result.recipe,
+            methods=[each.method for each in result.stages],
+            backbone=folder.config().recipe.backbone,
+            seed=result.seed,
+            epoch=ChosenEpoch(chosen.epoch, stage.epochs, which),
+            label_free_score=Score(validator, record.scores.get(validator)),
+            source_accuracy=chosen.source_accuracy,
+            target_accuracy=chosen.target_accuracy,
+            alarms=result.alarms or [],
+            trained=result.created,
+            command=result.command,
+            hardware=result.hardware,
+            versions=result.versions,
+        )
+
+
+def model_card(facts: ModelFacts) -> str:
+    """Write the facts as a page of Markdown."""
+    shape, score, epoch = facts.image_shape, facts.label_free_score, facts.epoch
     size = f"[n, height {shape['height']}, width {shape['width']}, channels {shape['channels']}]"
-    values = "0 to 255" if told["pixels"] == "uint8" else "as in its training, not scaled"
-    alarms = [
-        f"{alarm['name']} (stage {alarm['stage'] + 1}): {alarm['seen']}; {alarm['cause']}" for alarm in told["alarms"]
-    ]
+    values = "0 to 255" if facts.pixels == "uint8" else "as in training, not scaled"
+    rule = "the last one" if epoch.rule == "last" else "chosen without target labels"
     sections = {
         "Purpose": [
-            f"An image classifier of {len(told['class_names'])} classes for the target images of the task "
-            f"{told['task']}, trained without their labels (unsupervised domain adaptation)",
-            f"data: {told['data']}",
+            f"An image classifier of {len(facts.class_names)} classes for the target images of the task {facts.task}, "
+            "trained without their labels (unsupervised domain adaptation)",
+            f"data: {facts.data}",
         ],
         "Input and output": [
-            f"input: pixels, {told['pixels']} {size}, {values}; grey ones repeated to all channels",
+            f"input: pixels, {facts.pixels} {size}, {values}; grey images repeated to all channels",
             "output: probabilities, float32 [n, classes], in the order of the classes",
-            f"classes: {', '.join(told['class_names'])}",
+            f"classes: {', '.join(facts.class_names)}",
         ],
         "Training": [
-            f"recipe: {told['recipe']} ({', then '.join(told['methods'])}), backbone {told['backbone']}",
-            f"seed: {told['seed']}",
-            f"epoch: {epoch['number']} of {epoch['of']} of the last stage, {_RULES[epoch['rule']]}",
-            f"command: `{told['command']}`",
-            f"date: {told['trained']}",
-            f"hardware: {told['hardware']}",
-            f"versions: {', '.join(f'{name} {version}' for name, version in told['versions'].items())}",
+            f"recipe: {facts.recipe} ({', then '.join(facts.methods)}), backbone {facts.backbone}",
+            f"seed: {facts.seed}",
+            f"epoch: {epoch.number} of {epoch.of} of the last stage, {rule}",
+            f"command: `{facts.command}`",
+            f"date: {facts.trained}",
+            f"hardware: {facts.hardware}",
+            f"versions: {', '.join(f'{name} {version}' for name, version in facts.versions.items())}",
         ],
-        "ValidatorInputs": [
-            f"accuracy on source test images: {_percent(told['source_accuracy'])}",
-            f"label-free score ({score['name']}, higher is better; no accuracy): {_number(score['value'])}",
-            _target(told["target_accuracy"]),
+        "Evaluation": [
+            f"accuracy on source test images: {percent(facts.source_accuracy)}",
+            f"label-free score ({score.name}, higher is better; not an accuracy): "
+            f"{'unknown' if score.value is None else f'{score.value:.4f}'}",
+            f"accuracy on target test images: {percent(facts.target_accuracy)} "
+            + (
+                "(no target labels)"
+                if facts.target_accuracy is None
+                else "(training and selection did not see these labels)"
+            ),
         ],
-        "Alarms": alarms or ["none"],
+        "Alarms": [f"{alarm.name} (stage {alarm.stage + 1}): {alarm.seen}; {alarm.cause}" for alarm in facts.alarms]
+        or ["none"],
         "Limits": list(LIMITS),
         "Licence": [LICENCE],
     }
-    parts = [f"# {told['recipe']} on {told['task']}, seed {told['seed']}"]
+    parts = [f"# {facts.recipe} on {facts.task}, seed {facts.seed}"]
     for title, lines in sections.items():
         parts.append(f"## {title}\n\n" + "\n".join(f"- {' '.join(line.split())}" for line in lines))
     return "\n\n".join(parts) + "\n"
-
-
-_RULES = {"selected": "chosen without target labels", "last": "the last one"}
-
-
-def _target(accuracy: float | None) -> str:
-    if accuracy is None:
-        return "accuracy on target test images: unknown, as there are no target labels"
-    return f"accuracy on target test images: {_percent(accuracy)} (needed labels; training and choice did not see them)"
-
-
-def _percent(share: float | None) -> str:
-    return "unknown" if share is None else f"{100 * share:.1f} %"
-
-
-def _number(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:.4f}"

@@ -1,0 +1,79 @@
+"""safetensors: the weights, and a header from which mutualign rebuilds the classifier."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mutualign.errors import MutualignError
+from mutualign.export.formats.base import Format, OpenedFile, read_class_names, register_format
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from mutualign.export.network import ExportedNetwork
+
+
+@register_format("safetensors")
+class Safetensors(Format):
+    """The weights alone, equal bit for bit, for use with mutualign."""
+
+    suffix = ".safetensors"
+    tolerance = 0.0
+    usage = """\
+import torch
+from mutualign.export.formats.safetensors import load_exported
+model, names = load_exported({path!r})
+probabilities = model(torch.as_tensor(pixels))"""
+
+    def encode(self, network: ExportedNetwork, metadata: Mapping[str, str]) -> bytes:
+        from mutualign.io.tensors import pack
+
+        return pack(network.classifier.state_dict(), {"format": "pt", **metadata})
+
+    def decode(self, content: bytes) -> OpenedFile:
+        from safetensors.torch import load
+
+        length = int.from_bytes(content[:8], "little")
+        return _rebuild(load(content), json.loads(content[8 : 8 + length])["__metadata__"])
+
+
+def load_exported(path: str | Path) -> OpenedFile:
+    """Open an exported file: a function from pixels to class probabilities, and the class names.
+
+    The function takes uint8 or float32 tensors [n, height, width, channels] and returns float32 [n, classes].
+    Raises MutualignError if the file is missing or damaged, or does not hold an exported classifier.
+    """
+    from mutualign.io.tensors import unpack
+
+    try:
+        return _rebuild(*unpack(Path(path)))
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:  # load_state_dict raises RuntimeError
+        raise MutualignError(
+            f"{path}: not a readable exported classifier: {error}\n"
+            "  hint:    write it again with mutualign export RUN --format safetensors"
+        ) from error
+
+
+def _rebuild(weights: dict[str, Tensor], metadata: Mapping[str, str]) -> OpenedFile:
+    """Build the classifier that the metadata describes, and load its weights."""
+    import torch
+
+    from mutualign.data.types import ImageShape, to_floats
+    from mutualign.nn.backbones import build_backbone
+    from mutualign.nn.classifier import Classifier
+
+    shape = ImageShape(**json.loads(metadata["image_shape"])).checked()
+    names = read_class_names(metadata)
+    with torch.random.fork_rng():
+        classifier = Classifier(build_backbone(metadata["backbone"], *shape), len(names))
+    classifier.load_state_dict(weights)
+    classifier.eval()
+
+    def probabilities(pixels: Tensor) -> Tensor:
+        with torch.inference_mode():
+            return classifier(to_floats(pixels, shape.channels)).softmax(1)  # type: ignore[no-any-return]
+
+    return OpenedFile(probabilities, names)
