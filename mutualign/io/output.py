@@ -1,4 +1,4 @@
-"""Outputs of commands: new files, or regular files that `--force` may replace; never inputs, devices or a run's files."""
+"""Outputs of commands: new files, or old ones with `--force`; never an input, a device or a run's own file."""
 
 from __future__ import annotations
 
@@ -42,7 +42,10 @@ def check_output(path: Path, *, inputs: Iterable[Path] = (), force: bool = False
 
 
 def write_output(path: Path, content: bytes, *, inputs: Iterable[Path] = (), force: bool = False) -> None:
-    """Write an output completely or not at all; raises MutualignError as `check_output` does, or if the disk is full."""
+    """Write an output completely or not at all.
+
+    Raises MutualignError as `check_output` does, and if the disk is full.
+    """
     write_atomically(check_output(path, inputs=inputs, force=force), content)
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
-import os
 import sys
 from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
+from types import ModuleType
 
 from mutualign.errors import MutualignError, shell_command
 
@@ -26,11 +25,12 @@ def load_plugin(name: str) -> None:
         return
     try:
         if name.endswith(".py"):
-            _import_file(Path(name))
+            path = Path(name).absolute()
+            module = _import_from(path.parent, path.stem)
+            if Path(str(module.__file__)).resolve() != path.resolve():
+                raise ImportError(f"{module.__file__} has the same name")
         else:
-            if os.getcwd() not in sys.path:
-                sys.path.append(os.getcwd())
-            importlib.import_module(name)
+            _import_from(Path.cwd(), name)
     except Exception as error:  # whatever the user's module raises
         raise MutualignError(
             f"plugin {name}: cannot be imported: {type(error).__name__}: {error}\n"
@@ -68,13 +68,8 @@ def module_name(plugin: str) -> str:
     return Path(plugin).stem if plugin.endswith(".py") else plugin
 
 
-def _import_file(path: Path) -> None:
-    spec = importlib.util.spec_from_file_location(module_name(path.name), path)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{path} is not a Python file")
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[spec.name]
-        raise
+def _import_from(folder: Path, name: str) -> ModuleType:
+    """Import a module that Python finds, or that is in a folder."""
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
+    return importlib.import_module(name)

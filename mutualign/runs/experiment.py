@@ -5,8 +5,8 @@ from __future__ import annotations
 import datetime
 import shlex
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,13 @@ from torch import Tensor
 from mutualign.data.datasets import find_task
 from mutualign.data.folders.own_images import FolderTask
 from mutualign.data.task import Task
-from mutualign.errors import MutualignError
+from mutualign.errors import MutualignError, shell_command
 from mutualign.evaluation import audit
 from mutualign.evaluation.measure import SCORED, Evaluator
 from mutualign.evaluation.records import Alarm, EpochRecord
 from mutualign.evaluation.selection import best_epoch
 from mutualign.evaluation.validators import DEFAULT_VALIDATOR
+from mutualign.io.plugins import loaded_plugins
 from mutualign.methods import METHODS, Method
 from mutualign.recipes import Recipe
 from mutualign.runs.checkpoints import EpochInfo
@@ -94,18 +95,34 @@ class Experiment:
             "class_names": list(task.class_names),
             "recipe": recipe.to_dict(),
         }
+        if plugins := loaded_plugins():
+            config["plugins"] = plugins
         if task.own is not None:
             config |= {"notes": list(task.notes), "own_images": dict(task.own)}
         first = settings.get("processes", ONE).first
         return cls(recipe, task, seed, RunFolder.create(path, config) if first else RunFolder(path), **settings)
 
     @classmethod
-    def resume(cls, path: Path, data_folder: Path, **settings: Any) -> Experiment:
-        """Prepare to resume the run of a folder."""
+    def resume(
+        cls, path: Path, data_folder: Path, moved: Mapping[str, Path] | None = None, **settings: Any
+    ) -> Experiment:
+        """Prepare to resume the run of a folder.
+
+        `moved` has the new places of the run's own images by part, such as `source`. Raises MutualignError if images
+        are no longer where they were.
+        """
         folder = RunFolder.open(path)
         config = folder.config()
-        own = config.own_images
-        task = find_task(config.task).load(data_folder) if own is None else FolderTask.of(own).load()
+        if config.own_images is None:
+            if moved:
+                raise MutualignError(f"{path}: a run on the task {config.task}, not on images of your own")
+            task = find_task(config.task).load(data_folder)
+        else:
+            places = FolderTask.of(config.own_images | {part: str(place) for part, place in (moved or {}).items()})
+            if absent := [place for place in (places.source, places.target) if not place.exists()]:
+                command = shell_command("mutualign", "run", "--resume", path, "--source", "NEW", "--target", "NEW")
+                raise MutualignError(f"{absent[0]}: the images of {path} are not there\n  hint:    {command}")
+            task = replace(places.load(), name=config.task)
         return cls(config.recipe, task, config.seed, folder, **settings)
 
     def run(self) -> Result | None:

@@ -10,9 +10,11 @@ from typing import Any
 
 import tomli_w
 
+from mutualign.data.types import ImageShape
 from mutualign.errors import MutualignError
 from mutualign.evaluation.records import EpochRecord
 from mutualign.io.atomic import cannot_write, write_atomically
+from mutualign.io.plugins import require_plugins
 from mutualign.io.text import LARGEST_JSON, LARGEST_TOML, parse_json, parse_toml, read_text
 from mutualign.io.typed import encode_json, parse_typed
 from mutualign.runs.checkpoints import Checkpoints
@@ -94,6 +96,10 @@ class RunFolder:
         data, where = self._read_config(), f"{self.path}/config.toml"
         if isinstance(data.get("recipe"), Mapping):
             data["recipe"] = upgrade_recipe(data["recipe"])
+        if isinstance(images := data.get("images"), Mapping):  # a table for people, a tuple for msgspec
+            data["images"] = [images.get(name) for name in ImageShape._fields]
+        if isinstance(plugins := data.get("plugins"), list):
+            require_plugins(map(str, plugins), where)
         return parse_typed(data, RunConfig, where)
 
     def _read_config(self) -> dict[str, Any]:

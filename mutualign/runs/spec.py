@@ -46,6 +46,7 @@ class RunConfig:
     class_names: list[str] | None = None
     notes: list[str] = field(default_factory=list)
     own_images: dict[str, Any] | None = None
+    plugins: list[str] = field(default_factory=list)  # modules that must be imported before the recipe is read
 
     def __post_init__(self) -> None:
         if self.images is not None:
