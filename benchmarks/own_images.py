@@ -1,8 +1,7 @@
-"""Images from folders: MNIST -> MNIST-M as PNG files, and shapes of 64x64 pixels; what decoding costs, what is reached.
+"""Images from folders: loading time, prediction time and accuracy on MNIST -> MNIST-M as PNG files, and on shapes.
 
-Nothing but `FolderTask` sees the files. Those of MNIST hold the bytes of the task mnist-mnistm, so that a recipe should
-reach what it reaches there. What has been trained before is not trained again, so that times can be taken on an idle
-machine.
+Only `FolderTask` reads the files. Those of MNIST hold the bytes of the task mnist-mnistm, so a recipe should reach the
+same accuracy. Finished runs are not trained again, so that times can be measured on an idle machine.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import report
+import results_file
 import torch
 import tyro
 from PIL import Image
@@ -32,8 +31,10 @@ from mutualign.data.fetch.data_files import data_folder
 from mutualign.data.folders.own_images import FolderTask
 from mutualign.errors import MutualignError
 from mutualign.recipes import load_recipe
-from mutualign.runs.comparison import Comparison, summarise
+from mutualign.runs.comparison import Comparison
 from mutualign.runs.predictor import Predictor
+from mutualign.runs.rows import Row
+from mutualign.runs.statistics import summarise
 from mutualign.training.hardware import keep_freed_memory
 
 SMALL_RESNET = ("backbone=small_resnet",)
@@ -41,31 +42,31 @@ SMALL_RESNET = ("backbone=small_resnet",)
 
 @dataclass(frozen=True)
 class Settings:
-    """Write images as PNG folders, time their decoding, train on them. About half an hour on two cores."""
+    """Write images as PNG folders, time how they load, train on them. About half an hour on two cores."""
 
     data: Path | None = None
     """folder of the data files; default: $MUTUALIGN_DATA, else the user's cache folder"""
     folder: Path = Path("runs/own-images")
-    """where images and runs go; what is there already is not made again"""
+    """folder of images and runs; existing ones are kept"""
     mnist: str = "fast"
-    """recipes for MNIST -> MNIST-M, with commas between; mani takes an hour a seed"""
+    """recipes for MNIST -> MNIST-M, separated by commas; mani takes an hour per seed"""
     shapes: str = "benchmarks/source-only-fast.toml,fast"
-    """recipes for the shapes, with small_resnet as their backbone"""
+    """recipes for the shapes, trained with the backbone small_resnet"""
     seeds: int = 3
     """how many seeds: 0, 1, 2, ..."""
     set: tuple[str, ...] = ()
     """change fields of every recipe, as `mutualign run --set` does"""
     limit: int | None = None
-    """use so many images of each part only, to try it out"""
+    """use only this many images of each part, for a trial"""
     out: Path = Path("results/own-images.json")
-    """where the numbers go"""
+    """where the numbers are written"""
 
 
 # The files ------------------------------------------------------------------------------------------------------------
 
 
 def write_folder(folder: Path, pixels: torch.Tensor, labels: torch.Tensor | None, names: tuple[str, ...]) -> None:
-    """uint8 images [n, height, width, 1 or 3] as FOLDER/NUMBER.png, or with labels as FOLDER/CLASS/NUMBER.png."""
+    """Write uint8 images [n, height, width, 1 or 3] as FOLDER/NUMBER.png, or with labels as FOLDER/CLASS/NUMBER.png."""
     for name in names if labels is not None else ("",):
         (folder / name).mkdir(parents=True, exist_ok=True)
 
@@ -79,16 +80,16 @@ def write_folder(folder: Path, pixels: torch.Tensor, labels: torch.Tensor | None
 
 
 def once(folder: Path, write: Callable[[Path], None]) -> None:
-    """Make a folder unless it is there; one that was begun and not finished is begun anew."""
+    """Write a folder unless it exists; after an interruption it is written again from the start."""
     if not folder.exists():
-        beside = folder.with_name(f"{folder.name}.part")
-        shutil.rmtree(beside, ignore_errors=True)
-        write(beside)
-        beside.rename(folder)
+        part = folder.with_name(f"{folder.name}.part")
+        shutil.rmtree(part, ignore_errors=True)
+        write(part)
+        part.rename(folder)
 
 
 def write_mnist(root: Path, data: Path, limit: int | None) -> FolderTask:
-    """The images of the task mnist-mnistm: labelled ones in class folders, the target's training images in one."""
+    """Write the images of the task mnist-mnistm: class folders, and one folder of target training images."""
     task = find_task("mnist-mnistm").load(data)
     digits = {
         "mnist": (task.source_train.images, task.source_train.labels),
@@ -105,7 +106,7 @@ def write_mnist(root: Path, data: Path, limit: int | None) -> FolderTask:
 
 
 def write_shapes(root: Path, data: Path, limit: int | None) -> FolderTask:
-    """The shapes (`SHAPES_ARE`) as files."""
+    """Write the shapes (`SHAPES_ARE`) as files."""
     sizes = {"shapes": 8000, "shapes-test": 2000, "shapes-photo": 8000, "shapes-photo-test": 2000}
     for number, name in enumerate(sizes):
         photos = load_bsds500(["test" if name.endswith("test") else "train"], "shapes", data)
@@ -125,7 +126,7 @@ def write_shapes(root: Path, data: Path, limit: int | None) -> FolderTask:
 
 
 def load_times(images: FolderTask) -> list[dict[str, Any]]:
-    """Loading the task with an empty cache, which reads and decodes every file, and again from the cache."""
+    """Time loading with an empty cache, where every file is decoded, and again with the cache."""
     rows = []
     with tempfile.TemporaryDirectory() as cache:
         before = os.environ.get("XDG_CACHE_HOME")
@@ -145,7 +146,7 @@ def load_times(images: FolderTask) -> list[dict[str, Any]]:
 
 
 def predict_time(run: Path, images: FolderTask) -> dict[str, Any]:
-    """Probabilities of all target images, decoded before; the best of five times, set up as `mutualign predict` is."""
+    """Time the probabilities of all target images from memory, set up as in `mutualign predict`; best of five."""
     keep_freed_memory()
     predictor, pixels = Predictor.load(run), images.load().target_train.images.pixels
     predictor.probabilities(pixels[:2000])
@@ -154,7 +155,7 @@ def predict_time(run: Path, images: FolderTask) -> dict[str, Any]:
         start = time.perf_counter()
         predictor.probabilities(pixels)
         seconds.append(time.perf_counter() - start)
-    about = f"{images.name}: predict with {predictor.about['recipe']}, decoded before"
+    about = f"{images.name}: predict with {predictor.result.recipe}, decoded before"
     return timed(about, len(pixels), min(seconds))
 
 
@@ -165,9 +166,9 @@ def timed(name: str, images: int, seconds: float) -> dict[str, Any]:
 def main() -> None:
     """Write, time, train, write the JSON."""
     settings = tyro.cli(Settings, description=Settings.__doc__)
-    origin, console = report.origin(), Console()
+    origin, console = results_file.origin(), Console()
     folder, data = settings.folder, data_folder(settings.data)
-    rows: list[dict[str, Any]] = []
+    rows: list[Row] = []
     try:
         jobs = (
             (write_mnist(folder, data, settings.limit), settings.mnist, ()),
@@ -178,16 +179,17 @@ def main() -> None:
             recipes = tuple(load_recipe(name, (*overrides, *settings.set)) for name in names.split(","))
             comparison = Comparison(recipes, (images.name,), tuple(range(settings.seeds)), folder / "runs")
             with ProgressDisplay(console) as display:
-                rows += comparison.run(lambda name, images=images: images.load(), display=display)
+                rows += comparison.run(lambda name, images=images: images.load(), observer=display)
             runs = (comparison.folder(recipe, images.name, 0) for recipe in recipes)
-            timings += [predict_time(run.path, images) for run in runs if run]  # none where a longer recipe's serves
+            timings += [predict_time(run.path, images) for run in runs if run]  # None if a longer recipe's run serves
     except MutualignError as error:
         raise SystemExit(f"benchmarks/own_images.py: {error}") from None
     for row in timings:
         console.print(f"{row['name']}: {row['images']:,} images in {row['seconds']} s", highlight=False)
     for table in summary_tables(summarise(rows)):
         console.print(table)
-    report.write(settings.out, origin, rows, shapes=SHAPES_ARE, timings=timings)
+    plain = [row.to_plain() for row in rows]
+    results_file.write(settings.out, origin, plain, shapes=SHAPES_ARE, timings=timings)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""A plain DANN loop of the usual kind, to compare with: an image an item, DataLoader, float32, NCHW, torch's layers.
+"""A plain DANN training loop to compare with: one image per item, DataLoader, float32, NCHW, torch's layers.
 
-It imports nothing of mutualign. `throughput.py` runs it in a process of its own, whose allocator is left as it is.
+It imports nothing from mutualign. `throughput.py` runs it in its own process, with the default allocator.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 
 Photo = Path | NDArray[np.uint8]  # a file to decode at every access, or its pixels
-VARIANTS = ("decoded an item", "decoded once")  # the photos: as the published code does, and a milder way
+VARIANTS = ("decoded an item", "decoded once")  # decode photos for every item, as the published code does, or once
 
 
 class PairedDigits(Dataset[tuple[Tensor, int, Tensor]]):
-    """An item is a source digit, its label, and a digit blended with a random crop of a random photo."""
+    """Items are a source digit, its label, and a digit blended with a random crop of a random photo."""
 
     def __init__(self, digits: NDArray[np.uint8], labels: Sequence[int], photos: Sequence[Photo]) -> None:
         self.digits, self.labels, self.photos = digits, labels, photos
@@ -47,13 +47,13 @@ class PairedDigits(Dataset[tuple[Tensor, int, Tensor]]):
 
 
 def decode(path: Path) -> NDArray[np.uint8]:
-    """The pixels of a photo, [height, width, 3]."""
+    """Read the pixels of a photo, [height, width, 3]."""
     with Image.open(path) as image:
         return np.asarray(image.convert("RGB"))
 
 
 def _to_tensor(image: NDArray[np.uint8]) -> Tensor:
-    """[height, width, channels] in bytes to [channels, height, width] in [0, 1], as torchvision's ToTensor does it."""
+    """Convert [height, width, channels] bytes to [channels, height, width] in [0, 1], like torchvision's ToTensor."""
     return torch.from_numpy(image).permute(2, 0, 1).contiguous().float().div(255)
 
 
@@ -68,7 +68,7 @@ class _Reversal(torch.autograd.Function):
 
 
 class PlainDANN(nn.Module):
-    """The published network, of torch's layers in the published order; features in (channel, row, column) order."""
+    """The published network from torch's layers in the published order; features in (channel, row, column) order."""
 
     def __init__(self, height: int = 28, width: int = 28, classes: int = 10) -> None:
         super().__init__()
@@ -86,13 +86,13 @@ class PlainDANN(nn.Module):
         self.domain_head = nn.Sequential(nn.Linear(size, 32), nn.ReLU(), nn.Linear(32, 1))
 
     def forward(self, images: Tensor, n_source: int) -> tuple[Tensor, Tensor]:
-        """Class logits of the source rows, which come first, and domain logits of all rows."""
+        """Return class logits of the source rows, which come first, and domain logits of all rows."""
         features = self.features(images)
         return self.class_head(features[:n_source]), self.domain_head(_Reversal.apply(features)).squeeze(1)
 
 
 class PlainLoop:
-    """The plain loop over the same digits and photos as ours; `seconds` times it."""
+    """The plain loop over the same digits and photos as ours."""
 
     def __init__(
         self, digits: NDArray[np.uint8], labels: Sequence[int], photos: Sequence[Path], batch_size: int
@@ -101,10 +101,10 @@ class PlainLoop:
         self.datasets = {name: PairedDigits(digits, labels, of) for name, of in variants.items()}
         self.batch_size = batch_size
         self.model = PlainDANN(*digits.shape[1:3], classes=max(labels) + 1)
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-4)
+        self.optimiser = torch.optim.Adam(self.model.parameters(), lr=1e-4)
 
     def seconds(self, variant: str, workers: int, steps: int, warm_up: int) -> float:
-        """Seconds a step over `steps` steps, after `warm_up` steps in which the workers start and fill their queues."""
+        """Time `steps` steps, after `warm_up` steps in which the workers fill their queues; return seconds per step."""
         dataset = self.datasets[variant]
         spare = 2 * workers + 1  # so that the workers are as busy in the last step as in the first
         images = (warm_up + steps + spare) * self.batch_size
@@ -121,19 +121,19 @@ class PlainLoop:
         is_source = torch.cat([torch.ones(len(source)), torch.zeros(len(target))])
         class_logits, domain_logits = self.model(torch.cat([source, target]), len(source))
         loss = F.cross_entropy(class_logits, labels) + F.binary_cross_entropy_with_logits(domain_logits, is_source)
-        self.optimizer.zero_grad()
+        self.optimiser.zero_grad()
         loss.backward()
-        self.optimizer.step()
+        self.optimiser.step()
 
 
 _loop: list[PlainLoop] = []  # of this process
 
 
 def start(*data: Any) -> None:
-    """Make the loop of this process: what a process pool runs first."""
+    """Build the loop of this process; a process pool calls this first."""
     _loop.append(PlainLoop(*data))
 
 
 def seconds(variant: str, workers: int, steps: int, warm_up: int) -> float:
-    """`PlainLoop.seconds` of this process's loop."""
+    """Call `PlainLoop.seconds` on this process's loop."""
     return _loop[0].seconds(variant, workers, steps, warm_up)

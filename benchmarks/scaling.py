@@ -1,8 +1,8 @@
-"""Cost against the number of images: seconds of an epoch and peak memory for 1x, 2x and 4x the images, in one run.
+"""Cost by the number of images: seconds per epoch and peak memory for 1x, 2x and 4x the images of a task.
 
-The images of both training sets are copies of the task's, so many times over, at 1x too. Each size is trained in a
-process of its own. Its peak of resident memory is taken from the moment when the copies are made and their originals
-are freed, so only Linux will do. An epoch's seconds are those of its steps and their data.
+Every size trains on copies of the task's images, 1x too, in its own process. The peak of resident memory counts from
+the moment when the copies are made and the originals are freed; this needs Linux. The seconds of an epoch are those of
+its steps and their data.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import report
+import results_file
 import tyro
 from rich.console import Console
 from rich.table import Table
@@ -37,22 +37,22 @@ TOLERANCE = 0.10  # of the growth of the number of images
 
 @dataclass(frozen=True)
 class Settings:
-    """Train one epoch on 1x, 2x and 4x the images of a task. Needs Linux, and wants an idle machine."""
+    """Train one epoch on 1x, 2x and 4x the images of a task. Needs Linux and an idle machine."""
 
     data: Path | None = None
     """folder of the data files; default: $MUTUALIGN_DATA, else the user's cache folder"""
     task: str = "mnist-mnistm"
     """the task whose images are repeated"""
     recipe: str = "fast"
-    """name of a recipe, or path of its .toml file; its first stage is trained"""
+    """a recipe of one stage: its name, or the path of its .toml file"""
     factors: tuple[int, ...] = (1, 2, 4)
-    """how many times the images are taken"""
+    """how many copies of the images to train on"""
     out: Path = Path("results/scaling.json")
-    """where the numbers go"""
+    """where the numbers are written"""
 
 
 def measure(task_name: str, recipe_name: str, factor: int, data: Path) -> dict[str, Any]:
-    """One epoch on so many times the images. To be called in a fresh process."""
+    """Train one epoch on `factor` copies of the images. Call it in a fresh process."""
     task = grown(find_task(task_name).load(data), factor)
     recipe = load_recipe(recipe_name, ["stages.0.epochs=1"])
     source, target = task.source_train, task.target_train
@@ -66,7 +66,7 @@ def measure(task_name: str, recipe_name: str, factor: int, data: Path) -> dict[s
     return {
         "factor": factor,
         "images": len(source) + len(target),
-        "epoch_seconds": record["train_seconds"],
+        "epoch_seconds": record.train_seconds,
         "data_mib": sum(tensor.numel() * tensor.element_size() for tensor in tensors) / 2**20,
         "before_mib": before,
         "peak_mib": peak_mib(),
@@ -74,9 +74,9 @@ def measure(task_name: str, recipe_name: str, factor: int, data: Path) -> dict[s
 
 
 def grown(task: Task, factor: int) -> Task:
-    """The task with copies of its images: the training sets so many times over, the test sets once.
+    """Return the task with `factor` copies of its training images, and one of its test images.
 
-    The test sets are copied too because they may be views of a mapped file, which would keep all of it in memory.
+    The test images are copied too, because they may be views of a mapped file, which would stay in memory.
     """
 
     def copies(images: UnlabelledImages, times: int) -> UnlabelledImages:
@@ -98,13 +98,13 @@ def grown(task: Task, factor: int) -> Task:
 
 
 def reset_peak() -> None:
-    """Let the peak of `peak_mib` begin anew, at what the process holds now. Linux only (man 5 proc, clear_refs)."""
+    """Reset the peak of `peak_mib` to what the process holds now. Linux only (man 5 proc, clear_refs)."""
     gc.collect()
     Path("/proc/self/clear_refs").write_text("5")
 
 
 def peak_mib() -> float:
-    """The most memory, in MiB, that this process has held, since its start or the last `reset_peak`."""
+    """Return the peak memory of this process in MiB, since its start or the last `reset_peak`."""
     status = Path("/proc/self/status")
     if status.is_file():  # ru_maxrss would count the memory of the process that started this one
         return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM")) / 1024
@@ -112,11 +112,11 @@ def peak_mib() -> float:
 
 
 def compared(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows with their growth over the first one; both are 1 where the cost is linear.
+    """Add to each row its growth over the first one; linear cost gives 1.
 
-    `time_over_images`: by which factor the time grew, over the factor of the images. `memory_over_data`: by how many
-    MiB the peak grew, over the MiB of the training images and labels that were added. What every size needs alike
-    (interpreter, libraries, weights, activations, test images) cancels out.
+    time_over_images   growth of the time, over the growth of the number of images
+    memory_over_data   MiB added to the peak, over the MiB of training images and labels added; the constant part
+                       (interpreter, libraries, weights, activations, test images) cancels out
     """
     first, result = rows[0], []
     for row in rows:
@@ -135,11 +135,11 @@ def main() -> None:
     """Measure, print a table, write the JSON."""
     settings = tyro.cli(Settings, description=Settings.__doc__)
     if not Path("/proc/self/clear_refs").exists():
-        raise SystemExit("benchmarks/scaling.py: needs Linux: elsewhere the peak of memory cannot be reset")
-    origin, rows = report.origin(), []
+        raise SystemExit("benchmarks/scaling.py: needs Linux to reset the peak of memory")
+    origin, rows = results_file.origin(), []
     try:
         data = data_folder(settings.data)
-        find_task(settings.task).load(data)  # builds what is cached, so that every size begins alike
+        find_task(settings.task).load(data)  # builds what is cached, so that every size starts with the same cache
         for factor in settings.factors:
             with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
                 rows.append(process.submit(measure, settings.task, settings.recipe, factor, data).result())
@@ -151,7 +151,7 @@ def main() -> None:
         growth = [f"{row[key]:.2f}" if key in row else "" for key in ("time_over_images", "memory_over_data")]
         shown.add_row(f"{row['images']}", f"{row['epoch_seconds']:.1f}", f"{row['peak_mib']:.0f}", *growth)
     Console().print(shown)
-    report.write(settings.out, origin, rows)
+    results_file.write(settings.out, origin, rows)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Shapes of 64x64 pixels: of one colour on another, and over photos. A task that says exactly what it is."""
+"""Drawn shapes in images of 64x64 pixels: one colour on another, and over photos."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mutualign.data.datasets.bsds500 import Photos
 from mutualign.data.datasets.mnistm import blend
 
 SIDE = 64
-FINE = 4  # shapes are drawn so many times larger, and reduced by means of FINE x FINE pixels
+FINE = 4  # shapes are drawn this many times larger, then reduced by means of FINE x FINE pixels
 SHAPES = ("arrow", "crescent", "cross", "disc", "ring", "square", "star", "triangle")
 SHAPES_ARE = (
     f"{len(SHAPES)} shapes ({', '.join(SHAPES)}), equally frequent, in {SIDE}x{SIDE} colour images; centre uniform in "
@@ -26,14 +26,14 @@ SHAPES_ARE = (
 
 
 def mask_of(shape: str, random: np.random.Generator) -> torch.Tensor:
-    """A shape somewhere near the middle: 255 inside, 0 outside, smooth at the edge. Returns uint8 [SIDE, SIDE, 1]."""
+    """Draw a shape near the middle: 255 inside, 0 outside, smooth at the edge. Returns uint8 [SIDE, SIDE, 1]."""
     x, y = FINE * random.uniform(SIDE / 2 - 8, SIDE / 2 + 8, 2)
     radius, angle = FINE * random.uniform(12, 20), random.uniform(0, 2 * math.pi)
     image = Image.new("L", (FINE * SIDE, FINE * SIDE))
     draw = ImageDraw.Draw(image)
 
     def polygon(*corners: tuple[float, float]) -> None:
-        """Corners by (angle in turns, distance in radii)."""
+        """Draw a polygon with corners (angle in turns, distance in radii)."""
         points = [(angle + 2 * math.pi * turn, radius * far) for turn, far in corners]
         draw.polygon([(x + far * math.cos(at), y + far * math.sin(at)) for at, far in points], fill=255)
 
@@ -42,7 +42,7 @@ def mask_of(shape: str, random: np.random.Generator) -> torch.Tensor:
         draw.ellipse([at_x - share * radius, at_y - share * radius, at_x + share * radius, at_y + share * radius], fill)
 
     def bar(turn: float, half_width: float) -> None:
-        """From edge to edge of the unit circle, through the middle."""
+        """Draw a bar from edge to edge of the unit circle, through the middle."""
         half = math.asin(half_width) / (2 * math.pi)
         polygon(*((turn + at, 1) for at in (-half, half, 0.5 - half, 0.5 + half)))
 
@@ -72,19 +72,19 @@ def mask_of(shape: str, random: np.random.Generator) -> torch.Tensor:
 
 
 def in_two_colours(shape: str, random: np.random.Generator) -> torch.Tensor:
-    """A shape of one colour on another. Returns uint8 [SIDE, SIDE, 3]."""
+    """Draw a shape of one colour on another. Returns uint8 [SIDE, SIDE, 3]."""
     mask = mask_of(shape, random).float() / 255
     inside, outside = next(pair for pair in (random.integers(0, 256, (2, 3)) for _ in itertools.count()) if apart(pair))
     return (mask * torch.tensor(inside) + (1 - mask) * torch.tensor(outside)).round().byte()
 
 
 def apart(colours: np.ndarray) -> bool:
-    """Whether two colours differ enough to be told apart."""
+    """Whether two colours differ clearly."""
     return int(abs(colours[0] - colours[1]).sum()) >= 120
 
 
 def over_photos(photos: Photos) -> Callable[[str, np.random.Generator], torch.Tensor]:
-    """Draws a shape over a random crop of a random photo, with the difference blend of MNIST-M."""
+    """Return a function that draws a shape over a random crop of a random photo, by the difference blend of MNIST-M."""
 
     def draw(shape: str, random: np.random.Generator) -> torch.Tensor:
         mask = mask_of(shape, random)

@@ -1,7 +1,7 @@
-"""Throughput: our training step against the machine's matmul rate and against a plain loop, all in one run.
+"""Throughput: our training step compared with the machine's matmul rate and with a plain loop.
 
 Every round measures everything once, in turn, so that a machine that slows down does so for all. Values are medians
-over the rounds, with the least and the greatest; ratios are taken within a round. The README here explains the rows.
+over the rounds, with minimum and maximum; ratios are taken within a round. The README here explains the rows.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import plain_loop
-import report
+import results_file
 import sklearn
 import torch
 import tyro
@@ -48,7 +48,7 @@ from mutualign.training.loop import StageTrainer
 from mutualign.training.setup import build_classifier, build_method
 
 WORKERS = (0, 1, 2)  # of the plain loop's DataLoader
-DATA_STEPS = 20  # batches drawn for every training step timed, when the data path is alone
+DATA_STEPS = 20  # batches per timed training step, when only the data path is measured
 WITHIN_FORWARD = {"augmentation", "teacher"}
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
 AT_LEAST = {  # required on CPU
@@ -61,26 +61,26 @@ AT_MOST = {"peak memory": 2048.0, "fast: augmentation / our step": 10.0}
 
 @dataclass(frozen=True)
 class Settings:
-    """Measure the training step, the data path, a plain loop to compare with, and memory. Wants an idle machine."""
+    """Measure the training step, the data path, a plain loop to compare with, and memory. Needs an idle machine."""
 
     data: Path | None = None
     """folder of the data files; default: $MUTUALIGN_DATA, else the user's cache folder"""
     task: tuple[str, ...] = ("mnist-mnistm", "mnist-mnistm-resampled")
     """tasks to train on; `digits` needs no files"""
     steps: int = 8
-    """training steps timed in a round, for each thing measured"""
+    """training steps timed per round and measurement"""
     rounds: int = 5
-    """how many times everything is measured, in turn"""
+    """how many times everything is measured"""
     warm_up: int = 5
-    """steps before those timed"""
+    """untimed steps before the timed ones"""
     size: int = 2048
     """rows and columns of the matrices whose product is timed"""
     out: Path = Path("results/throughput.json")
-    """where the numbers go"""
+    """where the numbers are written"""
 
 
 class Measurements:
-    """Values by name and case: one a round, or just one."""
+    """Values by name and case: one per round, or only one."""
 
     def __init__(self) -> None:
         self.values: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
@@ -92,9 +92,9 @@ class Measurements:
         self.units[name] = unit
 
     def rows(self, judged: str | None) -> list[dict[str, Any]]:
-        """A row a name and case: median, least and greatest of its n values.
+        """Return one row per name and case: median, minimum and maximum of its n values.
 
-        Rows for which something is required say whether it is met, ratios only those of the precision `judged`.
+        Rows with a requirement state whether it is met; ratios do so only for the precision `judged`.
         """
         rows: list[dict[str, Any]] = []
         for name, case, values in ((name, *item) for name, cases in self.values.items() for item in cases.items()):
@@ -109,7 +109,7 @@ class Measurements:
 
 
 class OurStep:
-    """The product's own trainer of a recipe's first stage on a task, in one precision."""
+    """The package's trainer of a recipe's first stage on a task, in one precision."""
 
     def __init__(self, task: Task, precision: str, recipe: str = "dann") -> None:
         self.recipe, self.fabric, classes = load_recipe(recipe), make_fabric(precision), len(task.class_names)
@@ -127,7 +127,7 @@ class OurStep:
         self.part_seconds: dict[str, float] = defaultdict(float)
 
     def seconds(self, steps: int, warm_up: int) -> float:
-        """Seconds a training step; `part_seconds` then holds those of its parts, where `time_parts` was called."""
+        """Return seconds per training step; after `time_parts`, `part_seconds` holds those of its parts."""
         for _ in range(warm_up):
             self.trainer.step()
         self.part_seconds.clear()
@@ -139,21 +139,22 @@ class OurStep:
         return seconds / steps
 
     def data_seconds(self, count: int) -> float:
-        """Seconds a batch, without a model."""
+        """Return seconds per batch, without a model."""
         _ = self.batches[0]  # draws the order of the first pass
         return _seconds(self.fabric.device, lambda: [len(self.batches[step]) for step in range(count)]) / count
 
     def time_parts(self) -> None:
-        """From now on, take the time of what the trainer calls. `forward` includes the losses."""
+        """Measure the parts of each step from now on. `forward` includes the losses."""
         trainer, method = self.trainer, self.trainer.method
         if isinstance(method, MutualAlign):
             method.strong_views = self._timed("augmentation", method.strong_views)  # type: ignore[method-assign]
             method.teacher.forward = self._timed("teacher", method.teacher.forward)  # type: ignore[method-assign]
             method.after_step = self._timed("moving average", method.after_step)  # type: ignore[method-assign]
-        trainer.batches = _TimedBatches(self._timed("data", self.batches.__getitem__))
-        trainer._forward = self._timed("forward", trainer._forward)
+        trainer.batches = _TimedBatches(self.batches, self._timed("data", self.batches.__getitem__))  # type: ignore[assignment]
+        method.forward = self._timed("forward", method.forward)  # type: ignore[method-assign]
         trainer.fabric.backward = self._timed("backward", trainer.fabric.backward)
-        trainer._optimizer.step = self._timed("optimiser", trainer._optimizer.step)
+        for optimiser in trainer.optimisers.values():
+            optimiser.torch.step = self._timed("optimiser", optimiser.torch.step)  # type: ignore[method-assign]
 
     def _timed(self, part: str, function: Callable[..., Any]) -> Any:
         def call(*arguments: Any, **keywords: Any) -> Any:
@@ -165,26 +166,29 @@ class OurStep:
         return call
 
     def count_flops(self) -> int:
-        """Floating-point operations of one training step, as torch counts them."""
+        """Count the floating-point operations of one training step with torch."""
         with FlopCounterMode(display=False) as counter:
             self.trainer.step()
         return counter.get_total_flops()
 
 
 class _TimedBatches:
-    """Batches whose lookup goes through a function that takes the time."""
+    """Batches whose lookup goes through a function that measures time."""
 
-    def __init__(self, take: Callable[[int], Batch]) -> None:
-        self._take = take
+    def __init__(self, batches: Batches, take: Callable[[int], Batch]) -> None:
+        self._batches, self._take = batches, take
 
     def __getitem__(self, step: int) -> Batch:
         return self._take(step)
 
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._batches, name)
+
 
 def dann_step_flops(shape: ImageShape, classes: int, n_source: int, n_target: int) -> int:
-    """Floating-point operations of a DANN step of the published network; a multiply-add counts as two.
+    """Return the floating-point operations of a DANN step of the published network; a multiply-add counts as two.
 
-    A layer's backward pass costs twice its forward pass, but the first one's only once: images need no gradient.
+    A backward pass costs twice the forward pass of the layer, except in the first layer: images need no gradient.
     """
     n, channels, height, width = n_source + n_target, *shape
     features = 64 * ((height - 8) // 2) * ((width - 8) // 2)
@@ -196,17 +200,17 @@ def dann_step_flops(shape: ImageShape, classes: int, n_source: int, n_target: in
 
 
 def matmul_rate(size: int, dtype: torch.dtype, device: torch.device, repeats: int = 4) -> float:
-    """GFLOP/s of a product of two square matrices: the best of several, with the second one in either layout."""
+    """Return the GFLOP/s of a product of square matrices: the best of several, with the second in either layout."""
     a, b = torch.randn(2, size, size, device=device).to(dtype)
     calls = [partial(torch.matmul, a, second) for second in (b, b.t()) for _ in range(repeats)]
     return 2 * size**3 / min(_seconds(device, call) for call in calls) / 1e9
 
 
 def peak_memory(task_name: str, data: Path, steps: int) -> float:
-    """The most memory, in MiB, that this process holds: a task loaded whole and a short run of `mani`, end to end.
+    """Return the peak memory, in MiB, of loading a task and a short run of `mani`, end to end.
 
-    The images are built anew, which takes more than loading them from the cache. Both stages train for so many steps
-    and are evaluated on all test images. To be called in a fresh process.
+    The images are built without a cache, which takes more memory than loading them from one. Both stages train for
+    `steps` steps and are evaluated on all test images. Call it in a fresh process.
     """
     with tempfile.TemporaryDirectory() as folder:
         os.environ["XDG_CACHE_HOME"] = folder
@@ -218,7 +222,7 @@ def peak_memory(task_name: str, data: Path, steps: int) -> float:
 
 
 def _seconds(device: torch.device, call: Callable[[], Any]) -> float:
-    """Seconds that a call takes, with all that it starts on the device."""
+    """Return the seconds that a call takes, including all that it starts on the device."""
 
     def now() -> float:
         if device.type == "cuda":
@@ -231,16 +235,16 @@ def _seconds(device: torch.device, call: Callable[[], Any]) -> float:
 
 
 def _fresh_process(**options: Any) -> ProcessPoolExecutor:
-    """A process of its own: a new interpreter, with nothing of this one's memory or allocator settings."""
+    """Return a pool of one new interpreter, without this one's memory and allocator settings."""
     return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), **options)
 
 
 @contextlib.contextmanager
 def _plain_loop(task: Task, data: Path, batch_size: int) -> Iterator[Callable[..., float]]:
-    """`plain_loop.seconds`, in a process of its own that holds the task's digits and photos."""
+    """Provide `plain_loop.seconds` in its own process, which holds the task's digits and photos."""
     paths = require(find_task(task.name).files, task.name, data)
     photos = [path for path in paths if path.suffix == ".jpg"]
-    if not photos:  # the embedded task's are scikit-learn's
+    if not photos:  # the embedded task uses scikit-learn's
         photos = sorted((Path(sklearn.__file__).parent / "datasets/images").glob("*.jpg"))
     digits, labels = task.source_train.images.pixels[..., 0].numpy(), task.source_train.labels.tolist()
     with _fresh_process(initializer=plain_loop.start, initargs=(digits, labels, photos, batch_size)) as process:
@@ -248,8 +252,8 @@ def _plain_loop(task: Task, data: Path, batch_size: int) -> Iterator[Callable[..
 
 
 def measure(settings: Settings) -> list[dict[str, Any]]:
-    """All measurements, as rows."""
-    keep_freed_memory()  # as every run does first
+    """Measure everything and return rows."""
+    keep_freed_memory()  # as every run does
     data, results, fabric = data_folder(settings.data), Measurements(), make_fabric("auto")
     tasks = {name: find_task(name).load(data) for name in settings.task}
     precisions = ["bf16", "float32"] if has_bf16(fabric.device) else ["float32"]  # the first is what `auto` chooses
@@ -294,7 +298,7 @@ def measure(settings: Settings) -> list[dict[str, Any]]:
 def _measure_step(
     results: Measurements, step: OurStep, case: str, precision: str, settings: Settings, flops: int, of: str = ""
 ) -> None:
-    """A training step, its parts (on a GPU: steps a second), and its rate; `of` begins the names of the rows."""
+    """Measure a training step, its parts (on a GPU: steps per second) and its rate; `of` is the prefix of row names."""
     seconds = step.seconds(settings.steps, settings.warm_up)
     rate = flops / seconds / 1e9
     results.add(f"{of}our step", case, "ms", 1e3 * seconds)
@@ -312,7 +316,7 @@ def _measure_step(
 
 
 def _measure_data(results: Measurements, step: OurStep, case: str, settings: Settings) -> None:
-    """The data path without a model."""
+    """Measure the data path without a model."""
     seconds, batch_size = step.data_seconds(DATA_STEPS * settings.steps), step.batches.source_order.batch_size
     results.add("data path alone, batches", case, "1/s", 1 / seconds)
     results.add("data path alone, images", case, "1/s", 2 * batch_size / seconds)
@@ -320,7 +324,7 @@ def _measure_data(results: Measurements, step: OurStep, case: str, settings: Set
 
 
 def _compare(results: Measurements, ours: list[str]) -> None:
-    """The plain step at its best number of workers over ours, round by round."""
+    """Compare the plain step, at its best number of workers, with ours in each round."""
     for variant in plain_loop.VARIANTS:
         plain = results.values[f"plain step, {variant}"]
         best = min(plain, key=lambda case: statistics.median(plain[case]))
@@ -331,7 +335,7 @@ def _compare(results: Measurements, ours: list[str]) -> None:
 
 
 def _table(hardware: str, rows: list[dict[str, Any]]) -> Table:
-    table = Table("", "", title=hardware, caption="median over rounds, and from the least to the greatest")
+    table = Table("", "", title=hardware, caption="median over rounds, minimum to maximum")
     for column in ("median", "range", "unit", "required"):
         table.add_column(column, justify="left" if column == "unit" else "right")
     for before, row in zip([{"name": ""}, *rows], rows, strict=False):
@@ -347,7 +351,7 @@ def _table(hardware: str, rows: list[dict[str, Any]]) -> Table:
 def main() -> None:
     """Measure, print a table, write the JSON."""
     settings = tyro.cli(Settings, description=Settings.__doc__)
-    origin = report.origin()
+    origin = results_file.origin()
     try:
         rows = measure(settings)
     except MutualignError as error:
@@ -357,7 +361,7 @@ def main() -> None:
     console.print(_table(origin["hardware"], rows))
     used = {key: getattr(settings, key) for key in ("task", "steps", "rounds", "warm_up", "size")}
     software = {name: version for name, version in versions().items() if name != "commit"}
-    report.write(settings.out, origin, rows, versions=software, settings=used)
+    results_file.write(settings.out, origin, rows, versions=software, settings=used)
 
 
 if __name__ == "__main__":

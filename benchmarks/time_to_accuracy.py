@@ -1,7 +1,7 @@
-"""Seconds of training until 87, 97 and 98.5 % of the target test images are right, for each recipe, in one run.
+"""Seconds of training until 87, 97 and 98.5 % of the target test images are right, for each recipe.
 
-An epoch's accuracy is known at its end, so every time is an upper bound. Target labels measure here, and choose
-nothing: the recipes run as they are. What a recipe does not reach within `--limit` is left empty.
+The accuracy of an epoch is known at its end, so every time is an upper bound. Target labels measure and choose nothing.
+Goals that a recipe does not reach within `--limit` stay empty.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import report
+import results_file
 import tyro
 from rich.console import Console
 from rich.table import Table
@@ -20,9 +20,9 @@ from mutualign.data.datasets import find_task
 from mutualign.data.fetch.data_files import data_folder
 from mutualign.data.task import Task
 from mutualign.errors import MutualignError
+from mutualign.evaluation.records import EpochRecord
 from mutualign.recipes import Recipe, load_recipe
 from mutualign.runs.experiment import Experiment, Observer
-from mutualign.runs.folder import Record
 from mutualign.training.loop import Stopped
 
 GOALS = (0.87, 0.97, 0.985)
@@ -30,7 +30,7 @@ GOALS = (0.87, 0.97, 0.985)
 
 @dataclass(frozen=True)
 class Settings:
-    """Train recipes and note when each goal is passed. Wants an idle machine."""
+    """Train recipes and note when they reach each goal. Needs an idle machine."""
 
     data: Path | None = None
     """folder of the data files; default: $MUTUALIGN_DATA, else the user's cache folder"""
@@ -41,39 +41,39 @@ class Settings:
     seeds: int = 1
     """how many seeds: 0, 1, 2, ..."""
     limit: float = 600.0
-    """seconds of training after which a run is given up"""
+    """seconds of training after which a run is stopped"""
     out: Path = Path("results/speed.json")
-    """where the numbers go"""
+    """where the numbers are written"""
 
 
 class Clock(Observer):
-    """Seconds of training over all stages, and the accuracies by then; asks to stop at the limit."""
+    """Records seconds of training over all stages with the accuracies; asks to stop at the limit."""
 
     def __init__(self, limit: float) -> None:
         self.limit = limit
         self.curve: list[tuple[float, float]] = []
         self._stage, self._before, self._last = 0, 0.0, 0.0
 
-    def epoch(self, record: Record) -> None:
-        if record["stage"] != self._stage:
-            self._stage, self._before = record["stage"], self._last
-        self._last = self._before + record["train_seconds"]
-        self.curve.append((self._last, record["target_accuracy"]))
+    def epoch(self, record: EpochRecord) -> None:
+        if record.stage != self._stage:
+            self._stage, self._before = record.stage, self._last
+        self._last = self._before + record.train_seconds
+        self.curve.append((self._last, record.target_accuracy or 0.0))
 
     def should_stop(self) -> bool:
         return self._last > self.limit
 
     def seconds_to(self, goal: float) -> float | None:
-        """Seconds at the end of the first epoch at which the goal was passed, if there was one."""
+        """Return the seconds at the end of the first epoch that reaches the goal; None if none does."""
         return next((seconds for seconds, accuracy in self.curve if accuracy >= goal), None)
 
 
 def measure(recipe: Recipe, task: Task, seed: int, limit: float) -> dict[str, Any]:
-    """One run, from the start to its end or the limit: a row."""
+    """Train one run to its end or the limit, and return its row."""
     clock = Clock(limit)
     with tempfile.TemporaryDirectory() as folder:
         experiment = Experiment.start(
-            recipe, task, seed, Path(folder) / "run", display=clock, should_stop=clock.should_stop
+            recipe, task, seed, Path(folder) / "run", observer=clock, should_stop=clock.should_stop
         )
         try:
             experiment.run()
@@ -91,7 +91,7 @@ def measure(recipe: Recipe, task: Task, seed: int, limit: float) -> dict[str, An
 
 
 def table(rows: list[dict[str, Any]]) -> Table:
-    """A line a run."""
+    """Lay out one line per run."""
     shown = Table("recipe", "seed", *(f"{100 * goal:g} %" for goal in GOALS), "last", title="seconds of training until")
     for row in rows:
         times = ["" if seconds is None else f"{seconds:.0f}" for seconds in row["seconds"].values()]
@@ -103,7 +103,7 @@ def table(rows: list[dict[str, Any]]) -> Table:
 def main() -> None:
     """Measure, print a table, write the JSON."""
     settings = tyro.cli(Settings, description=Settings.__doc__)
-    origin = report.origin()
+    origin = results_file.origin()
     try:
         recipes = [load_recipe(name) for name in settings.recipes]
         task = find_task(settings.task).load(data_folder(settings.data))
@@ -111,7 +111,7 @@ def main() -> None:
     except MutualignError as error:
         raise SystemExit(f"benchmarks/time_to_accuracy.py: {error}") from None
     Console().print(table(rows))
-    report.write(settings.out, origin, rows, limit_seconds=settings.limit)
+    results_file.write(settings.out, origin, rows, limit_seconds=settings.limit)
 
 
 if __name__ == "__main__":

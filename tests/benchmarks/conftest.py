@@ -1,4 +1,4 @@
-"""Fixtures of the benchmarks' tests. Benchmarks are scripts: each is imported by its file name, and run as a script."""
+"""Fixtures for the tests of benchmarks, which are scripts: imported by file name, and run as a user runs them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ sys.path.insert(0, str(BENCHMARKS))
 
 @pytest.fixture
 def run_benchmark(tmp_path):
-    """Runs a benchmark as a user does, on one thread and no GPU; gives its results file and what it said on stderr."""
+    """Run a benchmark as a user does, on one thread and no GPU; return its results file and its stderr."""
 
     def run(name, *options):
         out = tmp_path / "new" / "results.json"

@@ -1,4 +1,4 @@
-"""The file that a benchmark writes."""
+"""The results file of a benchmark."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import json
 import shlex
 import sys
 
-import report
+import results_file
 
 
-def test_a_results_file_says_where_its_rows_come_from(tmp_path, monkeypatch):
+def test_a_results_file_names_the_command_commit_and_hardware_of_its_rows(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["benchmarks/some.py", "--task", "two words"])
     path = tmp_path / "new" / "results.json"
-    report.write(path, report.origin() | {"hardware": "another machine"}, [{"n": 1}], limit=2.5)
+    results_file.write(path, results_file.origin() | {"hardware": "another machine"}, [{"n": 1}], limit=2.5)
     content = json.loads(path.read_text())
     assert list(content) == ["command", "commit", "hardware", "created", "limit", "rows"]
     assert shlex.split(content["command"]) == ["python", "benchmarks/some.py", "--task", "two words"]

@@ -1,4 +1,4 @@
-"""What every benchmark writes: its rows as JSON, with the command, commit and hardware that they come from."""
+"""The results file of a benchmark: its rows as JSON, with the command, commit and hardware that produced them."""
 
 from __future__ import annotations
 
@@ -6,22 +6,30 @@ import datetime
 import json
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mutualign.io.atomic import write_atomically
+from mutualign.runs.history import Result
 from mutualign.training.distributed import make_fabric
 from mutualign.training.hardware import describe_hardware, versions
 
 
 def origin() -> dict[str, str]:
-    """Command, commit and hardware of this process. To be called first: by the end, the checkout may have moved on."""
+    """Return command, commit and hardware of this process. Call it first: the checkout may change during the run."""
     return {
         "command": shlex.join(["python", *sys.argv]),
         "commit": versions()["commit"],
         "hardware": describe_hardware(make_fabric("auto")),
     }
+
+
+def origin_of_runs(results: Iterable[Result]) -> dict[str, str]:
+    """Return the command of this process, and the commits and hardware of the runs that it read."""
+    runs = [(result.versions["commit"], result.hardware) for result in results]
+    commits, hardware = (dict.fromkeys(values) for values in zip(*runs, strict=True))
+    return origin() | {"commit": ", ".join(commits), "hardware": "; ".join(hardware)}
 
 
 def write(path: Path, origin: Mapping[str, str], rows: Sequence[Mapping[str, Any]], **more: Any) -> None:

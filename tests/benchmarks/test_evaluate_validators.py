@@ -1,21 +1,25 @@
-"""The benchmark of validators: what it calls lost, on runs whose numbers are known."""
+"""The benchmark of validators: what choosing by each one loses, on runs whose numbers are known."""
 
 from __future__ import annotations
 
-import judge_validators as validators
+from dataclasses import replace
+
+import evaluate_validators
 import pytest
 
+from mutualign.evaluation.records import EpochRecord
 from mutualign.evaluation.validators import VALIDATORS
 from mutualign.runs.folder import RunFolder
+from mutualign.runs.history import Result
 
 
 def epoch(number, accuracy, **scores):
-    every = dict.fromkeys(VALIDATORS, 0.5) | scores
-    return {"stage": 0, "epoch": number, "target_accuracy": accuracy, "scores": every}
+    return EpochRecord(0, number, "dann", 1.0, {}, dict.fromkeys(VALIDATORS, 0.5) | scores, 0.99, accuracy)
 
 
 def run(recipe, *epochs, seed=0, task="digits"):
-    return validators.Run(task, recipe, seed, list(epochs), "abc", "a machine")
+    result = Result(recipe, task, "data", seed, "", "a machine", {"commit": "abc"}, [])
+    return evaluate_validators.Run(result, epochs)
 
 
 GOOD = run("good", epoch(1, 0.6, mano=0.1, coverage=0.9), epoch(2, 0.9, mano=0.2, coverage=0.8))
@@ -23,12 +27,11 @@ BAD = run("bad", epoch(1, 0.3, mano=0.15, coverage=0.99), epoch(2, 0.2, mano=0.1
 
 
 def rows_of(validator, runs):
-    return {row["recipe"]: row for row in validators.judge(runs) if row["validator"] == validator}
+    return {row["recipe"]: row for row in evaluate_validators.evaluate(runs) if row["validator"] == validator}
 
 
 def test_a_validator_that_follows_the_accuracy_loses_nothing():
-    rows = rows_of("mano", [GOOD, BAD])
-    for row in rows.values():
+    for row in rows_of("mano", [GOOD, BAD]).values():
         assert row["rank_correlation"] == pytest.approx(1)
         assert row["lost_against_oracle_epoch"] == row["lost_against_oracle_recipe"] == 0
         assert row["recipes"] == 2
@@ -41,21 +44,18 @@ def test_a_validator_that_is_fooled_loses_the_difference_within_a_run_and_among_
     assert rows["bad"]["lost_against_oracle_epoch"] == 0
     for row in rows.values():  # it takes the first epoch of the bad recipe
         assert row["lost_against_oracle_recipe"] == pytest.approx(0.6)
+    assert rows_of("class_ami", [GOOD])["good"]["rank_correlation"] is None  # scores that do not change
 
 
-def test_runs_of_other_seeds_and_tasks_are_no_rivals():
+def test_runs_with_other_seeds_and_tasks_do_not_compete():
     other = run("bad", *BAD.epochs, seed=1), run("bad", *BAD.epochs, task="another")
     for row in rows_of("coverage", [GOOD, *other]).values():
         assert row["recipes"] == 1
         assert row["lost_against_oracle_recipe"] == row["lost_against_oracle_epoch"]
 
 
-def test_scores_that_do_not_change_have_no_rank_correlation():
-    assert rows_of("class_ami", [GOOD])["good"]["rank_correlation"] is None
-
-
 def test_the_summary_counts_a_choice_among_recipes_once():
-    lines = {line["validator"]: line for line in validators.summary(validators.judge([GOOD, BAD]))}
+    lines = {line["validator"]: line for line in evaluate_validators.summary(evaluate_validators.evaluate([GOOD, BAD]))}
     assert lines["coverage"]["epoch_mean"] == pytest.approx(15)
     assert lines["coverage"]["epoch_worst"] == pytest.approx(30)
     assert lines["coverage"]["recipe_mean"] == lines["coverage"]["recipe_worst"] == pytest.approx(60)
@@ -63,16 +63,15 @@ def test_the_summary_counts_a_choice_among_recipes_once():
     assert lines["mano"]["recipe_mean"] == 0
 
 
-def test_run_folders_are_read_and_those_that_lack_an_end_or_a_score_are_left_out(run_benchmark, tmp_path):
+def test_incomplete_runs_and_runs_that_lack_a_score_are_left_out(run_benchmark, tmp_path):
     for seed, complete, scored in ((0, True, True), (1, False, True), (2, True, False)):
         folder = RunFolder.create(tmp_path / f"digits/good/seed-{seed}", {"task": "digits"})
         for record in GOOD.epochs:
-            folder.append_metrics(record if scored else record | {"scores": {"mano": 0.5}})
+            folder.append_metrics(record if scored else replace(record, scores={"mano": 0.5}))
         if complete:
-            about = {"task": "digits", "recipe": "good", "seed": seed, "hardware": "a machine"}
-            folder.write_result(about | {"versions": {"commit": "abc"}})
-    results, said = run_benchmark("judge_validators.py", tmp_path)
+            folder.write_result(replace(GOOD.result, seed=seed))
+    results, output = run_benchmark("evaluate_validators.py", tmp_path)
     assert (results["commit"], results["hardware"]) == ("abc", "a machine")
     assert len(results["rows"]) == len(results["summary"]) == len(VALIDATORS)
     assert {row["seed"] for row in results["rows"]} == {0}
-    assert "1 of 3 runs" in said
+    assert "1 of 3 runs" in output
