@@ -1,10 +1,9 @@
-"""Fixtures for the tests of benchmarks, which are scripts: imported by file name, and run as a user runs them."""
+"""Fixtures for the tests of benchmarks, which are scripts: imported by file name, and run through their `main`."""
 
 from __future__ import annotations
 
+import importlib
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -15,17 +14,16 @@ sys.path.insert(0, str(BENCHMARKS))
 
 
 @pytest.fixture
-def run_benchmark(tmp_path):
-    """Run a benchmark as a user does, on one thread and no GPU; return its results file and its stderr."""
+def run_benchmark(tmp_path, monkeypatch, capfd):
+    """Run a benchmark with command-line options on the CPU; return its results file and its stderr."""
 
     def run(name, *options):
         out = tmp_path / "new" / "results.json"
-        command = [sys.executable, str(BENCHMARKS / name), *map(str, options), "--out", str(out)]
-        alone = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-        done = subprocess.run(command, check=False, env=alone, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+        monkeypatch.setattr(sys, "argv", [f"benchmarks/{name}", *map(str, options), "--out", str(out)])
+        importlib.import_module(name.removesuffix(".py")).main()
         results = json.loads(out.read_text())
         assert {"command", "commit", "hardware", "created", "rows"} <= results.keys()
-        return results, done.stderr
+        return results, capfd.readouterr().err
 
     return run

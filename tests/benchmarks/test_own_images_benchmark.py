@@ -1,4 +1,4 @@
-"""The benchmark of own images: what it draws and writes is what it says."""
+"""The benchmark of own images: its drawings and files are what its description says."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_an_unknown_shape_is_an_error():
         shapes.mask_of("blob", np.random.default_rng(0))
 
 
-def test_the_two_colours_of_a_source_image_are_apart_and_the_same_draw_gives_the_same_image():
+def test_the_two_colours_of_a_source_image_differ_and_an_equal_seed_gives_an_equal_image():
     for seed in range(20):
         image = shapes.in_two_colours("disc", np.random.default_rng(seed))
         assert torch.equal(image, shapes.in_two_colours("disc", np.random.default_rng(seed)))
@@ -58,7 +58,7 @@ def test_a_target_image_is_the_difference_of_a_crop_and_the_shape():
     assert any(torch.equal(crop[sure], one[sure]) for one in crops)
 
 
-def test_what_is_written_as_files_comes_back_to_the_byte(tmp_path):
+def test_images_written_as_files_are_read_back_to_the_byte(tmp_path):
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(256, (12, 9, 9, 3), generator=generator).to(torch.uint8)
     labels = torch.tensor([0, 1] * 6)
@@ -71,7 +71,7 @@ def test_what_is_written_as_files_comes_back_to_the_byte(tmp_path):
     assert torch.equal(task.source_train.labels, labels[order])
 
 
-def test_a_folder_is_written_once_and_whole(tmp_path):
+def test_a_folder_is_written_once_and_completely(tmp_path):
     def write(folder):
         folder.mkdir()
         (folder / "a").write_text("first")
@@ -89,7 +89,7 @@ def test_a_folder_is_written_once_and_whole(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_benchmark_writes_folders_trains_on_them_and_tells_the_times(run_benchmark, tmp_path, real_data):
+def test_the_results_have_the_accuracies_and_times_of_both_pairs_of_folders(run_benchmark, tmp_path, real_data):
     few = ["--limit", 60, "--folder", tmp_path / "own", "--seeds", 1, "--mnist", "fast", "--shapes", "fast"]
     results, _ = run_benchmark("own_images.py", *few, "--set", "stages.0.epochs=1", "stages.0.epoch_steps=0")
     assert {row["task"] for row in results["rows"]} == {"mnist-to-mnistm", "shapes-to-shapes-photo"}

@@ -1,4 +1,4 @@
-"""The benchmark of cost against size: what it grows, and what it calls linear. No test here takes a time."""
+"""The benchmark of cost by size: what it copies, and what it calls linear. No test here measures a time."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_growth_is_compared_with_the_first_size_and_linear_within_a_tenth():
     assert large["memory_over_data"] == pytest.approx(4 / 3)
 
 
-def test_a_grown_task_holds_copies_of_its_images_and_labels_and_nothing_of_the_old(tmp_path):
+def test_a_grown_task_holds_copies_of_images_and_labels_that_share_no_memory_with_the_originals(tmp_path):
     task = find_task("digits").load(tmp_path)
     for factor in (1, 3):
         grown = scaling.grown(task, factor)
@@ -48,8 +48,8 @@ def test_a_grown_task_holds_copies_of_its_images_and_labels_and_nothing_of_the_o
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux")
-def test_the_peak_forgets_what_was_freed_before_it_was_reset_and_sees_what_comes_after():
-    # Pages asked of the system itself: malloc may keep what is freed, for whatever comes next.
+def test_the_peak_excludes_memory_freed_before_the_reset_and_includes_later_memory():
+    # Pages from the system itself, because malloc may keep what is freed.
     with mmap.mmap(-1, 64 * 2**20) as block:
         for start in range(0, len(block), mmap.PAGESIZE):
             block[start] = 1
@@ -65,9 +65,9 @@ def test_the_peak_forgets_what_was_freed_before_it_was_reset_and_sees_what_comes
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux")
-def test_a_run_on_the_embedded_task_writes_a_row_a_size(run_benchmark, tmp_path):
+def test_the_results_have_a_row_per_size_with_its_memory(run_benchmark, tmp_path):
     recipe = tmp_path / "short.toml"
-    recipe.write_text('description = "short"\n[[stages]]\nmethod = "mutual_align"\nepochs = 1\nbatch_size = 512\n')
+    recipe.write_text('backbone = "mlp"\n[[stages]]\nmethod = "source_only"\nepochs = 1\nbatch_size = 512\n')
     results, _ = run_benchmark("scaling.py", "--task", "digits", "--recipe", recipe, "--factors", "1", "2")
     rows = results["rows"]
     assert [entry["images"] for entry in rows] == [2 * 1437, 4 * 1437]
