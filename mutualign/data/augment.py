@@ -83,6 +83,24 @@ def clutter(images: Float[Tensor, "n channels height width"]) -> Float[Tensor, "
     return ((images[..., 1:] - images[..., :-1]).abs() >= 0.02).float().mean()
 
 
+def fourier_swap(
+    source: Float[Tensor, "n channels height width"], target: Float[Tensor, "n channels height width"], beta: float
+) -> Float[Tensor, "n channels height width"]:
+    """Replace the low-frequency amplitudes of source images by those of target images; phases stay.
+
+    The square of swapped frequencies reaches floor(beta * shorter side) from the centre of the spectrum in every
+    direction. Source: Yang and Soatto, "FDA", CVPR 2020, eq. 3.
+    """
+    height, width = source.shape[2:]
+    reach = int(beta * min(height, width))
+    spectra = [torch.fft.rfft2(images.float()) for images in (source, target)]
+    rows = torch.fft.fftfreq(height, 1 / height, device=source.device).abs()[:, None] <= reach
+    columns = torch.fft.rfftfreq(width, 1 / width, device=source.device) <= reach
+    amplitude = torch.where(rows & columns, spectra[1].abs(), spectra[0].abs())
+    swapped = torch.fft.irfft2(torch.polar(amplitude, spectra[0].angle()), s=(height, width))
+    return swapped.to(source.dtype).contiguous(memory_format=torch.channels_last)
+
+
 def affine_grid(images: Float[Tensor, "n channels height width"], strength: float) -> Float[Tensor, "n height width 2"]:
     """Where each pixel of a view is taken from, as `grid_sample` wants it: a random affine map for each image."""
     n, _, height, width = images.shape

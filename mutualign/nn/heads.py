@@ -19,6 +19,13 @@ class ManiHead(nn.Sequential):
         super().__init__(nn.Linear(feature_dim, hidden), nn.ReLU(), Dropout(0.5), nn.Linear(hidden, classes))
 
 
+class MLPHead(nn.Sequential):
+    """features - hidden - ReLU - outputs: logits."""
+
+    def __init__(self, feature_dim: int, outputs: int, hidden: int = 256) -> None:
+        super().__init__(nn.Linear(feature_dim, hidden), nn.ReLU(), nn.Linear(hidden, outputs))
+
+
 class DomainDiscriminator(nn.Module):
     """features - 32 - ReLU - 1: the logit that an image is of the source."""
 

@@ -1,0 +1,85 @@
+"""ATDOC: pseudo-labels from neighbours in a memory bank of the target (Liang et al., CVPR 2021)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from mutualign.data.types import Batch
+from mutualign.methods.base import Losses, Method, Metrics, accuracy
+from mutualign.methods.registry import register_method
+from mutualign.nn.classifier import Classifier, Outputs
+
+
+@dataclass(frozen=True)
+class ATDOCConfig:
+    """Settings of ATDOC with neighbourhood aggregation."""
+
+    weight: float = 0.2  # of the loss on pseudo-labels at the end of the stage; it grows linearly from 0
+    neighbours: int = 5
+
+
+@register_method("atdoc", ATDOCConfig)
+class ATDOC(Method):
+    """Cross-entropy on the source, and on target images labelled by their nearest neighbours in the target.
+
+    L = CE(source) - w E[q log p(label)], with the label and its confidence q from the mean of the sharpened predictions
+    of the nearest neighbours in cosine distance. The bank holds a feature and a prediction of every target image.
+    Source: Liang, Hu and Feng, "Domain adaptation with auxiliary target domain-oriented classifier", CVPR 2021, eq. 7.
+    """
+
+    resizable_buffers = frozenset({"bank_features", "bank_predictions"})
+
+    bank_features: Tensor
+    bank_predictions: Tensor
+
+    def __init__(self, classifier: Classifier, config: ATDOCConfig) -> None:
+        super().__init__(classifier)
+        self.config = config
+        self.register_buffer("bank_features", torch.empty(0, classifier.feature_dim))
+        self.register_buffer("bank_predictions", torch.empty(0, classifier.classes))
+        self._latest: tuple[Tensor, Tensor, Tensor] | None = None
+
+    def begin_epoch(self, look: Callable[[], Outputs]) -> None:
+        if len(self.bank_features):
+            return  # the bank follows the batches
+        outputs, device = look(), next(self.classifier.parameters()).device
+        self.bank_features = F.normalize(outputs.features, dim=1).to(device)
+        self.bank_predictions = sharpened(outputs.logits.softmax(1)).to(device)
+
+    def forward(self, batch: Batch, progress: Float[Tensor, ""]) -> tuple[Losses, Metrics]:
+        features, n = self.features(batch.images), batch.n_source
+        logits = self.classifier.head(features)
+        target, target_logits = F.normalize(features[n:].detach().float(), dim=1), logits[n:].float()
+        similarities = target @ self.bank_features.T
+        similarities = similarities.scatter(1, batch.target_rows[:, None], -torch.inf)  # not its own neighbour
+        nearest = similarities.topk(min(self.config.neighbours, similarities.shape[1] - 1), dim=1).indices
+        confidence, labels = self.bank_predictions[nearest].mean(1).max(1)
+        each = F.cross_entropy(target_logits, labels, reduction="none")
+        weighted = (confidence * each).sum() / confidence.sum().clamp_min(1e-8)
+        self._latest = (batch.target_rows, target, sharpened(target_logits.detach().softmax(1)))
+        losses = {
+            "class": F.cross_entropy(logits[:n], batch.labels),
+            "neighbours": self.config.weight * progress * weighted,
+        }
+        return losses, {"class_accuracy": accuracy(logits[:n], batch.labels)}
+
+    def after_step(self) -> None:
+        if self._latest is not None:
+            rows, features, predictions = self._latest
+            self.bank_features[rows], self.bank_predictions[rows] = features, predictions
+            self._latest = None
+
+
+def sharpened(probabilities: Float[Tensor, "n classes"]) -> Float[Tensor, "n classes"]:
+    """Square the probabilities and divide each class by its total, so that frequent classes count less; then normalise.
+
+    Source: ATDOC, section 3.2.
+    """
+    squares = probabilities.square() / probabilities.sum(0).clamp_min(1e-8)
+    return squares / squares.sum(1, keepdim=True)

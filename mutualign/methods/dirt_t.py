@@ -1,0 +1,62 @@
+"""DIRT-T: refine a classifier on the target alone, in small steps (Shu et al., ICLR 2018)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from mutualign.data.types import Batch
+from mutualign.methods.base import Losses, Method, Metrics
+from mutualign.methods.registry import register_method
+from mutualign.nn.classifier import Classifier
+from mutualign.nn.ema import EMATeacher
+from mutualign.nn.losses import divergence, entropy_minimisation, virtual_adversarial_loss
+
+
+@dataclass(frozen=True)
+class DIRTTConfig:
+    """Settings of DIRT-T."""
+
+    weight: float = 0.01  # of entropy and virtual adversarial loss
+    teacher_weight: float = 0.01  # of the divergence from the teacher
+    decay: float = 0.998  # of the teacher's moving average
+    radius: float = 3.5  # of the virtual adversarial ball
+
+
+@register_method("dirt_t", DIRTTConfig)
+class DIRTT(Method):
+    """Entropy minimisation and virtual adversarial training on the target, close to a slowly moving teacher.
+
+    L = w (E H(p_t) + VAT(target)) + b KL(teacher || p_t). A second stage after VADA; it does not see the source, and
+    produces the teacher. Source: Shu et al., "A DIRT-T approach to unsupervised domain adaptation", ICLR 2018, eq. 10.
+    """
+
+    uses_source = False
+
+    def __init__(self, classifier: Classifier, config: DIRTTConfig) -> None:
+        super().__init__(classifier)
+        self.config = config
+        self.teacher = EMATeacher(classifier, config.decay)
+
+    @property
+    def output_model(self) -> Classifier:
+        return self.teacher.model
+
+    def forward(self, batch: Batch, progress: Float[Tensor, ""]) -> tuple[Losses, Metrics]:
+        logits = self.logits(batch.images).float()
+        vat = virtual_adversarial_loss(self.logits, batch.images, logits, self.config.radius)
+        losses = {
+            "entropy": self.config.weight * entropy_minimisation(logits),
+            "target_vat": self.config.weight * vat,
+            "teacher": self.config.teacher_weight * divergence(self.teacher(batch.images).float(), logits),
+        }
+        return losses, {}
+
+    def logits(self, images: Float[Tensor, "n channels height width"]) -> Float[Tensor, "n classes"]:
+        """Return the classifier's logits; several processes compute the features together."""
+        return self.classifier.head(self.features(images))  # type: ignore[no-any-return]
+
+    def after_step(self) -> None:
+        self.teacher.update(self.classifier)

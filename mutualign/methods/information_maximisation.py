@@ -1,0 +1,44 @@
+"""Information maximisation: confident and diverse predictions on the target (Shi and Sha, 2012)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from mutualign.data.types import Batch
+from mutualign.methods.base import Losses, Method, Metrics, accuracy
+from mutualign.methods.registry import register_method
+from mutualign.nn.classifier import Classifier
+from mutualign.nn.losses import information_maximisation
+
+
+@dataclass(frozen=True)
+class InformationMaximisationConfig:
+    """Settings of InformationMaximisation."""
+
+    weight: float = 1.0  # of the mutual information
+
+
+@register_method("information_maximisation", InformationMaximisationConfig)
+class InformationMaximisation(Method):
+    """Cross-entropy on the source, minus the mutual information between target images and their predicted labels.
+
+    L = CE(source) - w (H(E p_t) - E H(p_t)). Source: Shi and Sha, "Information-theoretical learning of discriminative
+    clusters for unsupervised domain adaptation", ICML 2012.
+    """
+
+    def __init__(self, classifier: Classifier, config: InformationMaximisationConfig) -> None:
+        super().__init__(classifier)
+        self.config = config
+
+    def forward(self, batch: Batch, progress: Float[Tensor, ""]) -> tuple[Losses, Metrics]:
+        features, n = self.features(batch.images), batch.n_source
+        logits = self.classifier.head(features)
+        losses = {
+            "class": F.cross_entropy(logits[:n], batch.labels),
+            "information": self.config.weight * information_maximisation(logits[n:]),
+        }
+        return losses, {"class_accuracy": accuracy(logits[:n], batch.labels)}

@@ -1,0 +1,58 @@
+"""Rotation: features that also tell by how much an image is turned (Sun et al., 2019)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from mutualign.data.types import Batch
+from mutualign.errors import MutualignError
+from mutualign.methods.base import Losses, Method, Metrics, accuracy
+from mutualign.methods.registry import register_method
+from mutualign.nn.classifier import Classifier
+from mutualign.nn.heads import MLPHead
+
+
+@dataclass(frozen=True)
+class RotationConfig:
+    """Settings of the rotation task."""
+
+    weight: float = 1.0  # of the loss on rotated images
+    hidden: int = 64  # units of the rotation head
+
+
+@register_method("rotation", RotationConfig)
+class Rotation(Method):
+    """Cross-entropy on the source, and on the rotation of source and target images by 0, 90, 180 or 270 degrees.
+
+    L = CE(source) + w CE(rotation). The auxiliary task brings the domains together; it is a poor choice where a turned
+    image belongs to another class, such as 6 and 9. Images must be square. Source: Sun et al., "Unsupervised domain
+    adaptation through self-supervision", 2019.
+    """
+
+    def __init__(self, classifier: Classifier, config: RotationConfig) -> None:
+        super().__init__(classifier)
+        self.config = config
+        self.rotation_head = MLPHead(classifier.feature_dim, 4, config.hidden)
+
+    def forward(self, batch: Batch, progress: Float[Tensor, ""]) -> tuple[Losses, Metrics]:
+        images, n = batch.images, batch.n_source
+        if images.shape[2] != images.shape[3]:
+            raise MutualignError(f"method rotation: images must be square, got {images.shape[2]}x{images.shape[3]}")
+        turns = torch.randint(4, (len(images),), device=images.device)
+        turned = torch.stack([images.rot90(quarter, dims=(2, 3)) for quarter in range(4)])
+        turned = turned[turns, torch.arange(len(images), device=images.device)]
+        features = self.features(torch.cat([images[:n], turned]))
+        logits, rotations = self.classifier.head(features[:n]), self.rotation_head(features[n:])
+        losses = {
+            "class": F.cross_entropy(logits, batch.labels),
+            "rotation": self.config.weight * F.cross_entropy(rotations, turns),
+        }
+        return losses, {
+            "class_accuracy": accuracy(logits, batch.labels),
+            "rotation_accuracy": accuracy(rotations, turns),
+        }

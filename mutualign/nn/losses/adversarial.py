@@ -1,0 +1,52 @@
+"""Virtual adversarial training: predictions that do not change in a small ball around an image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+
+def divergence(teacher_logits: Float[Tensor, "n classes"], logits: Float[Tensor, "n classes"]) -> Float[Tensor, ""]:
+    """Mean KL(teacher || student) of class probabilities, in nats; the teacher gets no gradient.
+
+    >>> float(divergence(torch.zeros(2, 3), torch.zeros(2, 3)))
+    0.0
+    """
+    return F.kl_div(
+        logits.log_softmax(1), teacher_logits.detach().log_softmax(1), reduction="batchmean", log_target=True
+    )
+
+
+def virtual_adversarial_loss(
+    network: Callable[[Tensor], Tensor],
+    images: Float[Tensor, "n channels height width"],
+    logits: Float[Tensor, "n classes"],
+    radius: float = 3.5,
+    probe: float = 1e-2,
+    directions: Float[Tensor, "n channels height width"] | None = None,
+) -> Float[Tensor, ""]:
+    """KL between predictions on images and on their worst neighbours at a distance of `radius`.
+
+    The worst direction is found by one step of the power method from a random direction of length `probe`; `directions`
+    replaces the random ones. `logits` are the network's on the images. The search runs in full precision, because bf16
+    cannot represent so small a step, and leaves no gradient in the network. Source: Miyato et al., "Virtual adversarial
+    training", TPAMI 2018, alg. 1; VADA, Shu et al., ICLR 2018, eq. 6.
+    """
+    start = torch.randn_like(images, dtype=torch.float32) if directions is None else directions
+    images = images.detach().float()
+    shift = (probe * _unit(start)).requires_grad_()
+    with torch.enable_grad(), torch.autocast(images.device.type, enabled=False):
+        reference = network(images).detach()
+        change = divergence(reference, network(images + shift))
+        (gradient,) = torch.autograd.grad(change, shift)
+    worst = images + radius * _unit(gradient.detach())
+    return divergence(logits.float(), network(worst).float())
+
+
+def _unit(values: Tensor) -> Tensor:
+    """Each image divided by its length; an image of zeros stays zero."""
+    return F.normalize(values.flatten(1), dim=1).view_as(values)
