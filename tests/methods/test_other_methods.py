@@ -1,0 +1,134 @@
+"""MCD, AdaBN, VADA, DIRT-T, rotation and FDA: what is special to each, beside the contract of all methods."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+from mutualign.data.augment import fourier_swap
+from mutualign.errors import MutualignError
+from mutualign.nn.backbones import TwoBlockCNN
+from mutualign.nn.classifier import Classifier
+from mutualign.methods import METHODS
+
+HALFWAY = torch.tensor(0.5)
+
+
+def test_an_update_of_mcd_moves_only_the_player_whose_turn_it_is(build, make_batch):
+    method = build("mcd", feature_updates=2).train()
+    batch = make_batch(method)
+    groups = method.parameter_groups()
+    optimisers = {player: torch.optim.SGD(group[0].parameters, lr=0.1) for player, group in groups.items()}
+    parts = {"features": method.classifier.features, "head": method.classifier.head, "second": method.second_head}
+    moved = []
+    torch.manual_seed(0)
+    for update in method.updates(batch, HALFWAY):
+        before = copy.deepcopy({name: list(part.parameters()) for name, part in parts.items()})
+        method.zero_grad()
+        update.total.backward()
+        optimisers[update.player].step()
+        after = {name: list(part.parameters()) for name, part in parts.items()}
+        moved.append(
+            {
+                name
+                for name in parts
+                if any(not torch.equal(*pair) for pair in zip(before[name], after[name], strict=True))
+            }
+        )
+    assert moved == [{"features", "head", "second"}, {"head", "second"}, {"features"}, {"features"}]
+
+
+def test_mcds_heads_raise_the_discrepancy_and_its_features_lower_it(build, make_batch):
+    method = build("mcd", feature_updates=1).eval()
+    batch = make_batch(method)
+    updates = list(method.updates(batch, HALFWAY))
+    discrepancy = updates[2].losses["discrepancy_1"].item()
+    first, second = method.both(batch.target)
+    assert discrepancy == pytest.approx((first.softmax(1) - second.softmax(1)).abs().mean().item(), rel=1e-5)
+    source = updates[0].losses["class"].item()
+    assert updates[1].losses["heads"].item() == pytest.approx(source - discrepancy, rel=1e-4)
+
+
+def test_adabn_averages_the_statistics_of_the_target_and_changes_no_weight(make_batch):
+    torch.manual_seed(0)
+    method = METHODS["adabn"].build(Classifier(TwoBlockCNN(3, 12, 12), 3), None).train()
+    weights = {name: weight.clone() for name, weight in method.named_parameters()}
+    means = []
+    method.classifier.features.norm1.register_forward_pre_hook(
+        lambda module, inputs: means.append(inputs[0].mean((0, 2, 3)))
+    )
+    for seed in (1, 2, 3):
+        batch = make_batch(method, 0, 6, seed=seed)
+        assert list(method.updates(batch, HALFWAY)) == []
+    assert torch.allclose(method.classifier.features.norm1.running_mean, torch.stack(means).mean(0), atol=1e-6)
+    assert method.parameter_groups() == {}
+    assert all(torch.equal(weight, weights[name]) for name, weight in method.named_parameters())
+
+
+def test_vada_is_dann_with_entropy_and_virtual_adversarial_losses(build, make_batch):
+    method, dann = build("vada").eval(), build("dann", weight=0.01).eval()
+    dann.load_state_dict(method.state_dict())
+    batch = make_batch(method)
+    (found, _), (expected, _) = method(batch, HALFWAY), dann(batch, HALFWAY)
+    assert {name: found[name].item() for name in expected} == {name: loss.item() for name, loss in expected.items()}
+    probabilities = method.classifier(batch.target).softmax(1)
+    entropy = -(probabilities * probabilities.log()).sum(1).mean().item()
+    assert found["entropy"].item() == pytest.approx(0.01 * entropy, rel=1e-4)
+    assert found["source_vat"].item() > 0 < found["target_vat"].item()
+
+
+def test_dirt_t_starts_at_its_teacher_and_sees_no_source(build, make_batch):
+    method = build("dirt_t").eval()
+    batch = make_batch(method)
+    assert batch.n_source == 0
+    losses, _ = method(batch, HALFWAY)
+    assert losses["teacher"].item() == pytest.approx(0, abs=1e-7)
+    assert method.output_model is method.teacher.model
+
+
+def test_rotation_asks_for_the_quarter_turns_that_were_made(build, make_batch):
+    method = build("rotation").eval()
+    batch = make_batch(method)
+    seen = []
+    method.classifier.features.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    torch.manual_seed(3)
+    losses, _ = method(batch, HALFWAY)
+    torch.manual_seed(3)
+    turns = torch.randint(4, (len(batch.images),))
+    turned = seen[0][8:]
+    for image, original, quarter in zip(turned, batch.images, turns.tolist(), strict=True):
+        expected = original
+        for _ in range(quarter):
+            expected = expected.transpose(1, 2).flip(1)  # counter-clockwise
+        assert torch.equal(image, expected)
+    rotations = method.rotation_head(method.classifier.features(turned))
+    assert losses["rotation"].item() == pytest.approx(
+        torch.nn.functional.cross_entropy(rotations, turns).item(), rel=1e-5
+    )
+
+
+def test_rotation_refuses_images_that_are_not_square(build, make_batch):
+    method = build("rotation", (3, 10, 15))
+    with pytest.raises(MutualignError, match="square"):
+        method(make_batch(method, shape=(3, 10, 15)), HALFWAY)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (9, 12)])
+def test_the_fourier_swap_is_that_of_the_whole_spectrum(size):
+    generator = torch.Generator().manual_seed(0)
+    source, target = torch.rand(2, 3, 2, *size, generator=generator)
+    reach = int(0.2 * min(size))
+    spectra = [torch.fft.fftshift(torch.fft.fft2(images), dim=(2, 3)) for images in (source, target)]
+    amplitude, (rows, columns) = spectra[0].abs(), (side // 2 for side in size)
+    square = (..., slice(rows - reach, rows + reach + 1), slice(columns - reach, columns + reach + 1))
+    amplitude[square] = spectra[1].abs()[square]
+    shifted = torch.fft.ifftshift(torch.polar(amplitude, spectra[0].angle()), dim=(2, 3))
+    assert torch.allclose(fourier_swap(source, target, 0.2), torch.fft.ifft2(shifted).real, atol=1e-5)
+    assert torch.allclose(fourier_swap(source, source, 0.2), source, atol=1e-6)
+
+
+def test_the_smallest_fourier_swap_gives_each_image_the_mean_of_the_target():
+    source, target = torch.rand(2, 4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(fourier_swap(source, target, 0.0).mean((2, 3)), target.mean((2, 3)), atol=1e-6)

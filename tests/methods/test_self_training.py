@@ -1,0 +1,147 @@
+"""SHOT, ATDOC, AdaMatch and self-ensembling: what is special to each, beside the contract of all methods."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from mutualign.methods.atdoc import sharpened
+from mutualign.methods.shot import centroid_labels
+from mutualign.nn.classifier import Outputs
+
+HALFWAY = torch.tensor(0.5)
+
+
+def look_at(method, batch):
+    """What the loop's `look` would return for the target images of the batch."""
+
+    def look():
+        with torch.no_grad():
+            features = method.classifier.features(batch.target)
+            return Outputs(method.classifier.head(features), features)
+
+    return look
+
+
+def with_rows(batch):
+    return batch._replace(target_rows=torch.arange(len(batch.target)))
+
+
+def test_centroid_labels_are_those_of_a_double_loop():
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(20, 3, generator=generator)
+    probabilities = torch.randn(20, 4, generator=generator).softmax(1)
+    probabilities[:, 3] = 0  # a class that is never predicted gets no image
+    rows = [[*row, 1.0] for row in features.tolist()]
+    rows = [[value / math.sqrt(sum(v * v for v in row)) for value in row] for row in rows]
+    present = set(probabilities.argmax(1).tolist())
+    weights = probabilities.tolist()
+    for _ in range(2):
+        centroids = {
+            c: [sum(w[c] * row[k] for w, row in zip(weights, rows, strict=True)) for k in range(4)] for c in present
+        }
+
+        def cosine(row, c, centroids=centroids):
+            centre = centroids[c]
+            return sum(a * b for a, b in zip(row, centre, strict=True)) / math.sqrt(sum(a * a for a in centre))
+
+        labels = [max(sorted(present), key=lambda c, row=row: cosine(row, c)) for row in rows]
+        weights = [[float(c == label) for c in range(4)] for label in labels]
+    assert centroid_labels(features, probabilities).tolist() == labels
+    assert 3 not in labels
+
+
+def test_shot_trains_the_features_only_and_sees_no_source(build, make_batch):
+    method = build("shot")
+    assert not method.uses_source
+    batch = with_rows(make_batch(method))
+    assert batch.n_source == 0
+    method.begin_epoch(look_at(method.eval(), batch))
+    assert len(method.pseudo_labels) == len(batch.target)
+    (group,) = method.parameter_groups()["all"]
+    assert {id(weight) for weight in group.parameters} == {
+        id(weight) for weight in method.classifier.features.parameters()
+    }
+
+
+def test_sharpened_predictions_are_squares_over_class_totals():
+    rows = torch.tensor([[0.5, 0.5], [0.9, 0.1]])
+    squares = [[0.25 / 1.4, 0.25 / 0.6], [0.81 / 1.4, 0.01 / 0.6]]
+    expected = [[value / sum(row) for value in row] for row in squares]
+    assert torch.allclose(sharpened(rows), torch.tensor(expected))
+
+
+def test_atdoc_labels_an_image_by_its_nearest_neighbours_and_never_by_itself(build, make_batch):
+    method = build("atdoc", neighbours=2, weight=1.0).eval()
+    batch = with_rows(make_batch(method, 8, 5))
+    look = look_at(method, batch)
+    method.begin_epoch(look)
+    outputs = look()
+    features, bank = F.normalize(outputs.features, dim=1), sharpened(outputs.logits.softmax(1))
+    total, weights = 0.0, 0.0
+    for i in range(5):
+        order = sorted((j for j in range(5) if j != i), key=lambda j, i=i: -float(features[i] @ features[j]))
+        confidence, label = bank[order[:2]].mean(0).max(0)
+        total += float(confidence * F.cross_entropy(outputs.logits[i : i + 1], label[None]))
+        weights += float(confidence)
+    losses, _ = method(batch, torch.tensor(1.0))
+    assert losses["neighbours"].item() == pytest.approx(total / weights, rel=1e-4)
+    before = method.bank_features.clone()
+    method.bank_features.zero_()
+    method.after_step()  # the rows of the batch are replaced by what the network gave
+    assert torch.allclose(method.bank_features, before, atol=1e-6)
+
+
+def test_adamatchs_target_loss_starts_at_0_and_is_whole_from_halfway(build, make_batch):
+    method = build("adamatch", threshold=0.0).eval()
+    batch = make_batch(method)
+
+    def loss(progress):
+        torch.manual_seed(0)
+        return method(batch, torch.tensor(progress))[0]["self_training"].item()
+
+    whole = loss(0.5)
+    assert loss(0.0) == 0
+    assert loss(0.25) == pytest.approx(whole / 2, rel=1e-5)
+    assert loss(1.0) == pytest.approx(whole, rel=1e-6)
+
+
+def test_adamatch_aligns_target_predictions_with_the_sources(build, make_batch):
+    """A head that always says class 0 on the target, and is balanced on the source, gives balanced pseudo-labels."""
+    method = build("adamatch", classes=2, threshold=0.0).eval()
+    batch = make_batch(method, 4, 4)
+    logits = torch.tensor([[3.0, 0.0], [0.0, 3.0]] * 2)  # weak and strong source
+    target = torch.tensor([[2.0, 0.0], [1.9, 0.0], [1.0, 0.0], [0.9, 0.0]])
+    outputs = iter([torch.cat([logits, target, logits, target]), torch.cat([logits, logits])])
+    method.features = lambda images: images.flatten(1)
+    method.classifier.head = torch.nn.Identity()
+    method.classifier.head.forward = lambda features: next(outputs)
+    losses, metrics = method(batch, torch.tensor(1.0))
+    aligned = target.softmax(1) * 0.5 / target.softmax(1).mean(0)
+    labels = aligned.argmax(1)
+    assert labels.tolist() == [0, 0, 1, 1]
+    assert losses["self_training"].item() == pytest.approx(F.cross_entropy(target, labels).item(), rel=1e-5)
+    assert metrics["coverage"].item() == 1
+
+
+def test_self_ensembling_is_the_squared_distance_to_a_confident_teacher(build, make_batch):
+    plain = {"solarise": 0.0, "geometry": 0.0, "colour": 0.0, "inversion": 0.0}
+    method = build("self_ensembling", threshold=0.0, weight=2.0, balance_weight=1.0, views=plain).eval()
+    with torch.no_grad():
+        method.teacher.model.head[3].bias += torch.tensor([1.0, 0.0, -1.0])
+    batch = make_batch(method)
+    student = method.classifier(batch.target).softmax(1)
+    teacher = method.teacher(batch.target).softmax(1)
+    losses, _ = method(batch, HALFWAY)
+    assert losses["consistency"].item() == pytest.approx(
+        2 * (student - teacher).square().sum(1).mean().item(), rel=1e-4
+    )
+    mean = student.mean(0).tolist()
+    balance = sum(-(math.log(p) / 3 + 2 / 3 * math.log(1 - p)) for p in mean) / 3
+    assert losses["balance"].item() == pytest.approx(balance, rel=1e-4)
+    method.config = type(method.config)(threshold=1.1)
+    losses, metrics = method(batch, HALFWAY)
+    assert losses["consistency"].item() == losses["balance"].item() == metrics["coverage"].item() == 0
