@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mutualign.errors import MutualignError
-from mutualign.io.atomic import write_atomically
+from mutualign.io.output import check_output, write_output
 from mutualign.report.comparison_page import comparison_page
 from mutualign.report.page import Page
 from mutualign.report.run_page import run_page
@@ -21,23 +20,17 @@ def page_of(path: Path) -> Page:
     return comparison_page(path)
 
 
-def write_report(path: Path, out: Path | None = None, png: Path | None = None) -> Path:
-    """Write the report of a run or of a comparison, to `out` or into its folder, and its figures into `png`.
+def write_report(path: Path, out: Path | None = None, png: Path | None = None, *, force: bool = False) -> Path:
+    """Write the report of a run or of a comparison to `out`, and its figures into the folder `png`.
 
-    Gives the path of the HTML file. Raises MutualignError where there is nothing to report or the place cannot be
-    written.
+    By default it is report.html in the run's folder. Returns the path of the HTML file. Raises MutualignError if there
+    is nothing to report, if a file exists and `force` is off, and if the place cannot be written.
     """
     out = out or path / NAME
+    check_output(out, force=force)  # before the figures are drawn
     page = page_of(path)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(out, page.html().encode())
-        if png:
-            png.mkdir(parents=True, exist_ok=True)
-            for name, content in page.images():
-                write_atomically(png / f"{name}.png", content)
-    except OSError as error:
-        raise MutualignError(
-            f"cannot write {error.filename or out}: {error.strerror}; choose another place with --out or --png"
-        ) from error
+    write_output(out, page.html().encode(), force=force)
+    if png:
+        for name, content in page.images():
+            write_output(png / f"{name}.png", content, force=force)
     return out
