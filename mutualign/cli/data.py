@@ -9,8 +9,6 @@ import tyro
 from rich.console import Console
 
 from mutualign.cli.options import DataOption
-from mutualign.data.datasets import TASKS, find_task
-from mutualign.data.fetch.data_files import damaged, data_folder, require
 from mutualign.errors import MutualignError
 
 
@@ -28,9 +26,11 @@ class Data:
     task: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="[TASK]")] = "all"
     """One task, or all."""
     data: DataOption = None
-    """Folder of the data files. Default: $MUTUALIGN_DATA, else the user's cache folder."""
 
     def main(self, console: Console) -> None:
+        from mutualign.data.datasets import TASKS, find_task
+        from mutualign.data.fetch.data_files import damaged, data_folder, require
+
         folder = data_folder(self.data)
         names = list(TASKS) if self.task == "all" else [self.task]
         console.print(f"data folder: {folder}", highlight=False, soft_wrap=True)
