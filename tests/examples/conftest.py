@@ -1,4 +1,4 @@
-"""How the examples are run in tests: as users run them, in a folder of their own."""
+"""Fixtures for the tests of examples: they run as users run them, in an empty folder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 def load_example(name: str) -> ModuleType:
-    """An example as a module, from its file."""
+    """Import an example from its file."""
     spec = importlib.util.spec_from_file_location(f"example_{name}", EXAMPLES / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[module.__name__] = module  # dataclasses look there
@@ -26,7 +26,7 @@ def load_example(name: str) -> ModuleType:
 
 @pytest.fixture
 def run_example(tmp_path: Path) -> Callable[..., list[str]]:
-    """Run an example with warnings as errors; gives the lines that it prints. It may leave nothing where it ran."""
+    """Run an example with warnings as errors, and return the lines it prints; it must leave its folder empty."""
 
     def run(name: str, *arguments: str, ignored: str = "", timeout: int = 280) -> list[str]:
         folder = tmp_path / "here"
