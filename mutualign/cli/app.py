@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Any
+from typing import Annotated, Any, Union
 
 import tyro
 
@@ -105,8 +105,15 @@ def parse(arguments: Sequence[str]) -> Any:
         return tyro.cli(_command(name), prog=f"mutualign {name}", args=rest)
     if not name.startswith("-"):
         raise MutualignError(f'unknown command "{name}"; {nearest(name, COMMANDS)}')
-    commands = {name: _command(name) for name in COMMANDS}
-    return tyro.extras.subcommand_cli_from_dict(commands, prog="mutualign", description=DESCRIPTION, args=arguments)
+    every: Any = Union[tuple(_listed(name) for name in COMMANDS)]  # noqa: UP007 - made while it runs
+    return tyro.cli(every, prog="mutualign", description=DESCRIPTION, args=arguments)
+
+
+def _listed(name: str) -> Any:
+    """A command with the first sentence of its help, for the list of all."""
+    command = _command(name)
+    first, *_ = (command.__doc__ or "").split("\n\n")
+    return Annotated[command, tyro.conf.subcommand(name, description=" ".join(first.split()), prefix_name=False)]
 
 
 def _command(name: str) -> Any:

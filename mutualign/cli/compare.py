@@ -52,7 +52,7 @@ class Compare:
     data: DataOption = None
     out: Path = Path("runs")
     """Where run folders go: OUT/TASK/RECIPE/seed-SEED."""
-    save: Path | None = None
+    save: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Keep the rows in this JSON file, written after each seed."""
     force: ForceOption = False
     accelerator: AcceleratorOption = "auto"

@@ -42,6 +42,7 @@ class Select:
     validator: Annotated[
         str | None,
         tyro.conf.arg(
+            metavar="NAME",
             help=f"The score, always higher for better: {', '.join(registered('validator'))}.",
             help_behavior_hint="(default: the one that runs select their epoch by)",
         ),
@@ -104,9 +105,9 @@ class Report:
 
     path: tyro.conf.Positional[Path]
     """A run folder, or a folder above several, such as runs/digits."""
-    out: Path | None = None
+    out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """The HTML file. Default: report.html in that folder."""
-    png: Path | None = None
+    png: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
     """Also write every figure as a PNG file, for a paper, into this folder."""
     force: ForceOption = False
 

@@ -22,7 +22,9 @@ AcceleratorOption = Annotated[Literal["auto", "cpu", "cuda", "mps"], tyro.conf.a
 DataOption = Annotated[
     Path | None,
     tyro.conf.arg(
-        help="Folder of the data files.", help_behavior_hint="(default: $MUTUALIGN_DATA, else the user's cache folder)"
+        metavar="FOLDER",
+        help="Folder of the data files.",
+        help_behavior_hint="(default: $MUTUALIGN_DATA, else the user's cache folder)",
     ),
 ]
 EpochOption = Annotated[
@@ -49,10 +51,12 @@ StrictOption = Annotated[
 BackboneOption = Annotated[
     str | None,
     tyro.conf.arg(
+        metavar="NAME",
         help=f"The network instead of the recipe's: {', '.join(registered('backbone'))}; timm:NAME for any network of "
-        "timm, whose weights `--set backbone_weights=FILE.safetensors` gives."
+        "timm, whose weights `--set backbone_weights=FILE.safetensors` gives.",
     ),
 ]
+Place = Annotated[Path | None, tyro.conf.arg(metavar="PATH")]
 RECIPES = f"Recipes of the package: {', '.join(recipe_names())}."
 
 
@@ -60,16 +64,16 @@ RECIPES = f"Recipes of the package: {', '.join(recipe_names())}."
 class OwnImagesOptions:
     """Your own images instead of a task."""
 
-    source: Path | None = None
+    source: Place = None
     """Your own labelled images: a folder with one folder per class, or a .csv or .parquet table with the columns path
     and label."""
-    target: Path | None = None
+    target: Place = None
     """Images without labels: a folder, flat or nested, or a table with the column path."""
-    source_test: Path | None = None
+    source_test: Place = None
     """Labelled source images to measure source accuracy on. Default: a tenth of each class is held out."""
-    target_test: Path | None = None
+    target_test: Place = None
     """Labelled target images, for the evaluation only."""
-    image_size: int | None = None
+    image_size: Annotated[int | None, tyro.conf.arg(metavar="PIXELS")] = None
     """Side of the square that your images are scaled to. Default: the median shorter side, 224 at most."""
     on_bad_image: Literal["skip", "fail"] = "skip"
     """What to do with images that cannot be read: leave out up to 1 % of them, or stop."""

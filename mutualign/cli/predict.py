@@ -31,7 +31,7 @@ class Predict:
     run: RunArgument
     images: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="IMAGES")]
     """An image, a folder of images (flat or nested), or a .csv or .parquet table with the column path."""
-    out: Path | None = None
+    out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Where the predictions go: .csv, .json or .parquet, with path, label, probability and entropy (in nats). Needed
     for more than one image."""
     force: ForceOption = False

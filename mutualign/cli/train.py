@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -49,6 +50,7 @@ class Run:
         str | None,
         tyro.conf.arg(
             aliases=["-r"],
+            metavar="NAME",
             help=f"Name of a recipe, or the path of a recipe's .toml file. {RECIPES}",
             help_behavior_hint="(default: best)",
         ),
@@ -57,6 +59,7 @@ class Run:
         str | None,
         tyro.conf.arg(
             aliases=["-t"],
+            metavar="NAME",
             help="What to adapt from and to; `mutualign data list` shows all tasks.",
             help_behavior_hint="(default: digits)",
         ),
@@ -65,22 +68,26 @@ class Run:
     backbone: BackboneOption = None
     seed: Annotated[
         int | None,
-        tyro.conf.arg(help="Decides everything that is random.", help_behavior_hint="(default: 0)"),
+        tyro.conf.arg(metavar="N", help="Decides everything that is random.", help_behavior_hint="(default: 0)"),
     ] = None
     set: SetOption = ()
     data: DataOption = None
     out: Annotated[
         Path | None,
-        tyro.conf.arg(help="Where run folders go: OUT/TASK/RECIPE/seed-SEED.", help_behavior_hint="(default: runs)"),
+        tyro.conf.arg(
+            metavar="FOLDER",
+            help="Where run folders go: OUT/TASK/RECIPE/seed-SEED.",
+            help_behavior_hint="(default: runs)",
+        ),
     ] = None
-    resume: Path | None = None
-    """Resume this run folder, bit for bit as if it had not been stopped. Recipe, task and seed are read from it; give
-    --data, or --source and --target, only if the files have moved."""
+    resume: Annotated[Path | None, tyro.conf.arg(metavar="RUN")] = None
+    """Resume this run folder, bit for bit as if it had not been stopped. Recipe, task and seed are read from it. If the
+    files have moved: also --data, or --source and --target."""
     accelerator: AcceleratorOption = "auto"
-    devices: int | None = None
+    devices: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Number of processes, one per GPU (or so many on one CPU), which share the work on each batch: the result is the
     same, up to rounding. Default: 1, or as many as torchrun has started."""
-    nodes: int | None = None
+    nodes: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Number of computers that train together, each with so many devices; start this command on each of them."""
     save_every: float = 60.0
     """Seconds between checkpoints to resume from; one is also saved after each epoch."""
@@ -135,9 +142,8 @@ class Run:
             raise MutualignError(f"--task {name} and --source are two sources\n  hint:    leave one of them out")
         overrides = self.set if self.backbone is None else (*self.set, f"backbone={self.backbone}")
         recipe = load_recipe(self.recipe or "best", overrides)
-        load, name = (lambda: find_task(name).load(folder), name) if own is None else (own.load, own.name)
-        if own is None:
-            find_task(name)
+        load = partial(find_task(name).load, folder) if own is None else own.load
+        name = name if own is None else own.name
         path = RunSpec(recipe, name, seed).path(out)
         if settings["processes"].first:
             RunFolder.refuse_existing(path)
