@@ -68,7 +68,7 @@ def rows_of(recipe: Recipe, run: RunFolder) -> list[Row]:
                 target_accuracy=chosen.target_accuracy,
                 source_accuracy=chosen.source_accuracy,
                 hardware=result.hardware,
-                commit=result.versions["commit"],
+                commit=result.versions.get("commit", "unknown"),
                 alarms=alarms if is_last else None,
                 curves=kept if is_last else None,
             )
