@@ -13,7 +13,7 @@ from mutualign.io.atomic import write_atomically
 # Of a run folder: what reports and exports put beside these is not the run's own.
 RUN_FILES = frozenset({"config.toml", "metrics.jsonl", "result.json"})
 RUN_FOLDERS = frozenset({"checkpoints"})
-LONGEST_NAME = 255 - len(".part")  # bytes; what is written first has a longer name
+LONGEST_NAME = 255  # bytes, on common file systems
 
 
 def check_output(path: Path, *, inputs: Iterable[Path] = (), force: bool = False) -> Path:
@@ -29,6 +29,8 @@ def check_output(path: Path, *, inputs: Iterable[Path] = (), force: bool = False
         real = Path(os.path.realpath(path))
         if belongs_to_run(real):
             raise _refusal(path, "it belongs to a run")
+        if real.is_symlink():
+            raise _refusal(path, "it is a link to itself")
         if real.exists():
             _check_existing(path, real, inputs, force)
         folder = next(place for place in real.parents if place.exists())
