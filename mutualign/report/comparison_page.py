@@ -1,170 +1,304 @@
-"""The page of a comparison: all complete runs below a folder, task by task, from their folders alone."""
+"""The page of a comparison: all complete runs below a folder, grouped by data, from their folders alone."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from statistics import mean
 
-from mutualign.errors import MutualignError
-from mutualign.report.finished import percent
+from mutualign.evaluation.estimators import Estimate
+from mutualign.evaluation.records import EpochRecord
+from mutualign.report.comparison_data import ComparedRun, LeftOut, RunGroup, read_runs
+from mutualign.report.comparison_plots import recipe_curves, score_against_accuracy
 from mutualign.report.page import AlarmBox, Block, Details, KeyNumber, Page, Plot, Prose, Section, Table, slug
-from mutualign.report.plots import recipe_curves, score_against_accuracy
-from mutualign.runs.comparison import Row, Summary, differences, rows_of, summarise
-from mutualign.runs.estimates import RunEstimates, estimate_runs
-from mutualign.runs.folder import RunFolder
-from mutualign.runs.spec import RunSpec
+from mutualign.report.run_data import spaced
+from mutualign.report.run_page import BLIND_SPOTS
+from mutualign.runs.rows import Row
+from mutualign.runs.statistics import Interval, Summary, differences, percent, summarise
+
+Read = Callable[[EpochRecord], float | None]
+Estimates = Mapping[str, tuple[str, Estimate]]  # by the path of the run
+
+RANGE = (
+    "The range of `consensus` is the agreement with other seeds, widened by how much the seeds disagree; other ranges "
+    "cover only the number of images. None of them is a confidence interval: errors that all runs share are invisible."
+)
+UNCHECKED = (
+    "Some adapted runs were not checked for negative transfer, because no complete source-only run with the same data "
+    "and seed was in their output folder. `mutualign compare` trains one if its recipes include `source_only`."
+)
 
 
 def comparison_page(path: Path) -> Page:
-    """The report of every complete run below a folder. Raises MutualignError if there is none."""
-    folders = [RunFolder.open(config.parent) for config in sorted(path.rglob("config.toml"))]
-    complete = [folder for folder in folders if "alarms" in (folder.result() or {})]
-    if not complete:
-        raise MutualignError(
-            f"{path} is neither a run folder nor above one that is complete\n"
-            "  do       name a run, such as runs/digits/fast/seed-0, or a folder that `mutualign compare` has filled"
-        )
-    by_task: dict[str, list[RunFolder]] = {}
-    for folder in complete:
-        by_task.setdefault(folder.config()["task"], []).append(folder)
-    left_out = [str(folder.path.relative_to(path)) for folder in folders if folder not in complete]
-    sections = [_section(task, runs, path) for task, runs in by_task.items()]
-    if left_out:
-        told = "Not complete, or of a version before there was an audit; `mutualign run --resume` goes on with a run:"
-        sections.append(
-            Section("left-out", "Left out", [Prose(told), Details("Runs", "\n".join(left_out), opened=True)])
-        )
-    alarmed = sum(bool((folder.result() or {})["alarms"]) for folder in complete)
-    seeds = {folder.config()["seed"] for folder in complete}
+    """Make the report of every complete run below a folder. Raises MutualignError if there is none."""
+    groups, left_out = read_runs(path)
+    anchors: dict[str, RunGroup] = {}
+    for group in groups:
+        anchor, taken = slug(group.title), len(anchors) + 2
+        anchors[anchor if anchor not in {*anchors, "left-out"} else f"{anchor}-{taken}"] = group
+    parts = [_Comparison(anchor, group) for anchor, group in anchors.items()]
+    runs = [one.run for group in groups for one in group.runs]
+    alarmed, seeds = sum(bool(run.result.alarms) for run in runs), {run.result.seed for run in runs}
     return Page(
         title="Comparison",
         where="/".join(path.absolute().parts[-2:]),
-        summary=" ".join(_sentence(task, summarise(_rows(runs))) for task, runs in by_task.items()),
+        summary=" ".join(part.sentence() for part in parts),
         numbers=[
-            KeyNumber(str(len(complete)), "complete runs"),
-            KeyNumber(str(len(by_task)), "tasks" if len(by_task) != 1 else "task"),
-            KeyNumber(str(len(seeds)), "seeds"),
-            KeyNumber(str(alarmed), "runs with an alarm"),
+            _count(len(runs), "complete run"),
+            _count(len({run.result.task for run in runs}), "task"),
+            _count(len(seeds), "seed"),
+            _count(alarmed, "run with an alarm", "runs with an alarm"),
         ],
-        sections=sections,
+        sections=[*(part.section() for part in parts), *([_left_out(left_out)] if left_out else [])],
         version=version("mutualign"),
     )
 
 
-def _rows(runs: Sequence[RunFolder]) -> list[Row]:
-    return [row for run in runs for row in rows_of(RunSpec.of(run).recipe, run)]
+def _count(n: int, one: str, several: str = "") -> KeyNumber:
+    return KeyNumber(str(n), one if n == 1 else several or f"{one}s")
 
 
-def _sentence(task: str, summaries: Sequence[Summary]) -> str:
-    best = max(summaries, key=lambda summary: summary.target["last"].mean)
-    n = best.target["last"].n
-    return f"On `{task}` the highest is `{best.recipe}` with {best.target['last'].percent()} % (last epoch, n = {n})."
+def _left_out(runs: Sequence[LeftOut]) -> Section:
+    text = "These folders are not part of the comparison. `mutualign run --resume FOLDER` resumes a run."
+    rows = [(one.path, one.reason) for one in runs]
+    return Section("left-out", "Left out", [Prose(text), Table(("folder", "reason"), rows)])
 
 
-def _section(task: str, runs: Sequence[RunFolder], path: Path) -> Section:
-    rows = _rows(runs)
-    # the systems from the lowest to the highest, so that the first one is what the others are held against
-    order = [summary.recipe for summary in sorted(summarise(rows), key=lambda summary: summary.target["last"].mean)]
-    rows.sort(key=lambda row: (row["recipe"] != "source_only", order.index(row["recipe"])))
-    blocks: list[Block] = [
-        _results(summarise(rows)),
-        *_gains(rows),
-        *_estimates(runs, path),
-        _curves(task, rows),
-        _scores(task, runs, dict.fromkeys(row["recipe"] for row in rows)),
-    ]
-    alarms: list[Block] = [
-        AlarmBox(alarm["name"], str(run.path.relative_to(path)), alarm["seen"], alarm["cause"])
-        for run in runs
-        for alarm in (run.result() or {})["alarms"]
-    ]
-    return Section(slug(task), task, [*blocks, *(alarms or [Prose("No run raised an alarm.")])])
+class _Comparison:
+    """One group of runs, the best system first: by target accuracy if it is known, else by the label-free score."""
 
+    def __init__(self, anchor: str, group: RunGroup) -> None:
+        self.anchor, self.group, self.runs = anchor, group, group.runs
+        self.validator = spaced(group.validator or "")
+        self.scores = {one.path: group.score(one) for one in group.runs}
+        self.estimates: Estimates = group.estimates()
+        self.rows = group.rows()
+        self.summaries = sorted(summarise(self.rows), key=self._quality, reverse=True)
+        self.systems = {summary.recipe: group.systems[summary.recipe] for summary in self.summaries}
+        self.has_labels = any(summary.target for summary in self.summaries)
 
-def _results(summaries: Sequence[Summary]) -> Table:
-    rows = []
-    for summary in summaries:
-        selected = next(interval for name, interval in summary.target.items() if name.startswith("validator:"))
-        accuracies = (summary.target["last"], selected, summary.target["oracle"], summary.source)
-        rows.append(
-            (summary.recipe, str(summary.source.n), *(one.percent() for one in accuracies), f"{summary.seconds:.0f}")
+    def _quality(self, summary: Summary) -> tuple[float, float]:
+        last = summary.target_by("last")
+        return (last.mean if last else -1.0, self._score(summary.recipe) or -1e9)
+
+    def _score(self, system: str) -> float | None:
+        return _mean([self.scores[one.path] for one in self.group.systems[system]])
+
+    def _estimate(self, system: str) -> float | None:
+        found = [self.estimates.get(one.path) for one in self.group.systems[system]]
+        return _mean([one and one[1].accuracy for one in found])
+
+    def sentence(self) -> str:
+        """Name the best system."""
+        best, where = self.summaries[0], f"On `{self.group.title}`"
+        runs = f"n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{best.source.n}"
+        last = best.target_by("last")
+        if last is not None:
+            return f"{where}, `{best.recipe}` has the highest target accuracy: {last.percent()} % (last epoch, {runs})."
+        estimate, score = self._estimate(best.recipe), self._score(best.recipe)
+        estimated = "" if estimate is None else f"; its target accuracy is estimated at {percent(estimate, 0)}"
+        if score is None:
+            return f"{where}, the runs have no label-free score in common, and the target has no labels{estimated}."
+        return (
+            f"{where}, which has no target labels, `{best.recipe}` ranks first by the label-free score "
+            f"({self.validator}, {runs}){estimated}."
         )
-    return Table(
-        ("system", "n", "target, last epoch", "target, selected", "oracle (needs labels)", "source", "seconds"),
-        rows,
-        "Accuracy in %, mean and 95 % interval over n seeds; seconds of training. Selected: the epoch with the highest "
-        "label-free score. The oracle is the best epoch by target test labels: no result, but what choosing costs.",
-        numbers=frozenset({1, 2, 3, 4, 5, 6}),
-        muted=frozenset({4}),
-    )
 
+    def section(self) -> Section:
+        """Return tables, figures and alarms."""
+        targets = [self._target_table(), *self._gains()] if self.has_labels else []
+        blocks = [
+            self._table(),
+            *targets,
+            self._run_table(),
+            *self._plots(),
+            *self._alarms(),
+            Details("Data", self.group.data),
+        ]
+        return Section(self.anchor, self.group.title, blocks)
 
-def _gains(rows: Sequence[Row]) -> list[Block]:
-    paired = differences(rows)
-    if not paired:
-        return []
-    lines = []
-    for difference in paired:
-        last = difference.target["last"]
-        selected = next(gain for name, gain in difference.target.items() if name.startswith("validator:"))
-        lines.append((difference.recipe, str(last.n), last.percent(sign="+"), selected.percent(sign="+")))
-    caption = f"Points of target accuracy over `{paired[0].baseline}`, mean and 95 % interval over pairs of a seed."
-    head = ("system", "n", "gain, last epoch", "gain, selected epoch")
-    return [Table(head, lines, caption, numbers=frozenset({1, 2, 3}))]
+    # Tables -----------------------------------------------------------------------------------------------------------
 
-
-def _estimates(runs: Sequence[RunFolder], path: Path) -> list[Block]:
-    found = estimate_runs(runs)
-    lines = [_estimate(run, path) for run in found]
-    caption = (
-        "Target accuracy at the selected epoch as estimated without a label, from how far independently trained runs "
-        "agree where there are two seeds or more, beside the true one, which needs labels."
-    )
-    head = ("run", "estimator", "estimate", "95 % interval", "true (needs labels)")
-    return [Table(head, lines, caption, numbers=frozenset({2, 3, 4}), muted=frozenset({4}))]
-
-
-def _estimate(found: RunEstimates, path: Path) -> tuple[str, ...]:
-    name, best = found.best
-    selections = (found.run.result() or {})["stages"][-1]["selections"]
-    true = next(chosen["target_accuracy"] for key, chosen in selections.items() if key.startswith("validator:"))
-    interval = f"{100 * best.low:.1f} to {100 * best.high:.1f}"
-    run = str(found.run.path.relative_to(path))
-    return run, name.replace("_", " "), percent(best.accuracy), interval, percent(true)
-
-
-def _scores(task: str, runs: Sequence[RunFolder], recipes: Iterable[str]) -> Plot:
-    selections = (runs[0].result() or {})["stages"][-1]["selections"]
-    score = next(name for name in selections if name.startswith("validator:")).removeprefix("validator:")
-    points: dict[str, list[tuple[float, float]]] = {name: [] for name in recipes}
-    for run in runs:
-        last = run.metrics()[-1]["stage"]
-        points[RunSpec.of(run).recipe.name].extend(
-            (record["scores"][score], record["target_accuracy"])
-            for record in run.metrics()
-            if record["stage"] == last and score in record["scores"]
+    def _table(self) -> Table:
+        rows = []
+        for summary in self.summaries:
+            alarms = [one.run.result.alarms for one in self.systems[summary.recipe]]
+            known = [bool(found) for found in alarms if found is not None]
+            rows.append(
+                (
+                    summary.recipe,
+                    str(summary.source.n),
+                    _number(self._score(summary.recipe)),
+                    _points(self._estimate(summary.recipe)),
+                    summary.source.percent(),
+                    str(sum(known)) if known else "not checked",
+                    f"{summary.seconds:.0f}",
+                )
+            )
+        order = "target accuracy at the last epoch" if self.has_labels else "label-free score"
+        head = ("system", "n", "label-free score", "estimate", "source", "runs with alarms", "seconds")
+        caption = (
+            f"Without target labels: means over n seeds, sorted by {order}. Score: {self.validator or 'none in common'}"
+            " (higher is better). Estimate: of target accuracy at the selected epoch, in %. Source: accuracy on "
+            "held-out source images, in %, with its 95 % interval over seeds."
         )
-    return Plot(
-        f"scores-{slug(task)}",
-        "Label-free score against accuracy",
-        "A dot an epoch of a last stage. The more the dots rise from left to right, the better the score chooses "
-        "epochs and systems here. The accuracy needs labels; the score does not.",
-        score_against_accuracy({name: found for name, found in points.items() if found}, score.replace("_", " ")),
-    )
+        return Table(head, rows, caption, numbers=frozenset(range(1, len(head))))
+
+    def _target_table(self) -> Table:
+        rows = [
+            (
+                summary.recipe,
+                str(summary.source.n),
+                *(_interval(summary.target_by(kind)) for kind in ("last", "validator", "oracle")),
+            )
+            for summary in self.summaries
+        ]
+        head = ("system", "n", "last epoch", "selected epoch", "oracle")
+        caption = (
+            "Target accuracy in %, mean and 95 % interval over n seeds. Needs labels. Selected: the epoch with the "
+            "highest label-free score. The oracle is the best epoch by target test labels. It is not a result: it "
+            "shows what selecting without labels costs."
+        )
+        return Table(head, rows, caption, numbers=frozenset({1, 2, 3, 4}), muted=frozenset({4}))
+
+    def _gains(self) -> list[Block]:
+        paired = differences(self._baseline_first())
+        if not paired:
+            return []
+        head = ("system", "pairs", "last epoch", "selected epoch")
+        lines = [
+            (
+                one.recipe,
+                str(max(gain.n for gain in one.target.values())),
+                *(_interval(one.target_by(kind), sign="+") for kind in ("last", "validator")),
+            )
+            for one in paired
+        ]
+        caption = (
+            f"Gain in target accuracy over `{paired[0].baseline}` in points, mean and 95 % interval over pairs of runs "
+            "with the same seed. Needs labels."
+        )
+        return [Table(head, lines, caption, numbers=frozenset({1, 2, 3}))]
+
+    def _baseline_first(self) -> list[Row]:
+        """Order rows so that the baseline comes first: source only, else the lowest target accuracy."""
+        order = list(reversed(self.systems))
+        source_only = {one.system for one in self.runs if one.run.config.recipe.is_source_only}
+        return sorted(self.rows, key=lambda row: (row.recipe not in source_only, order.index(row.recipe)))
+
+    def _run_table(self) -> Table:
+        rows = []
+        for one in sorted(self.runs, key=lambda one: -(self.scores[one.path] or 0.0)):
+            estimator, estimate, interval = "", "", ""
+            if one.path in self.estimates:
+                name, found = self.estimates[one.path]
+                estimator, estimate = spaced(name), _points(found.accuracy)
+                interval = f"{100 * found.low:.1f} to {100 * found.high:.1f}"
+            true = [_points(one.run.selected.target_accuracy)] if self.has_labels else []
+            epoch = f"{one.run.selected.epoch} of {one.run.last_stage.epochs}"
+            rows.append((one.path, epoch, _number(self.scores[one.path]), estimate, interval, estimator, *true))
+        true = ["true (needs labels)"] if self.has_labels else []
+        head = ("run", "selected epoch", "score", "estimate", "range", "estimator", *true)
+        numbers = {1, 2, 3, 4, 6}
+        caption = f"Each run at its selected epoch, sorted by label-free score; accuracies in %. {RANGE}"
+        if any(name != "consensus" for name, _ in self.estimates.values()):
+            caption += (
+                " An estimate from a single run is a rough guess: `mutualign compare --seeds 3` trains more seeds."
+            )
+        return Table(head, rows, caption, numbers=frozenset(numbers), muted=frozenset({6}))
+
+    # Figures and alarms -----------------------------------------------------------------------------------------------
+
+    def _plots(self) -> list[Block]:
+        blocks: list[Block] = []
+        validator = self.group.validator
+        accuracy = self._curves(lambda record: record.target_accuracy)
+        if accuracy:
+            blocks.append(
+                Plot(
+                    f"curves-{self.anchor}",
+                    "Target accuracy over training time",
+                    "One line per seed; seconds on a log scale. Needs labels, which are read at every epoch for this "
+                    "curve; nothing is trained or selected by it. Times compare only between runs that had the machine "
+                    "to themselves.",
+                    recipe_curves(accuracy, "target accuracy (needs labels)", shares=True),
+                )
+            )
+        if validator is None:
+            return blocks
+        points = {
+            system: [
+                (record.scores[validator], record.target_accuracy)
+                for one in runs
+                for record in one.run.last_records
+                if record.target_accuracy is not None
+            ]
+            for system, runs in self.systems.items()
+        }
+        if any(points.values()):
+            blocks.append(
+                Plot(
+                    f"scores-{self.anchor}",
+                    "Label-free score and accuracy",
+                    "One point per epoch of each last stage. The better the points rise from left to right, the better "
+                    "the score ranks epochs and systems here. The accuracy needs labels; the score does not.",
+                    score_against_accuracy({name: found for name, found in points.items() if found}, self.validator),
+                )
+            )
+        else:
+            blocks.append(
+                Plot(
+                    f"curves-{self.anchor}",
+                    "Label-free score over training time",
+                    f"One line per seed; seconds on a log scale. Higher is better ({self.validator}).",
+                    recipe_curves(self._curves(lambda record: record.scores[validator]), self.validator),
+                )
+            )
+        return blocks
+
+    def _curves(self, read: Read) -> dict[str, list[list[tuple[float, float]]]]:
+        """Return (seconds, value) of each epoch of the last stage, by system and run."""
+        curves: dict[str, list[list[tuple[float, float]]]] = {}
+        for system, runs in self.systems.items():
+            for one in runs:
+                values = [(record.train_seconds, read(record)) for record in one.run.last_records]
+                if points := [(seconds, value) for seconds, value in values if value is not None]:
+                    curves.setdefault(system, []).append(points)
+        return curves
+
+    def _alarms(self) -> list[Block]:
+        blocks: list[Block] = [
+            AlarmBox(alarm.name, one.path, alarm.seen, alarm.cause)
+            for one in self.runs
+            for alarm in one.run.result.alarms or ()
+        ]
+        unchecked = [one for one in self.runs if _unchecked(one)]
+        return [
+            *(blocks or [Prose("No run raised an alarm.")]),
+            *([Prose(UNCHECKED)] if unchecked else []),
+            *([] if self.has_labels else [Prose(BLIND_SPOTS)]),
+        ]
 
 
-def _curves(task: str, rows: Sequence[Row]) -> Plot:
-    curves: dict[str, list[list[tuple[float, float]]]] = {}
-    for row in (row for row in rows if row["selection"] == "last"):
-        kept = row["curves"]
-        points = list(zip(kept["train_seconds"], kept["target_accuracy"], strict=True))
-        curves.setdefault(row["recipe"], []).append(points)
-    return Plot(
-        f"curves-{slug(task)}",
-        "Accuracy over seconds",
-        "A line a seed, a dot of it an epoch; seconds on a logarithmic axis. It needs labels: for the reader, and "
-        "nothing was chosen by it. Seconds compare only between runs that had the machine to themselves.",
-        recipe_curves(curves),
-        wide=True,
-    )
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return mean(known) if known else None
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def _points(value: float | None) -> str:
+    return "" if value is None else f"{100 * value:.1f}"
+
+
+def _interval(interval: Interval | None, sign: str = "") -> str:
+    return "" if interval is None else interval.percent(sign=sign)
+
+
+def _unchecked(one: ComparedRun) -> bool:
+    """Whether an adapted run was not compared with a source-only run."""
+    result = one.run.result
+    return result.alarms is not None and result.compared_with is None and not one.run.config.recipe.is_source_only

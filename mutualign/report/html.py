@@ -1,4 +1,4 @@
-"""The report: of a run folder or of a comparison's, one HTML file, and its figures as PNG."""
+"""Writing reports: one HTML file for a run or a comparison, and its figures as PNG."""
 
 from __future__ import annotations
 
@@ -14,23 +14,24 @@ NAME = "report.html"
 
 
 def page_of(path: Path) -> Page:
-    """The page of a run folder, or of a folder above several. Raises MutualignError where it is neither."""
+    """Make the page of a run folder, or of a folder with runs in it. Raises MutualignError if it is neither."""
     if (path / "config.toml").is_file():
         return run_page(RunFolder.open(path))
     return comparison_page(path)
 
 
 def write_report(path: Path, out: Path | None = None, png: Path | None = None, *, force: bool = False) -> Path:
-    """Write the report of a run or of a comparison to `out`, and its figures into the folder `png`.
+    """Write the report of a run or comparison to `out` (default: report.html in its folder), and figures into `png`.
 
-    By default it is report.html in the run's folder. Returns the path of the HTML file. Raises MutualignError if there
-    is nothing to report, if a file exists and `force` is off, and if the place cannot be written.
+    An older report.html in the folder is replaced; other files only with `force`. Returns the path of the HTML file.
+    Raises MutualignError if there is nothing to report, or a file exists or cannot be written.
     """
-    out = out or path / NAME
-    check_output(out, force=force)  # before the figures are drawn
+    target, force_page = (path / NAME, True) if out is None else (out, force)
+    if path.is_dir():
+        check_output(target, force=force_page)  # before the work
     page = page_of(path)
-    write_output(out, page.html().encode(), force=force)
-    if png:
+    write_output(target, page.html().encode(), force=force_page)
+    if png is not None:
         for name, content in page.images():
             write_output(png / f"{name}.png", content, force=force)
-    return out
+    return target
