@@ -32,7 +32,7 @@ from mutualign.errors import MutualignError
 from mutualign.evaluation.records import EpochRecord
 from mutualign.recipes import load_recipe
 from mutualign.runs.comparison import Comparison
-from mutualign.runs.experiment import Observer
+from mutualign.runs.observer import Observer
 from mutualign.runs.predictor import Predictor
 from mutualign.runs.rows import Row
 from mutualign.runs.statistics import percent, summarise
