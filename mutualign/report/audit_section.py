@@ -104,8 +104,9 @@ def _confidence(run: FinishedRun) -> list[Block]:
 
 
 def _gradients(run: FinishedRun) -> list[Block]:
-    names = dict.fromkeys(name for record in run.records for name in _audit(record).gradients)
-    norms = {spaced(name): run.curve(lambda record, name=name: _audit(record).gradients.get(name)) for name in names}
+    gradients = [_audit(record).gradients for record in run.records]
+    names = dict.fromkeys(name for found in gradients for name in found)
+    norms = {spaced(name): [found.get(name) for found in gradients] for name in names}
     if not norms:
         return []
     caption = (

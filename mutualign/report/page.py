@@ -56,7 +56,7 @@ class Gallery:
     @property
     def pixelated(self) -> bool:
         """Whether images are so small that their pixels are shown as squares."""
-        return max(self.pixels.shape[1:3]) <= PIXELATED
+        return bool(max(self.pixels.shape[1:3]) <= PIXELATED)
 
     def pictures(self) -> Iterator[tuple[str, str, str]]:
         """Yield each image's data URI, description and line."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -128,11 +128,5 @@ def measured(curves: Mapping[str, Curve]) -> dict[str, Curve]:
 
 
 def spaced(name: str) -> str:
-    """Format a registry name for people: `soft nearest neighbours` for `soft_nearest_neighbours`."""
+    """Format a registry name for people: `class ami` for `class_ami`."""
     return name.replace("_", " ")
-
-
-def listing(names: Sequence[str]) -> str:
-    """Join names: `a`, `a and b`, `a, b and c`."""
-    *others, last = names
-    return f"{', '.join(others)} and {last}" if others else last
