@@ -27,7 +27,7 @@ from shapes import SHAPES, SHAPES_ARE, in_two_colours, over_photos
 from mutualign.data.datasets import find_task
 from mutualign.data.datasets.bsds500 import Photos, load_bsds500
 from mutualign.data.fetch.data_files import data_folder
-from mutualign.data.folders.own_images import FolderTask
+from mutualign.data.folders.folder_task import FolderTask
 from mutualign.errors import MutualignError
 from mutualign.evaluation.records import EpochRecord
 from mutualign.recipes import load_recipe

@@ -114,9 +114,10 @@ class _Data:
     def require_same(self, run: RunFolder) -> None:
         """Raise MutualignError unless a run is on the same data as the others; own images are loaded to know theirs."""
         config = run.config()
-        if config.own_images is not None:
-            self.task()
-        self._require(config.data, str(run.path))
+        identity = config.data
+        if config.own_images is not None and (task := self.task()).is_data(identity):
+            identity = task.identity  # an earlier version recorded another
+        self._require(identity, str(run.path))
 
     def _require(self, identity: str, where: str) -> None:
         if self._known is None:

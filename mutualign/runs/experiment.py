@@ -14,7 +14,6 @@ import torch
 from lightning_fabric import Fabric
 
 from mutualign.data.datasets import find_task
-from mutualign.data.folders.own_images import FolderTask
 from mutualign.data.task import Task
 from mutualign.errors import MutualignError, shell_command
 from mutualign.evaluation.alarms import identical_domains, negative_transfer
@@ -83,8 +82,8 @@ class Experiment:
         }
         if plugins := loaded_plugins():
             config["plugins"] = plugins
-        if task.own is not None:
-            config |= {"notes": list(task.notes), "own_images": dict(task.own)}
+        if task.folders is not None:
+            config |= {"notes": list(task.notes), "own_images": task.folders.to_dict()}
         first = settings.get("processes", ONE).first
         return cls(recipe, task, seed, RunFolder.create(path, config) if first else RunFolder(path), **settings)
 
@@ -104,7 +103,7 @@ class Experiment:
                 raise MutualignError(f"{path}: a run on the task {config.task}, not on images of your own")
             task = find_task(config.task).load(data_folder)
         else:
-            places = FolderTask.of(config.own_images | {part: str(place) for part, place in (moved or {}).items()})
+            places = replace(config.own_images, **(moved or {}))
             if absent := [place for place in (places.source, places.target) if not place.exists()]:
                 command = shell_command("mutualign", "run", "--resume", path, "--source", "NEW", "--target", "NEW")
                 raise MutualignError(f"{absent[0]}: the images of {path} are not there\n  hint:    {command}")
@@ -199,7 +198,7 @@ class Experiment:
                 config, records = other.config(), other.metrics()
             except MutualignError:
                 continue  # a damaged neighbour must not cost this run its result
-            same = (config.data, config.seed) == (self.task.identity, self.seed)
+            same = self.task.is_data(config.data) and config.seed == self.seed
             scored = records and all(DEFAULT_VALIDATOR in record.scores for record in records)
             if same and scored and other.is_complete and config.recipe.is_source_only:
                 return other
@@ -212,7 +211,7 @@ class Experiment:
 
     def _refuse_other_data(self) -> None:
         started_with = self.folder.config().data
-        if started_with != self.task.identity:
+        if not self.task.is_data(started_with):
             raise MutualignError(
                 f"{self.folder.path}: the run was started with other data\n"
                 f"  then     {started_with}\n"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+from mutualign.data.folders.folder_task import FolderTask
 from mutualign.data.types import ImageShape
 from mutualign.io.typed import encode_json
 from mutualign.recipes import Recipe
@@ -49,7 +49,7 @@ class RunConfig:
     images: ImageShape | None = None  # None in early runs, as are the class names
     class_names: list[str] | None = None
     notes: list[str] = field(default_factory=list)
-    own_images: dict[str, Any] | None = None  # where the user's own images are
+    own_images: FolderTask | None = None  # where the user's own images are
     plugins: list[str] = field(default_factory=list)  # modules that must be imported before the recipe is read
 
     def __post_init__(self) -> None:

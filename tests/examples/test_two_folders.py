@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from mutualign.data.datasets import find_task
-from mutualign.data.folders.own_images import FolderTask
+from mutualign.data.folders.folder_task import FolderTask
 from mutualign.runs.folder import RunFolder
 
 
