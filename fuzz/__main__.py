@@ -1,6 +1,5 @@
 """Fuzz the parsers under atheris. Ten minutes, starting from the corpus.
 
-
     pip install atheris    # not a dependency of mutualign; it supports CPython up to the version it was built for
     mkdir -p /tmp/found && python -m fuzz /tmp/found tests/data/fuzz_corpus -max_total_time=600 -timeout=10
 
