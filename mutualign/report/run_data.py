@@ -36,13 +36,6 @@ class FinishedRun:
         Raises MutualignError if the run is not complete, or a file is damaged.
         """
         config, result, records = folder.config(), folder.require_result(), folder.metrics()
-        for index, stage in enumerate(result.stages):
-            found = sum(record.stage == index for record in records)
-            if found != stage.epochs:
-                raise MutualignError(
-                    f"{folder.path}: metrics.jsonl has {found} epochs of stage {index + 1}, result.json has "
-                    f"{stage.epochs}\n  hint:    restore the file, or train the run again in another folder"
-                )
         outputs: Mapping[str, Tensor] = {}
         review: Mapping[str, Tensor] = {}
         if tensors:
