@@ -52,4 +52,5 @@ def _run_outputs(folder: RunFolder, which: Which) -> RunOutputs:
     if DEFAULT_VALIDATOR not in info.scores:
         raise MutualignError(f"{folder.path}: its outputs were not scored by {DEFAULT_VALIDATOR}")
     inputs = EstimatorInputs(tensors["source_logits"], tensors["source_labels"], tensors["target_logits"])
-    return RunOutputs(inputs, config.recipe.name, config.seed, info.scores[DEFAULT_VALIDATOR])
+    recipe = f"{config.recipe.name}-{config.recipe.digest}"  # recipes may have one name and different settings
+    return RunOutputs(inputs, recipe, config.seed, info.scores[DEFAULT_VALIDATOR])
