@@ -3,10 +3,19 @@
 from importlib import import_module
 from pkgutil import iter_modules
 
-from mutualign.nn.backbones.base import BACKBONES, TIMM, Backbone, build_backbone, register_backbone, require_known
+from mutualign.nn.backbones.base import (
+    BACKBONES,
+    FAMILIES,
+    Backbone,
+    build_backbone,
+    register_backbone,
+    register_family,
+    require_known,
+)
 from mutualign.nn.backbones.mani_cnn import ManiCNN
 from mutualign.nn.backbones.mlp import MLP
 from mutualign.nn.backbones.small_resnet import SmallResNet
+from mutualign.nn.backbones.timm import TIMM
 from mutualign.nn.backbones.two_block_cnn import TwoBlockCNN
 
 for _module in iter_modules(__path__):
@@ -14,6 +23,7 @@ for _module in iter_modules(__path__):
 
 __all__ = [
     "BACKBONES",
+    "FAMILIES",
     "MLP",
     "TIMM",
     "Backbone",
@@ -22,5 +32,6 @@ __all__ = [
     "TwoBlockCNN",
     "build_backbone",
     "register_backbone",
+    "register_family",
     "require_known",
 ]
