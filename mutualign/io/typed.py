@@ -54,13 +54,22 @@ def decode_typed(text: str, expected: type[T], where: str) -> T:
 
 def to_plain(value: Any) -> Any:
     """Convert a dataclass, and everything in it, to dictionaries, lists, text and numbers."""
-    return msgspec.to_builtins(value, enc_hook=_plain_path)
+    return msgspec.to_builtins(_with_defaults(value), enc_hook=_plain_path)
 
 
 def encode_json(value: Any, indent: int | None = None) -> str:
     """Write a value as JSON: on one line, or indented for people."""
-    text = msgspec.json.encode(value, enc_hook=_plain_path)
+    text = msgspec.json.encode(_with_defaults(value), enc_hook=_plain_path)
     return (msgspec.json.format(text, indent=indent) if indent else text).decode()
+
+
+def _with_defaults(value: Any) -> Any:
+    """Replace dataclasses by dictionaries of all their fields; msgspec leaves out defaults of those that it has read."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _with_defaults(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {key: _with_defaults(one) for key, one in value.items()}
+    return [_with_defaults(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def _convert_path(expected: Any, value: Any) -> Path:
