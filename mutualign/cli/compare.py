@@ -99,6 +99,8 @@ class Compare:
         for row in alarmed:
             where = f"{row.recipe} on {row.task}, seed {row.seed}"
             console.print(f"alarm: {where}: {', '.join(row.alarms or ())}", style="yellow")
+        if all(row.target_accuracy is None for row in rows):
+            console.print("the target has no labels: `mutualign select RUN ...` ranks the runs without")
         console.print(f"run folders: {self.out}/TASK/RECIPE/seed-N")
         last = RunSpec(recipes[-1], tasks[-1], self.seeds - 1).path(self.out)
         console.print(f"next, for example: {shell_command('mutualign', 'show', last)}")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from typing import Any
 
 from rich.console import Console
@@ -42,6 +44,11 @@ class PlainConsole(Console):
     def render_str(self, text: str, **settings: Any) -> Text:
         """Turn a string, wherever it stands, into text that is safe to show."""
         return super().render_str(printable(text, self.encoding), **settings)
+
+    def on_broken_pipe(self) -> None:
+        """Be silent once the reader is gone: training goes on without it."""
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at its end
 
     def print(self, *objects: Any, soft_wrap: bool | None = None, **settings: Any) -> None:
         """Print objects; strings are not wrapped."""

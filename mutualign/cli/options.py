@@ -13,7 +13,7 @@ from mutualign.cli.names import recipe_names, registered
 from mutualign.errors import MutualignError
 
 if TYPE_CHECKING:
-    from mutualign.data.folders.own_images import FolderTask
+    from mutualign.data.folders.folder_task import FolderTask
 
 ALARMED = 3  # exit status of --strict after an alarm
 MOST_SEEDS, MOST_CHECKPOINTS, MOST_PROCESSES, LARGEST_SEED = 10_000, 10_000, 100_000, 2**31 - 1
@@ -80,7 +80,7 @@ class OwnImagesOptions:
 
     def images(self) -> FolderTask | None:
         """Return the task of the options, None if they are empty. Raises MutualignError if only half is given."""
-        from mutualign.data.folders.own_images import FolderTask
+        from mutualign.data.folders.folder_task import FolderTask
 
         if self.source is not None and self.target is not None:
             return FolderTask(
@@ -99,7 +99,7 @@ class OwnImagesOptions:
 OwnOption = Annotated[OwnImagesOptions, tyro.conf.OmitArgPrefixes]
 
 
-def require_between(option: str, value: float, low: float, high: float) -> None:
+def require_between(option: str, value: int | float, low: int | float, high: int | float) -> None:
     """Raise MutualignError unless a number is in a sensible range."""
     if not low <= value <= high:
         raise MutualignError(f"{option} must be from {low:,} to {high:,}, got {str(value)[:40]}")

@@ -72,7 +72,8 @@ class Predict:
     def _paths(self) -> tuple[Path, ...]:
         """List all images. Raises MutualignError if there are none, or several but no `--out`."""
         from mutualign.data.folders.image_io import SUFFIXES
-        from mutualign.data.folders.listing import TABLES, list_unlabelled
+        from mutualign.data.folders.listing import list_unlabelled
+        from mutualign.data.folders.tables import TABLES
 
         suffix = self.images.suffix.lower()
         if not self.images.exists():
@@ -96,8 +97,8 @@ class Predict:
 
 def _decoded(paths: tuple[Path, ...], predictor: Predictor, bad: list[str]) -> Iterator[tuple[str, Tensor]]:
     """Yield each readable image with its path; the faults of the others are added to `bad`."""
-    from mutualign.data.folders.image_cache import in_parallel
-    from mutualign.data.folders.image_io import decode_image, read_image_file
+    from mutualign.data.folders.image_io import decode_image, decoding_bytes, read_image_file
+    from mutualign.data.folders.parallel import in_parallel
 
     def decode(path: Path) -> Tensor | str:
         try:
@@ -105,7 +106,7 @@ def _decoded(paths: tuple[Path, ...], predictor: Predictor, bad: list[str]) -> I
         except MutualignError as error:
             return str(error)
 
-    for path, pixels in zip(paths, in_parallel(decode, paths, "predicting"), strict=True):
+    for path, pixels in zip(paths, in_parallel(decode, paths, "predicting", decoding_bytes), strict=True):
         if isinstance(pixels, str):
             bad.append(pixels)
         else:

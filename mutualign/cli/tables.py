@@ -26,7 +26,7 @@ def _summary_table(task: str, summaries: Sequence[Summary]) -> Table:
     validators = [way.validator.replace("_", " ") for way in selections if way.validator]
     note = f"selected epoch: the one with the highest {', '.join(validators)},\na score without labels"
     if not selections:
-        note = "the target has no labels: `mutualign select`\nranks the runs without"
+        note = "the target has no labels"
     table = Table(
         title=task,
         box=box.SIMPLE_HEAD,

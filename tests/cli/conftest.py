@@ -52,10 +52,10 @@ def workplace(tmp_path_factory):
     """Two classes, one of which looks like markup, 8x8: source, unlabelled target, labelled target test; compared."""
     folder = tmp_path_factory.mktemp("work place")
     for number in range(12):
-        for name, value in (("[/dark]", 20), ("light", 220)):
+        for name, value in (("[red]", 20), ("light", 220)):
             for domain in ("source", "test"):
                 save_image(folder / domain / name / f"{number}.png", value + number)
-            save_image(folder / "target" / f"{name[1:3]}-{number}.png", value + number)
+            save_image(folder / "target" / f"{name[:2]}-{number}.png", value + number)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
@@ -92,9 +92,12 @@ def refused(mutualign):
 
 
 @pytest.fixture
-def here(workplace, tmp_path):
+def here(workplace, tmp_path, monkeypatch):
     """A copy of the workplace in the current folder."""
+    monkeypatch.chdir(tmp_path)
     shutil.copytree(workplace, tmp_path, dirs_exist_ok=True)
+    for config in tmp_path.glob("runs/*/*/*/config.toml"):
+        config.write_text(config.read_text().replace(str(workplace), str(tmp_path)))
     return tmp_path
 
 

@@ -41,7 +41,7 @@ def test_without_target_labels_the_table_says_so(mutualign, here):
         "compare", "--recipes", "source_only", "--seeds", "1", *IMAGES[:4], *SHORT, "--out", "new"
     )
     assert code == 0, err
-    assert "the target has no labels: `mutualign select`" in out
+    assert "the target has no labels: `mutualign select RUN ...` ranks the runs without" in out
     assert "oracle" not in out
 
 
@@ -75,7 +75,7 @@ def test_a_stopped_run_resumes_where_its_images_have_moved(mutualign, refused, r
 def test_a_resume_on_other_images_is_refused(refused, runs, here):
     run = runs["source_only"]
     (run / "result.json").unlink()
-    assert "other data" in refused("run", "--resume", run, "--target", "test")
+    assert "other data" in refused("run", "--resume", run, "--target", "source/light")
     assert re.search("on the task|images", refused("run", "--resume", run, "--source", "nowhere"))
 
 
@@ -89,7 +89,7 @@ def test_strict_turns_an_alarm_into_an_exit_status_and_keeps_the_result(mutualig
     again = ["compare", "--recipes", "source_only", "--seeds", "1", *IMAGES, *unlearnt, "--out", "strict"]
     code, out, _ = mutualign(*again)
     assert code == 0
-    assert re.search("alarm: source_only-.* on source-to-target, seed 0: source is not learnt", out)
+    assert re.search("alarm: source_only-.* on source-to-target, seed 0: .*source is not learnt", out)
     assert mutualign(*again, "--strict").code == 3
 
 
