@@ -64,7 +64,7 @@ def encode_json(value: Any, indent: int | None = None) -> str:
 
 
 def _with_defaults(value: Any) -> Any:
-    """Replace dataclasses by dictionaries of all their fields; msgspec leaves out defaults of those that it has read."""
+    """Replace dataclasses by dictionaries of all fields; msgspec omits defaults of those that it has read."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: _with_defaults(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):
