@@ -116,7 +116,7 @@ class _Data:
         config = run.config()
         identity = config.data
         if config.own_images is not None and (task := self.task()).is_data(identity):
-            identity = task.identity  # an earlier version recorded another
+            identity = task.identity  # an earlier version may have recorded another one
         self._require(identity, str(run.path))
 
     def _require(self, identity: str, where: str) -> None:

@@ -150,12 +150,13 @@ class Experiment:
         if source_only and (harm := self._negative_transfer(recorder, source_only)):
             self.observer.alarm(harm)
             alarms.append((len(self.recipe.stages) - 1, harm))
+        config = self.folder.config()
         result = Result(
             recipe=self.recipe.name,
             task=self.task.name,
-            data=self.task.identity,
+            data=config.data,
             seed=self.seed,
-            command=self.folder.config().command,
+            command=config.command,
             hardware=describe_hardware(fabric),
             versions=software,
             stages=summarise(self.folder.metrics(), DEFAULT_VALIDATOR),
