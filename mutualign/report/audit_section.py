@@ -19,9 +19,9 @@ def audit_section(run: FinishedRun) -> Section:
             "Measured at the end of each epoch on up to 2,000 target training images. Only what is marked so needs "
             "target labels."
         ),
+        *_classes(run),
         *_pseudo_labels(run),
         *_drift(run),
-        *_classes(run),
         *_confidence(run),
         *_gradients(run),
         _table(run),

@@ -89,6 +89,7 @@ def confidence_histograms(histograms: Mapping[str, Sequence[float]]) -> Figure:
             axis.stairs(shares, edges, color=colour, linewidth=1.6, label=name)
     percent_axis(axis.yaxis)
     percent_axis(axis.xaxis)
+    axis.set_xlim(0, 1)
     axis.set_xlabel("confidence")
     axis.set_ylabel("share of target images")
     axis.grid(visible=False, axis="x")
@@ -104,7 +105,7 @@ def _most_different(differences: Float[np.ndarray, " classes"]) -> Int[np.ndarra
 def _class_panel(shown: Int[np.ndarray, " shown"], class_names: Sequence[str]) -> Axes:
     """Return axes with one named row per class, the first one on top."""
     (axis,) = panel(height=max(3.0, 0.9 + 0.24 * len(shown)))
-    axis.set_yticks(range(len(shown)), [shorten(class_names[label], 14) for label in shown])
+    axis.set_yticks(range(len(shown)), [shorten(class_names[label]) for label in shown])
     axis.set_ylim(len(shown) - 0.5, -0.5)
     axis.grid(visible=False)
     if len(shown) < len(class_names):

@@ -13,9 +13,9 @@ from mutualign.report.figure_style import (
     PALETTE,
     figure_of,
     legend_above,
+    log_ticks,
     panel,
     percent_axis,
-    plain_axis,
     shorten,
     styled,
 )
@@ -46,8 +46,7 @@ def recipe_curves(curves: Mapping[str, Sequence[Points]], label: str, *, shares:
                 label=shorten(recipe) if seed == 0 else None,
             )
     axis.set_xscale("log")
-    plain_axis(axis.xaxis)
-    axis.minorticks_off()
+    log_ticks(axis.xaxis)
     axis.set_xlabel("seconds of training of the last stage")
     axis.set_ylabel(label)
     if shares:

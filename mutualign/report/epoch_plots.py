@@ -19,9 +19,9 @@ from mutualign.report.figure_style import (
     epoch_axis,
     figure_of,
     legend_above,
+    log_ticks,
     panel,
     percent_axis,
-    plain_axis,
     shorten,
     styled,
 )
@@ -104,9 +104,8 @@ def gradient_norms(norms: Mapping[str, Curve], stages: Stages) -> Figure:
         curve(axis, [None if value is None else max(value, floor) for value in values], colour, name)
     stages.mark(axis)
     axis.set_yscale("log")
-    plain_axis(axis.yaxis)
-    axis.minorticks_off()
     axis.set_ylim(bottom=floor)
+    log_ticks(axis.yaxis)
     axis.set_ylabel("gradient norm")
     epoch_axis(axis)
     legend_above(axis)

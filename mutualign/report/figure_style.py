@@ -15,7 +15,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 # The page replaces these by its own colours for light and dark; here they suit white paper.
 TEXT, MUTED, GRID, PAGE = "#1b1e23", "#5d646e", "#dfe2e7", "#fefefe"
@@ -115,9 +115,13 @@ def percent_axis(axis: Axis) -> None:
     axis.set_major_formatter(FuncFormatter(lambda share, _: f"{round(100 * share, 6):g} %"))
 
 
-def plain_axis(axis: Axis) -> None:
-    """Label numbers without exponents, such as 0.001."""
+def log_ticks(axis: Axis) -> None:
+    """Label a log scale by numbers such as 0.001, without exponents; to be called after its limits are set."""
+    low, high = axis.get_view_interval()
+    steps = (1, 2, 5) if high < 30 * low else (1,)
+    axis.set_major_locator(LogLocator(subs=steps))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_locator(NullLocator())
 
 
 def epoch_axis(axis: Axes) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mutualign.data.types import spread
 from mutualign.report.embedding import embed
+from mutualign.report.figure_style import NAMED
 from mutualign.report.output_plots import (
     confusion_matrix,
     embedding_by_class,
@@ -49,12 +50,13 @@ def embedding_section(run: FinishedRun) -> Section:
             )
             if names is not None:
                 labels, origin = _embedded_labels(outputs, run.review)
+                named = " A name stands where the target images of its class are." if len(names) <= NAMED else ""
                 blocks.append(
                     Plot(
                         "embedding-class",
                         "Features by class",
                         f"The same points, coloured by class: source images (small) by label, target images (large) "
-                        f"by {origin}. A name stands where the target images of its class are.",
+                        f"by {origin}.{named}",
                         embedding_by_class(points, is_source, labels, names),
                     )
                 )
