@@ -83,8 +83,8 @@ class DomainAdapter(ClassifierMixin, ClassNamePrefixFeaturesOutMixin, Transforme
     recipe_, shape_, weights_ : what was trained, for which images, and the trained weights.
     n_features_in_ : features, or height * width * channels.
 
-    Example
-    -------
+    Examples
+    --------
     >>> import numpy as np
     >>> from mutualign import DomainAdapter
     >>> rng = np.random.default_rng(0)

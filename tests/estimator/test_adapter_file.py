@@ -88,10 +88,10 @@ def test_a_file_that_was_cut_off_is_named(saved, tmp_path):
         ({"header": {"shape": [4, 1, 1]}}, "weights do not belong to the network"),
         ({"header": {"classes": {"kind": "U", "values": ["cat", "cat"]}}}, "two or more different classes"),
         ({"header": {"classes": {"kind": "U", "values": ["a", "b", "c"]}}}, "weights do not belong to the network"),
-        ({"header": {"classes": {"kind": "?", "values": ["a", "b"]}}}, "not a readable DomainAdapter"),
+        ({"header": {"classes": {"kind": "?", "values": ["a", "b"]}}}, "classes.kind: invalid enum value"),
         ({"header": {"recipe": {"name": "x"}}}, "stages"),
         ({"header": {"label_free_score": None}}, "label_free_score: expected float, got null"),
-        ({"header": {"result": {}}}, "not a readable DomainAdapter"),
+        ({"header": {"result": {}}}, "result: missing the key"),
     ],
 )
 def test_a_header_that_does_not_hold_together_is_told(saved, tmp_path, changes, message):
