@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     from mutualign.runs.rows import Row
 
 
+RECIPES_BY_DEFAULT = "source_only,dann,mani,fast,best"
+PHOTO_RECIPES = "photos_source_only,photos_dann,photos_mani,photos"
+
+
 @dataclass(frozen=True)
 class Compare:
     """Train recipes on tasks with several seeds, and print a table with means and 95 % intervals.
@@ -41,8 +45,14 @@ class Compare:
     """
 
     recipes: Annotated[
-        str, tyro.conf.arg(aliases=["-r"], help=f"Recipes by name or path, separated by commas. {RECIPES}")
-    ] = "source_only,dann,mani,fast,best"
+        str | None,
+        tyro.conf.arg(
+            aliases=["-r"],
+            metavar="NAMES",
+            help=f"Recipes by name or path, separated by commas. {RECIPES}",
+            help_behavior_hint=f"(default: {RECIPES_BY_DEFAULT}; for photos: {PHOTO_RECIPES})",
+        ),
+    ] = None
     task: Annotated[str, tyro.conf.arg(aliases=["--tasks", "-t"])] = "digits"
     """Tasks, separated by commas; `mutualign data list` shows all."""
     own_images: OwnOption = field(default_factory=OwnImagesOptions)
@@ -62,28 +72,30 @@ class Compare:
         """Train what is missing, and print tables."""
         from mutualign.cli.progress import ProgressDisplay
         from mutualign.cli.tables import difference_tables, summary_tables
-        from mutualign.data.datasets import find_task
+        from mutualign.data.datasets.registry import expand_tasks, find_task
         from mutualign.data.fetch.data_files import data_folder
         from mutualign.recipes import load_recipe
         from mutualign.runs.comparison import Comparison
+        from mutualign.runs.loading import default_recipe, load_task
         from mutualign.runs.rows import save_results
         from mutualign.runs.spec import RunSpec
         from mutualign.runs.statistics import differences, summarise
 
         require_between("--seeds", self.seeds, 1, MOST_SEEDS)
         require_place("--out", self.out)
-        recipes = tuple(load_recipe(name, self.set) for name in self.recipes.split(","))
         own, folder = self.own_images.images(), data_folder(self.data)
-        tasks = tuple(self.task.split(",")) if own is None else (own.name,)
+        tasks = expand_tasks(self.task) if own is None else (own.name,)
+        photos = default_recipe(own) == "photos"
         if own is None:
-            for task in tasks:
-                find_task(task)
+            photos = all(find_task(task).folders is not None for task in tasks)
+        names = self.recipes or (PHOTO_RECIPES if photos else RECIPES_BY_DEFAULT)
+        recipes = tuple(load_recipe(name, self.set) for name in names.split(","))
         command = shell_command("mutualign", *sys.argv[1:])
         if self.save:
             self._check_save(self.save, command)
 
         def load(name: str) -> Task:
-            return find_task(name).load(folder) if own is None else own.load()
+            return load_task(name, folder, recipes[0], own)
 
         def keep(rows: list[Row]) -> None:
             if self.save:
@@ -113,6 +125,6 @@ class Compare:
         from mutualign.runs.rows import command_of_results
 
         tables = [place for place in self.own_images.places().values() if place.is_file()]
-        recipes = [Path(name) for name in self.recipes.split(",") if name.endswith(".toml")]
+        recipes = [Path(name) for name in (self.recipes or "").split(",") if name.endswith(".toml")]
         force = self.force or command_of_results(save) == command
         check_output(save, inputs=[*tables, *recipes], force=force)

@@ -52,7 +52,7 @@ class Run:
             aliases=["-r"],
             metavar="NAME",
             help=f"Name of a recipe, or the path of a recipe's .toml file. {RECIPES}",
-            help_behavior_hint="(default: best)",
+            help_behavior_hint="(default: best; photos for your own images of 48 pixels and more)",
         ),
     ] = None
     task: Annotated[
@@ -132,6 +132,7 @@ class Run:
         from mutualign.recipes import load_recipe
         from mutualign.runs.experiment import Experiment
         from mutualign.runs.folder import RunFolder
+        from mutualign.runs.loading import default_recipe, load_task
         from mutualign.runs.spec import RunSpec
 
         seed, name, out = self.seed or 0, self.task or "digits", self.out or Path("runs")
@@ -141,8 +142,10 @@ class Run:
         if own is not None and self.task is not None:
             raise MutualignError(f"--task {name} and --source are two sources\n  hint:    leave one of them out")
         overrides = self.set if self.backbone is None else (*self.set, f"backbone={self.backbone}")
-        recipe = load_recipe(self.recipe or "best", overrides)
-        load = partial(find_task(name).load, folder) if own is None else own.load
+        if own is None:
+            find_task(name)
+        recipe = load_recipe(self.recipe or default_recipe(own), overrides)
+        load = partial(load_task, name, folder, recipe, own)
         name = name if own is None else own.name
         path = RunSpec(recipe, name, seed).path(out)
         if settings["processes"].first:

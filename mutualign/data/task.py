@@ -8,6 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 
+from mutualign.data.features.settings import FeatureSettings
 from mutualign.data.types import ImageShape, LabelledImages, TargetDataset, UnlabelledImages
 from mutualign.errors import MutualignError
 
@@ -36,6 +37,9 @@ class Task:
     notes: tuple[str, ...] = ()  # what a user should know about the images before training
     folders: TaskFolders | None = None  # of a user's own images
     former_identities: tuple[str, ...] = ()  # what earlier versions called the same images
+    features: FeatureSettings | None = None  # what the "images" are, if they are features of image files
+    source_pictures: UnlabelledImages | None = None  # of the source test, if its images cannot be shown
+    target_pictures: UnlabelledImages | None = None  # of the target test, if its images cannot be shown
 
     def __post_init__(self) -> None:
         sizes = {images.pixels.shape[1:3] for images in self._images()}

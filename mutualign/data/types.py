@@ -7,13 +7,18 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Float32, Int64, UInt8
+from jaxtyping import Float, Float16, Float32, Int64, UInt8
 from torch import Tensor
 
 LARGEST = 1 << 24  # values of an image
 
-# As stored: bytes, or floats that are network input already. Feature vectors are images of one pixel.
-Pixels = UInt8[Tensor, "n height width stored"] | Float32[Tensor, "n height width stored"]
+# As stored: bytes, or floats that are network input already. A feature vector is an image of one pixel, and several
+# views of a photo, as features, are one column of pixels.
+Pixels = (
+    UInt8[Tensor, "n height width stored"]
+    | Float16[Tensor, "n height width stored"]
+    | Float32[Tensor, "n height width stored"]
+)
 
 
 @dataclass(frozen=True)
@@ -113,7 +118,7 @@ class Batch(NamedTuple):
 def to_floats(pixels: Pixels, channels: int) -> Float[Tensor, "n channels height width"]:
     """Convert pixels to network input, channels-last in memory: bytes become [0, 1], grey is repeated to `channels`."""
     wide = pixels.expand(*pixels.shape[:3], channels).contiguous()
-    floats = wide if wide.is_floating_point() else wide.float().div_(255)
+    floats = wide.float() if wide.is_floating_point() else wide.float().div_(255)
     return floats.permute(0, 3, 1, 2)
 
 

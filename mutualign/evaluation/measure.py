@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -106,7 +107,7 @@ class Evaluator:
         return ValidatorInputs(
             target_logits=target.logits,
             target_features=target.features,
-            view_logits=predict_logits(classifier, scored, channels, fabric, view=_slightly_changed),
+            view_logits=predict_logits(classifier, scored, channels, fabric, view=slight_change(self.task)),
             source_logits=source.logits,
             source_features=source.features,
             source_labels=held_out.labels[rows],
@@ -152,11 +153,13 @@ class Evaluator:
         found = target_labels.review(
             outputs["target_logits"], self.task.target_test, spread(len(self.task.target_test), KEPT), GALLERY
         )
-        pictures = {f"{name}_pixels": kept.pixels[found[name]] for name in target_labels.GALLERIES if name in found}
-        source = self.task.source_test.images
+        source, target = self.task.source_pictures or self.task.source_test.images, kept.pixels
+        if self.task.target_pictures is not None:
+            target = self.task.target_pictures.take(spread(len(self.task.target_pictures), KEPT), 0)
+        pictures = {f"{name}_pixels": target[found[name]] for name in target_labels.GALLERIES if name in found}
         samples = {
             "source_samples": source.take(spread(len(source), SAMPLES), 0),
-            "target_samples": kept.pixels[spread(len(kept), SAMPLES)],
+            "target_samples": target[spread(len(target), SAMPLES)],
         }
         if "labels" in found:
             found["embedded_labels"] = found["labels"][spread(len(kept), EMBEDDED)]
@@ -171,7 +174,8 @@ class Evaluator:
         """How well pixels separate the domains, and the number of images that this was measured on."""
         source, target = self.task.source_train.images, self.task.target_train.images
         n, channels = min(len(source), len(target), SCORED // 2), self.task.shape.channels
-        parts = [images.take(spread(len(images), n), derive_seed("domains")) for images in (source, target)]
+        rows = 1 if self.task.features else None  # the first view
+        parts = [images.take(spread(len(images), n), derive_seed("domains"))[:, :rows] for images in (source, target)]
         return audit.domain_accuracy(*(part.expand(*part.shape[:3], channels) for part in parts)), 2 * n
 
 
@@ -180,6 +184,15 @@ def _fingerprint(network: torch.nn.Module) -> float:
     return float(torch.stack([weight.double().norm() for weight in network.parameters()]).norm())
 
 
-def _slightly_changed(images: Tensor) -> Tensor:
-    """A view that should keep its class: half of a strong view's geometry, about a third of its colour."""
-    return strong_views(images, AugmentConfig(geometry=0.5, colour=0.3, solarise=0.0, inversion=0.0))
+def slight_change(task: Task) -> Callable[[Tensor], Tensor]:
+    """A change of images that should keep their class.
+
+    Images: half of a strong view's geometry, about a third of its colour. Features with several views: the mirror
+    image. Other feature vectors: noise of a tenth of each feature's deviation.
+    """
+    if task.features is not None and task.features.views > 1:
+        return lambda images: images.roll(-1, dims=2)
+    if task.shape.height == task.shape.width == 1:
+        return lambda images: images + 0.1 * images.std(0, correction=0) * torch.randn_like(images)
+    config = AugmentConfig(geometry=0.5, colour=0.3, solarise=0.0, inversion=0.0)
+    return lambda images: strong_views(images, config)

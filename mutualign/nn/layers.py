@@ -134,6 +134,13 @@ class BatchNorm2d(nn.BatchNorm2d):
         return (centred * scale[:, None, None] + self.bias[:, None, None]).to(maps.dtype)
 
 
+class BatchNorm1d(BatchNorm2d):
+    """`BatchNorm2d` for feature vectors [n, features]."""
+
+    def forward(self, rows: Float[Tensor, "n features"]) -> Float[Tensor, "n features"]:
+        return super().forward(rows[:, :, None, None])[:, :, 0, 0]
+
+
 def standardise(images: Float[Tensor, "n channels height width"]) -> Float[Tensor, "n channels height width"]:
     """Subtract each channel's mean over the image, and divide by its standard deviation + 0.05.
 

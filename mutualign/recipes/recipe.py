@@ -11,11 +11,13 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
+from mutualign.data.features.settings import MOST_VIEWS
 from mutualign.errors import MutualignError, nearest
 from mutualign.io.text import LARGEST_TOML, LONGEST_KEY, parse_toml, read_text
 from mutualign.io.typed import encode_json, parse_typed, to_plain
 from mutualign.methods import METHODS
 from mutualign.nn.backbones import TIMM, require_known
+from mutualign.nn.pretrained import require_pretrained
 
 SOURCE_ONLY = "source_only"
 LONGEST_NAME = 100
@@ -94,6 +96,8 @@ class Recipe:
     backbone: str = "mani_cnn"  # a registered backbone, or timm:NAME
     backbone_weights: str = ""  # of a timm backbone: a .safetensors file to start from; "" for random weights
     precision: Literal["auto", "float32", "bf16"] = "auto"  # auto: bf16 autocast where the hardware has it
+    features: str = ""  # a pretrained network whose features of image files are trained on; "" for the images
+    views: int = 1  # of each image file, as features: the image, its mirror image, and random crops
 
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name):
@@ -106,6 +110,15 @@ class Recipe:
             require_known(self.backbone)
         except MutualignError as error:
             raise ValueError(error) from error
+        if self.features:
+            try:
+                require_pretrained(self.features)
+            except MutualignError as error:
+                raise ValueError(error) from error
+        if not 1 <= self.views <= MOST_VIEWS:
+            raise ValueError(f"views must be from 1 to {MOST_VIEWS}, got {self.views}")
+        if self.views > 1 and not self.features:
+            raise ValueError('views are of features: name the network, such as features = "efficientnet_lite0"')
         if self.backbone_weights and not self.backbone.startswith(TIMM):
             raise ValueError(
                 f'backbone_weights is for backbones of timm, not for "{self.backbone}"\n'
@@ -120,8 +133,7 @@ class Recipe:
     @property
     def digest(self) -> str:
         """Eight hexadecimal digits of a hash of everything that affects training: not of name and description."""
-        settings = [self.backbone, self.backbone_weights, self.precision, self.stages]
-        return hashlib.sha256(encode_json(settings).encode()).hexdigest()[:8]
+        return hashlib.sha256(encode_json([*self._shared_settings, self.stages]).encode()).hexdigest()[:8]
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for TOML that `parse_recipe` reads back as an equal recipe."""
@@ -130,8 +142,12 @@ class Recipe:
 
     def is_prefix_of(self, other: Recipe) -> bool:
         """Whether, with the same seed, training this recipe equals the first stages of training the other."""
-        settings = [(each.backbone, each.backbone_weights, each.precision) for each in (self, other)]
-        return settings[0] == settings[1] and self.stages == other.stages[: len(self.stages)]
+        return self._shared_settings == other._shared_settings and self.stages == other.stages[: len(self.stages)]
+
+    @property
+    def _shared_settings(self) -> tuple[str | int, ...]:
+        """Everything but the stages that affects training."""
+        return self.backbone, self.backbone_weights, self.precision, self.features, self.views
 
 
 def recipe_names() -> list[str]:

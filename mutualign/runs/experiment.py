@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 
-from mutualign.data.datasets import find_task
 from mutualign.data.task import Task
 from mutualign.errors import MutualignError, shell_command
 from mutualign.evaluation.alarms import identical_domains, negative_transfer
@@ -26,6 +25,7 @@ from mutualign.methods import METHODS
 from mutualign.recipes import Recipe
 from mutualign.runs.folder import RunFolder
 from mutualign.runs.history import Result, StageAlarm, summarise
+from mutualign.runs.loading import load_task
 from mutualign.runs.lock import locked
 from mutualign.runs.observer import Observer
 from mutualign.runs.recorder import Recorder
@@ -101,7 +101,7 @@ class Experiment:
         if config.own_images is None:
             if moved:
                 raise MutualignError(f"{path}: a run on the task {config.task}, not on images of your own")
-            task = find_task(config.task).load(data_folder)
+            task = load_task(config.task, data_folder, config.recipe)
         else:
             places = replace(config.own_images, **(moved or {}))
             if absent := [place for place in (places.source, places.target) if not place.exists()]:

@@ -13,8 +13,10 @@ from jaxtyping import Float
 from lightning_fabric import Fabric
 from torch import Tensor
 
+from mutualign.data.features.network import FeatureNetwork, feature_network
 from mutualign.data.types import ImageShape, Pixels, UnlabelledImages
 from mutualign.errors import MutualignError
+from mutualign.nn.backbones.efficientnet_lite import VARIANTS
 from mutualign.nn.classifier import Classifier
 from mutualign.runs.checkpoints import Which
 from mutualign.runs.folder import RunFolder
@@ -24,6 +26,7 @@ from mutualign.training.inference import predict_logits
 from mutualign.training.setup import build_classifier
 
 CHUNK = 2000  # images that are held at once
+AT_ONCE = 16  # images of which features are computed at once
 
 
 class Prediction(NamedTuple):
@@ -40,11 +43,12 @@ class Predictor:
     """A trained classifier, with the shape of its images and the names of its classes."""
 
     classifier: Classifier  # in evaluation mode
-    shape: ImageShape
+    shape: ImageShape  # of the images to predict
     class_names: tuple[str, ...]
     fabric: Fabric
     run: RunFolder
     result: Result
+    features: FeatureNetwork | None = None  # computes what the classifier takes, if that is not pixels
 
     @classmethod
     def load(
@@ -84,7 +88,12 @@ class Predictor:
             classifier = build_classifier(recipe, shape, len(names))
         classifier.load_state_dict(weights)
         fabric = make_fabric(precision or recipe.precision, accelerator)
-        return cls(classifier.to(fabric.device).eval(), shape, names, fabric, folder, result)
+        classifier = classifier.to(fabric.device).eval()
+        if not recipe.features:
+            return cls(classifier, shape, names, fabric, folder, result)
+        side = VARIANTS[recipe.features].side
+        network = feature_network(recipe.features)
+        return cls(classifier, ImageShape(3, side, side), names, fabric, folder, result, network)
 
     def predict(self, images: Iterable[tuple[str, Tensor]]) -> Iterator[Prediction]:
         """Predict images, given as pairs of a path and uint8 pixels [height, width, channels] of the run's shape."""
@@ -98,5 +107,14 @@ class Predictor:
 
     def probabilities(self, pixels: Pixels) -> Float[Tensor, "n classes"]:
         """Class probabilities of images of the run's height and width; grey images are repeated to its channels."""
-        logits = predict_logits(self.classifier, UnlabelledImages(pixels), self.shape.channels, self.fabric)
-        return logits.softmax(1)
+        images, channels = UnlabelledImages(pixels), self.shape.channels
+        if self.features is not None:
+            images = UnlabelledImages(self._features(pixels)[:, None, None, :])
+            channels = images.pixels.shape[3]
+        return predict_logits(self.classifier, images, channels, self.fabric).softmax(1)
+
+    def _features(self, pixels: Pixels) -> Float[Tensor, "n features"]:
+        """Features of images, rounded as they are kept for training."""
+        assert self.features is not None  # noqa: S101 - for the type checker
+        colour = pixels.expand(*pixels.shape[:3], 3).contiguous()
+        return torch.cat([self.features(part) for part in colour.split(AT_ONCE)]).half().float()

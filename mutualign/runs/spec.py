@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,7 +27,8 @@ class RunSpec:
         A recipe that is changed by overrides has another name. A folder with other settings is refused by whoever opens
         it for this spec.
         """
-        return out / self.task / self.recipe.name / f"seed-{self.seed}"
+        task = re.sub(r"[^\w.@+-]+", "-", self.task)  # folder:ROOT:SOURCE-TARGET is no name of a folder
+        return out / task / self.recipe.name / f"seed-{self.seed}"
 
     @property
     def digest(self) -> str:

@@ -7,10 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mutualign.data.fetch.data_files import DataFile
+from mutualign.data.folders.domains import domain_pairs, domain_task
+from mutualign.data.folders.folder_task import FolderTask
 from mutualign.data.task import Task
 from mutualign.data.types import LabelledImages, spread
 from mutualign.errors import MutualignError, nearest
 
+FOLDER = "folder:"  # starts the name of a task on a folder with one folder per domain
 LONGEST_NUMBER = 12  # digits of a number of images
 
 Load = Callable[[Path], Task]
@@ -29,6 +32,7 @@ class TaskEntry:
     files: tuple[DataFile, ...]
     load: Load
     unpublished: tuple[str, ...] = ()
+    folders: Callable[[Path], FolderTask] | None = None  # of a task on image files: where they are
 
     def count_files(self, folder: Path) -> tuple[int, int]:
         """Return how many of the task's files are in a data folder, and how many it needs."""
@@ -59,6 +63,38 @@ def register_task(
     return register
 
 
+def register_folders(name: str, description: str, folders: Callable[[Path], FolderTask]) -> None:
+    """Make a task on image files available by name; `folders` says where they are in a data folder."""
+
+    def load(data: Path) -> Task:
+        return replace(folders(data).load(), name=name)
+
+    TASKS[name] = TaskEntry(name, description, (), load, folders=folders)
+
+
+def folder_entry(name: str) -> TaskEntry:
+    """Return the task `folder:ROOT:SOURCE-TARGET`, on the image files of two domains, ROOT/DOMAIN/CLASS/image.jpg."""
+    root, _, pair = name.removeprefix(FOLDER).rpartition(":")
+    folders = domain_task(Path(root), pair)
+
+    def load(data: Path) -> Task:
+        return replace(folders.load(), name=name)
+
+    return TaskEntry(name, f"{pair} of {root}", (), load, folders=lambda data: folders)
+
+
+def expand_tasks(names: str) -> tuple[str, ...]:
+    """Split names at commas; `folder:ROOT:all` becomes all ordered pairs of its domains."""
+    expanded: list[str] = []
+    for name in names.split(","):
+        if name.startswith(FOLDER) and name.endswith(":all"):
+            root = name.removeprefix(FOLDER).removesuffix(":all")
+            expanded += [f"{FOLDER}{root}:{pair}" for pair in domain_pairs(Path(root))]
+        else:
+            expanded.append(name)
+    return tuple(expanded)
+
+
 def find_task(name: str) -> TaskEntry:
     """Find a task, or a slice of one: `mnist-mnistm@6000` trains on 6,000 images of each domain.
 
@@ -66,6 +102,8 @@ def find_task(name: str) -> TaskEntry:
     unknown name, naming the nearest, and for a slice of no images.
     """
     base, at, size = name.partition("@")
+    if base.startswith(FOLDER):
+        return folder_entry(base)
     if base not in TASKS:
         raise MutualignError(f'unknown task "{base}"; {nearest(base, TASKS)}')
     entry = TASKS[base]

@@ -49,9 +49,7 @@ def data_folder(option: Path | None = None) -> Path:
     """
     if option is not None:
         if not option.is_dir():
-            raise MutualignError(
-                f"--data {option}: no such folder\n  hint:    create it, or give another one"
-            )
+            raise MutualignError(f"--data {option}: no such folder\n  hint:    create it, or give another one")
         return option
     if variable := os.environ.get(DATA_VARIABLE):
         return Path(variable).expanduser()

@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,15 +15,18 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from mutualign.data.features.extract import Extracted, extract
+from mutualign.data.features.settings import FeatureSettings
 from mutualign.data.folders.checks import copies, ranges
 from mutualign.data.folders.class_names import class_indices
 from mutualign.data.folders.image_cache import Decoded, decode
+from mutualign.data.folders.image_io import image_shape, read_image_file
 from mutualign.data.folders.listing import Listing, list_labelled, list_unlabelled
 from mutualign.data.folders.scan import Scan, scan
 from mutualign.data.folders.tables import TABLES
 from mutualign.data.split import hold_out
 from mutualign.data.task import Task
-from mutualign.data.types import ImageShape, LabelledImages, TargetDataset
+from mutualign.data.types import ImageShape, LabelledImages, TargetDataset, UnlabelledImages, spread
 from mutualign.errors import MutualignError
 from mutualign.nn.randomness import generator
 
@@ -31,7 +35,27 @@ BAD_SHARE = 0.01  # of images that may be unreadable and are left out
 HELD_OUT = 0.1  # of each source class: what source accuracy is measured on without source test images
 LARGEST = 224  # side of images if none is asked for
 MOST = 1024  # largest side that may be asked for
+TYPICAL = 25  # images whose headers say how large images are
 SHOWN = 10  # unreadable images that an error names
+
+
+@dataclass(frozen=True)
+class Readable:
+    """The images of one part that could be read, as pixels or as features."""
+
+    images: UnlabelledImages
+    rows: tuple[int, ...]  # of the scan's listing
+    bad: tuple[str, ...]  # one line per image that cannot be read
+    key: str  # identifies the files' contents and how they were read
+    pictures: UnlabelledImages | None = None  # small pictures, if the images are features
+
+    @classmethod
+    def of_pixels(cls, decoded: Decoded) -> Readable:
+        return cls(decoded.images, decoded.rows, decoded.bad, decoded.key)
+
+    @classmethod
+    def of_features(cls, extracted: Extracted) -> Readable:
+        return cls(extracted.images, extracted.rows, extracted.bad, extracted.key, extracted.pictures)
 
 
 @dataclass(frozen=True)
@@ -50,6 +74,7 @@ class FolderTask:
     target_test: Path | None = None
     image_size: int | None = None
     on_bad_image: OnBadImage = "skip"
+    features: FeatureSettings | None = None  # train on features of a pretrained network instead of pixels
 
     @property
     def name(self) -> str:
@@ -63,6 +88,17 @@ class FolderTask:
         }
         return {key: value for key, value in places.items() if value is not None}
 
+    def typical_side(self) -> int:
+        """The median shorter side of some source images, from their headers; 0 if none can be read."""
+        paths = list_labelled(self.source).paths
+        chosen = [paths[row] for row in spread(len(paths), TYPICAL).tolist()]
+        sides = []
+        for path in chosen:
+            with suppress(MutualignError):
+                shape = image_shape(read_image_file(path), path)
+                sides.append(min(shape.height, shape.width))
+        return sorted(sides)[len(sides) // 2] if sides else 0
+
     def load(self) -> Task:
         """Load the task. Raises MutualignError, with advice, if the images cannot make one."""
         if self.image_size is not None and not 1 <= self.image_size <= MOST:
@@ -71,23 +107,24 @@ class FolderTask:
             )
         listings, names = self._list()
         scans = {part: scan(listing, part) for part, listing in listings.items()}
-        side = self.image_size or _median_side(scans.values())
-        decoded = {part: decode(one, ImageShape(one.channels, side, side), part) for part, one in scans.items()}
-        notes = [*_listing_notes(listings), f"images: {side}x{side}"]
+        decoded, kind = self._read(scans)
+        notes = [*_listing_notes(listings), kind]
         for part, one in decoded.items():
             notes += self._judge_bad(part, one, len(listings[part]))
         kept = {part: scans[part].listing.take(one.rows) for part, one in decoded.items()}
         for part in ("source", "source test", "target test"):
             if part in kept:
                 notes += _judge_lost_classes(part, listings[part], kept[part])
-        notes += [*copies(scans), *ranges({part: one.images for part, one in decoded.items()})]
+        notes += copies(scans)
+        if self.features is None:
+            notes += ranges({part: one.images for part, one in decoded.items()})
         labels = {
             part: torch.tensor(class_indices(one.labels, names, one.where))
             for part, one in kept.items()
             if one.labels is not None and part != "target"
         }
         test = "target test" if "target test" in decoded else "target"
-        identity = _identity(decoded, names, side)
+        identity = _identity(decoded, names, kind.removeprefix("images: "))
         return Task(
             self.name,
             f"{identity}, labels {_labels_digest(labels)}",
@@ -99,7 +136,23 @@ class FolderTask:
             notes=tuple(notes),
             folders=self,
             former_identities=(identity,),
+            features=self.features,
+            source_pictures=decoded["source test"].pictures,
+            target_pictures=decoded[test].pictures,
         )
+
+    def _read(self, scans: Mapping[str, Scan]) -> tuple[dict[str, Readable], str]:
+        """Read the pixels, or the features, of each part; also return what the images are, for notes and identity."""
+        if self.features is not None:
+            settings = self.features
+            extracted = {part: Readable.of_features(extract(one, settings, part)) for part, one in scans.items()}
+            return extracted, f"images: {settings.views} views as features of {settings.network}"
+        side = self.image_size or _median_side(scans.values())
+        decoded = {
+            part: Readable.of_pixels(decode(one, ImageShape(one.channels, side, side), part))
+            for part, one in scans.items()
+        }
+        return decoded, f"images: {side}x{side}"
 
     def _list(self) -> tuple[dict[str, Listing], tuple[str, ...]]:
         """List the images of each part, and the classes. Raises MutualignError if a part lacks images or a class."""
@@ -116,7 +169,7 @@ class FolderTask:
             class_indices(sorted(set(one.labels or ())), names, one.where)  # raises for a class that the source lacks
         return listings, names
 
-    def _judge_bad(self, part: str, decoded: Decoded, listed: int) -> list[str]:
+    def _judge_bad(self, part: str, decoded: Readable, listed: int) -> list[str]:
         """Return one note per unreadable image. Raises MutualignError if there are too many."""
         if not decoded.bad:
             return []
@@ -202,10 +255,10 @@ def _median_side(scans: Iterable[Scan]) -> int:
     return min(sides[len(sides) // 2], LARGEST)
 
 
-def _identity(decoded: Mapping[str, Decoded], names: tuple[str, ...], side: int) -> str:
+def _identity(decoded: Mapping[str, Readable], names: tuple[str, ...], kind: str) -> str:
     """What the images are. Editing these words breaks resume for existing runs."""
     parts = ", ".join(f"{part} {len(one.images)} images {one.key}" for part, one in decoded.items())
-    return f"own images of {side}x{side}, {len(names)} classes ({', '.join(names)}): {parts}"
+    return f"own images of {kind}, {len(names)} classes ({', '.join(names)}): {parts}"
 
 
 def _labels_digest(labels: Mapping[str, Int64[Tensor, " n"]]) -> str:

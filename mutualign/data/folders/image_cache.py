@@ -1,9 +1,10 @@
-"""Image files decoded once, in parallel, into a file of bytes that is mapped into memory; kept by content."""
+"""Image files turned into rows of bytes once, in parallel, in a file that is mapped into memory; kept by content."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,6 +45,15 @@ class CacheInfo:
     bad: list[tuple[int, str]] = field(default_factory=list)  # rows of the scan that are missing, each with the fault
 
 
+@dataclass(frozen=True)
+class KeptRows:
+    """A cached file with one row of bytes per readable image of a scan."""
+
+    path: Path
+    rows: tuple[int, ...]  # of the scan's listing
+    bad: tuple[str, ...]  # one line per image that cannot be read or decoded
+
+
 def decode(scanned: Scan, shape: ImageShape, what: str) -> Decoded:
     """Return the scanned images at a shape: mapped from the cache, or decoded into it now.
 
@@ -51,14 +61,38 @@ def decode(scanned: Scan, shape: ImageShape, what: str) -> Decoded:
     decoded.
     """
     key = hashlib.sha256(json.dumps([RULE, shape, scanned.digests]).encode()).hexdigest()[:32]
-    place = Path(platformdirs.user_cache_dir("mutualign")) / "images" / f"{key}.bytes"
+    output = shape.channels * shape.height * shape.width
+    costs = [BYTES_PER_PIXEL * one.height * one.width + output for one in scanned.shapes]
+
+    def pixels(content: bytes, path: Path) -> bytes:
+        return decode_image(content, path, shape).numpy().tobytes()
+
+    kept = keep_rows(f"images/{key}", scanned, pixels, costs, f"decoding {what}")
+    return Decoded(MappedImages.open(kept.path, len(kept.rows), shape), kept.rows, kept.bad, key)
+
+
+def cache_file(name: str) -> Path:
+    """Where a cached file of rows is."""
+    return Path(platformdirs.user_cache_dir("mutualign")) / f"{name}.bytes"
+
+
+def keep_rows(
+    name: str, scanned: Scan, compute: Callable[[bytes, Path], bytes], costs: Sequence[int], what: str
+) -> KeptRows:
+    """Return a cached file of rows, one per scanned image, or compute it now by threads.
+
+    `compute` turns a file's content into a row; it raises MutualignError for what it cannot read. `costs` estimate the
+    bytes of memory for each image. `name` must identify everything that the rows depend on. Raises MutualignError if
+    the cache cannot be written, or if no row can be computed.
+    """
+    place = cache_file(name)
     info = _read_info(place)
     if info is None:
         try:
-            info = _write(place, scanned, shape, what)
+            info = _write(place, scanned, compute, costs, what)
         except OSError as error:
             raise MutualignError(
-                f"{place}: decoded images cannot be kept: {error.strerror}\n"
+                f"{place}: cannot be kept in the cache: {error.strerror}\n"
                 "  hint:    free space there, or choose another folder with the environment variable XDG_CACHE_HOME"
             ) from error
     faults = dict(info.bad)
@@ -66,15 +100,15 @@ def decode(scanned: Scan, shape: ImageShape, what: str) -> Decoded:
     bad = (*scanned.bad, *(f"{scanned.listing.paths[row]}: {fault}" for row, fault in faults.items()))
     if not rows:
         raise MutualignError(f"{scanned.listing.where}: none of the images can be decoded\n  such as  {bad[0]}")
-    return Decoded(MappedImages.open(place, len(rows), shape), rows, bad, key)
+    return KeptRows(place, rows, bad)
 
 
-def _write(place: Path, scanned: Scan, shape: ImageShape, what: str) -> CacheInfo:
-    """Decode into a file, then write its description. Raises OSError."""
+def _write(
+    place: Path, scanned: Scan, compute: Callable[[bytes, Path], bytes], costs: Sequence[int], what: str
+) -> CacheInfo:
+    """Compute rows into a file, then write its description. Raises OSError."""
     paths = scanned.listing.paths
     digests = dict(zip(paths, scanned.digests, strict=True))
-    output = shape.channels * shape.height * shape.width
-    costs = [BYTES_PER_PIXEL * one.height * one.width + output for one in scanned.shapes]
     cost = dict(zip(paths, costs, strict=True)).__getitem__
 
     def read(path: Path) -> bytes | str:
@@ -82,7 +116,7 @@ def _write(place: Path, scanned: Scan, shape: ImageShape, what: str) -> CacheInf
             content = read_image_file(path)
             if hashlib.sha256(content).hexdigest() != digests[path]:
                 return "changed while it was read"  # the cache is kept by the digests of the scan
-            return decode_image(content, path, shape).numpy().tobytes()
+            return compute(content, path)
         except MutualignError as error:
             return str(error).removeprefix(f"{path}: ")
 
@@ -96,7 +130,7 @@ def _write(place: Path, scanned: Scan, shape: ImageShape, what: str) -> CacheInf
 
     with (
         open_atomically(place, forget_old, durable=False) as file,
-        closing(in_parallel(read, paths, f"decoding {what}", cost)) as results,
+        closing(in_parallel(read, paths, what, cost)) as results,
     ):
         for row, one in enumerate(results):
             if isinstance(one, str):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Int64
+from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from mutualign.data.types import ImageShape, Pixels, UnlabelledImages
@@ -42,11 +42,8 @@ class MappedImages(UnlabelledImages):
     def open(cls, path: Path, n: int, shape: ImageShape) -> MappedImages:
         """Map a file of `n` images of a shape, one byte per value."""
         channels, height, width = shape
-        state = FileState.of(path)
-        if state.size != n * height * width * channels:
-            raise _changed(path)
-        pixels = torch.from_file(str(path), shared=False, size=state.size, dtype=torch.uint8)
-        return cls(pixels.view(n, height, width, channels), path, state)
+        rows, state = map_rows(path, n, height * width * channels)
+        return cls(rows.view(n, height, width, channels), path, state)
 
     def take(self, indices: Int64[Tensor, " batch"], key: int) -> Pixels:
         """Return the images at `indices`. Raises MutualignError if the file was written to since it was mapped."""
@@ -76,6 +73,14 @@ class MappedImages(UnlabelledImages):
             return
         if now[:2] == self.state[:2] and now != self.state:
             raise _changed(self.path)
+
+
+def map_rows(path: Path, n: int, row_bytes: int) -> tuple[UInt8[Tensor, "n bytes"], FileState]:
+    """Map a file of `n` rows of bytes. Raises MutualignError if it has another size."""
+    state = FileState.of(path)
+    if state.size != n * row_bytes:
+        raise _changed(path)
+    return torch.from_file(str(path), shared=False, size=state.size, dtype=torch.uint8).view(n, row_bytes), state
 
 
 def _changed(path: Path) -> MutualignError:
