@@ -24,17 +24,18 @@ from PIL import Image
 from rich.console import Console
 from shapes import SHAPES, SHAPES_ARE, in_two_colours, over_photos
 
-from mutualign.cli.terminal import ProgressDisplay, summary_tables
 from mutualign.data.datasets import find_task
 from mutualign.data.datasets.bsds500 import Photos, load_bsds500
 from mutualign.data.fetch.data_files import data_folder
-from mutualign.data.folders.own_images import FolderTask
+from mutualign.data.folders.folder_task import FolderTask
 from mutualign.errors import MutualignError
+from mutualign.evaluation.records import EpochRecord
 from mutualign.recipes import load_recipe
 from mutualign.runs.comparison import Comparison
+from mutualign.runs.observer import Observer
 from mutualign.runs.predictor import Predictor
 from mutualign.runs.rows import Row
-from mutualign.runs.statistics import summarise
+from mutualign.runs.statistics import percent, summarise
 from mutualign.training.hardware import keep_freed_memory
 
 SMALL_RESNET = ("backbone=small_resnet",)
@@ -163,6 +164,13 @@ def timed(name: str, images: int, seconds: float) -> dict[str, Any]:
     return {"name": name, "images": images, "seconds": round(seconds, 2), "images_per_second": round(images / seconds)}
 
 
+class EpochLines(Observer):
+    """Prints a line per epoch."""
+
+    def epoch(self, record: EpochRecord) -> None:
+        print(f"{record.method}, epoch {record.epoch}: target {percent(record.target_accuracy)}", flush=True)
+
+
 def main() -> None:
     """Write, time, train, write the JSON."""
     settings = tyro.cli(Settings, description=Settings.__doc__)
@@ -178,16 +186,16 @@ def main() -> None:
         for images, names, overrides in jobs:
             recipes = tuple(load_recipe(name, (*overrides, *settings.set)) for name in names.split(","))
             comparison = Comparison(recipes, (images.name,), tuple(range(settings.seeds)), folder / "runs")
-            with ProgressDisplay(console) as display:
-                rows += comparison.run(lambda name, images=images: images.load(), observer=display)
+            rows += comparison.run(lambda name, images=images: images.load(), observer=EpochLines())
             runs = (comparison.folder(recipe, images.name, 0) for recipe in recipes)
             timings += [predict_time(run.path, images) for run in runs if run]  # None if a longer recipe's run serves
     except MutualignError as error:
         raise SystemExit(f"benchmarks/own_images.py: {error}") from None
     for row in timings:
         console.print(f"{row['name']}: {row['images']:,} images in {row['seconds']} s", highlight=False)
-    for table in summary_tables(summarise(rows)):
-        console.print(table)
+    for summary in summarise(rows):
+        accuracies = f"target {summary.target_by('last').percent()}, source {summary.source.percent()}"
+        console.print(f"{summary.task}, {summary.recipe}: {accuracies} (n = {summary.source.n})", highlight=False)
     plain = [row.to_plain() for row in rows]
     results_file.write(settings.out, origin, plain, shapes=SHAPES_ARE, timings=timings)
 

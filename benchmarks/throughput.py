@@ -38,7 +38,7 @@ from mutualign.data.fetch.data_files import data_folder, require
 from mutualign.data.task import Task
 from mutualign.data.types import Batch, ImageShape, LabelledImages, UnlabelledImages
 from mutualign.errors import MutualignError
-from mutualign.methods import MutualAlign
+from mutualign.methods.mutual_align import MutualAlign
 from mutualign.recipes import load_recipe
 from mutualign.runs.experiment import Experiment
 from mutualign.training.batches import Batches

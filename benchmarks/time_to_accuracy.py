@@ -22,7 +22,8 @@ from mutualign.data.task import Task
 from mutualign.errors import MutualignError
 from mutualign.evaluation.records import EpochRecord
 from mutualign.recipes import Recipe, load_recipe
-from mutualign.runs.experiment import Experiment, Observer
+from mutualign.runs.experiment import Experiment
+from mutualign.runs.observer import Observer
 from mutualign.training.loop import Stopped
 
 GOALS = (0.87, 0.97, 0.985)

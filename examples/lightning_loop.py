@@ -28,7 +28,7 @@ from mutualign.training.batches import Batches
 
 
 class Adaptation(pl.LightningModule):
-    """A classifier and its moving average, which labels the target; `adapt` switches the two losses on."""
+    """A classifier and its moving average, which labels the target; `adapt` enables the two losses."""
 
     def __init__(self, adapt: bool) -> None:
         super().__init__()
@@ -57,20 +57,20 @@ class Adaptation(pl.LightningModule):
         self.teacher.update(self.classifier)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        optimizer = torch.optim.Adam(self.parameters())
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, self.trainer.max_steps)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        optimiser = torch.optim.Adam(self.parameters())
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 4e-3, self.trainer.max_steps)
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
 def main() -> None:
-    """Train with and without the two losses; look at target labels once, at the end."""
+    """Train with and without the two losses; use target labels once, to evaluate at the end."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # of accelerators that are not there
-    warnings.filterwarnings("ignore", "Found .* in eval mode")  # the teacher, as it should be
-    task = find_task("digits").load(Path("data"))  # nothing is read from there
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # silences its report of missing accelerators
+    warnings.filterwarnings("ignore", "Found .* in eval mode")  # the teacher, on purpose
+    task = find_task("digits").load(Path("data"))  # embedded: nothing is read from this folder
     batches = Batches(task.source_train, task.target_train.images, 3, 64, arguments.seed, stage=0)
     steps = arguments.epochs * batches.steps_per_epoch
     for name, adapt in {"source only": False, "adapted": True}.items():

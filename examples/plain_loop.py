@@ -19,14 +19,13 @@ from mutualign.data.types import to_floats
 from mutualign.evaluation.target_labels import source_accuracy, target_accuracy
 from mutualign.nn.ema import EMATeacher
 
-BATCH, RATE, CONFIDENT = 64, 4e-3, 0.8  # images a domain and step; highest learning rate; when to believe the teacher
-VIEWS = AugmentConfig(
-    solarise=0.0
-)  # moved, recoloured and inverted: what both runs see, so that they differ by the losses
+BATCH, RATE = 64, 4e-3  # images of each domain per step; highest learning rate
+CONFIDENT = 0.8  # top probability from which the teacher's label is used
+VIEWS = AugmentConfig(solarise=0.0)  # moved, recoloured, inverted; in both runs, so that they differ by the losses only
 
 
 def train(task: Task, epochs: int, adapt: bool, seed: int) -> nn.Module:
-    """Train a classifier on the labelled source; if asked to, adapt it to the target, whose labels stay closed."""
+    """Train a classifier on the labelled source; with `adapt`, adapt it to the target, whose labels stay sealed."""
     torch.manual_seed(seed)
     source, target = (to_floats(part.images.pixels, 3) for part in (task.source_train, task.target_train))
     features = nn.Sequential(
@@ -36,13 +35,13 @@ def train(task: Task, epochs: int, adapt: bool, seed: int) -> nn.Module:
     )
     head = nn.Linear(128, 10)
     discriminator = nn.Sequential(nn.Linear(128, 32), nn.ReLU(), nn.Linear(32, 1))
-    critic = nn.Sequential(nn.Linear(2 * 128, 128), nn.ReLU(), nn.Linear(128, 1))  # of a pair
+    critic = nn.Sequential(nn.Linear(2 * 128, 128), nn.ReLU(), nn.Linear(128, 1))  # scores a pair of features
     classifier = nn.Sequential(features, head)
     teacher = EMATeacher(classifier)
 
     steps = epochs * (len(source) // BATCH)
-    optimizer = torch.optim.Adam(nn.ModuleList([classifier, discriminator, critic]).parameters())
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, steps)
+    optimiser = torch.optim.Adam(nn.ModuleList([classifier, discriminator, critic]).parameters())
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, steps)
     for step in range(steps):
         rows, target_batch = torch.randint(len(source), (BATCH,)), target[torch.randint(len(target), (BATCH,))]
         labels = task.source_train.labels[rows]
@@ -50,7 +49,7 @@ def train(task: Task, epochs: int, adapt: bool, seed: int) -> nn.Module:
         of_source, of_target = seen.chunk(2)
         loss = F.cross_entropy(head(of_source), labels)
         if adapt:
-            # Gradient reversal: the discriminator learns to tell the domains apart, the features learn to defeat it.
+            # Gradient reversal: the discriminator learns to separate the domains, the features learn to prevent it.
             domain = discriminator(reverse_gradient(seen, strength=step / steps)).squeeze(1)
             loss += 0.3 * F.binary_cross_entropy_with_logits(domain, (torch.arange(2 * BATCH) < BATCH).float())
 
@@ -60,21 +59,21 @@ def train(task: Task, epochs: int, adapt: bool, seed: int) -> nn.Module:
             anchors, same, other = of_target[pairs.target], of_source[pairs.source], of_source[pairs.other_source]
             joint, marginal = (critic(torch.cat([anchors, to], dim=1)).squeeze(1) for to in (same, other))
             loss += jsd_mutual_information(joint, marginal, pairs.valid)
-        optimizer.zero_grad()
+        optimiser.zero_grad()
         loss.backward()
-        optimizer.step()
+        optimiser.step()
         schedule.step()
         teacher.update(classifier)
     return teacher.model
 
 
 def main() -> None:
-    """Train with and without the two losses; look at target labels once, at the end."""
+    """Train with and without the two losses; use target labels once, to evaluate at the end."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    task = find_task("digits").load(Path("data"))  # nothing is read from there
+    task = find_task("digits").load(Path("data"))  # embedded: nothing is read from this folder
     for name, adapt in {"source only": False, "adapted": True}.items():
         model = train(task, arguments.epochs, adapt, arguments.seed)
         with torch.no_grad():

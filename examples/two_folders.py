@@ -1,7 +1,7 @@
 """Two folders of images end to end: labelled ones and unlabelled ones in, predictions and an ONNX file out.
 
-Target accuracy 95.1 ± 0.9 % by the recipe `fast` (n = 5 seeds, 95 % interval, epoch chosen without target labels); the
-README's source_only reaches 62 % on these images. All of it takes about 50 s on one CPU thread.
+Target accuracy 95.1 ± 0.9 % with the recipe `fast` (n = 5 seeds, 95 % interval, epoch selected without target labels);
+source_only reaches 62 % on these images (docs/results.md). All of it takes about 50 s on one CPU thread.
 """
 
 from __future__ import annotations
@@ -18,17 +18,18 @@ from PIL import Image
 from mutualign.data.datasets import find_task
 from mutualign.data.folders.image_io import decode_image
 from mutualign.data.folders.listing import list_unlabelled
-from mutualign.data.folders.own_images import FolderTask
+from mutualign.data.folders.folder_task import FolderTask
 from mutualign.data.types import UnlabelledImages
 from mutualign.export.exporter import export_run
 from mutualign.recipes import load_recipe
 from mutualign.runs.experiment import Experiment
 from mutualign.runs.predictor import Prediction, Predictor
+from mutualign.runs.statistics import percent
 
 
 def write_images(folder: Path) -> FolderTask:
-    """Write the embedded digits as a user has images: source/CLASS/*.png, target/*.png and target-test/CLASS/*.png."""
-    task = find_task("digits").load(folder)  # nothing is read from there
+    """Write the embedded digits as source/CLASS/*.png, target/*.png and target-test/CLASS/*.png."""
+    task = find_task("digits").load(folder)  # embedded: nothing is read from this folder
     _write(folder / "source", task.source_train.images, task.source_train.labels)
     _write(folder / "target", task.target_train.images)
     _write(folder / "target-test", task.target_test.images, task.target_test.reveal_labels())
@@ -43,16 +44,17 @@ def _write(folder: Path, images: UnlabelledImages, labels: torch.Tensor | None =
 
 
 def adapt(images: FolderTask, run: Path, epochs: int, seed: int) -> None:
-    """What `mutualign run --source DIR --target DIR --target-test DIR --recipe fast` does."""
+    """Do what `mutualign run --source DIR --target DIR --target-test DIR --recipe fast` does."""
     task = images.load()
     print(*task.notes, sep="\n")
     result = Experiment.start(load_recipe("fast", [f"stages.0.epochs={epochs}"]), task, seed, run).run()
-    _, selected, _ = result["stages"][0]["selections"].values()
-    print(f"target accuracy {selected['target_accuracy']:.1%}, at epoch {selected['epoch']}, chosen without its labels")
+    selected = result.stages[0].selected
+    accuracy = percent(selected.target_accuracy)
+    print(f"target accuracy {accuracy} at epoch {selected.epoch}, which was selected without target labels")
 
 
 def predict(run: Path, folder: Path, table: Path) -> None:
-    """What `mutualign predict RUN FOLDER --out TABLE` does: path, label, probability and entropy of each image."""
+    """Do what `mutualign predict RUN FOLDER --out TABLE` does: path, label, probability and entropy of each image."""
     predictor, paths = Predictor.load(run), list_unlabelled(folder).paths
     images = ((path.name, decode_image(path.read_bytes(), path, predictor.shape)) for path in paths)
     with table.open("w", encoding="utf-8", newline="") as file:
@@ -61,13 +63,13 @@ def predict(run: Path, folder: Path, table: Path) -> None:
 
 
 def main() -> None:
-    """Write images, adapt to the unlabelled ones, name each of them, export."""
+    """Write images, adapt to the unlabelled ones, predict their labels, export."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, help="a new folder for images, run and predictions; default: none are kept")
+    parser.add_argument("--out", type=Path, help="a new folder for everything that is written; default: none")
     arguments = parser.parse_args()
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # of mixed precision
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # silences its report of mixed precision
     with TemporaryDirectory() as temporary:
         folder = arguments.out or Path(temporary)
         images = write_images(folder)

@@ -1,1 +1,1 @@
-"""Coverage-guided fuzzing of all that reads files from strangers; no part of the package."""
+"""Coverage-guided fuzzing of everything that reads files from strangers; not part of the package."""

@@ -1,10 +1,10 @@
-"""Fuzzing of the parsers under atheris. Ten minutes of it, from the corpus that is kept, are these lines.
+"""Fuzz the parsers under atheris. Ten minutes, starting from the corpus.
 
-    pip install atheris    # no dependency of mutualign; it needs CPython up to the version that it was built for
+    pip install atheris    # not a dependency of mutualign; it supports CPython up to the version it was built for
     mkdir -p /tmp/found && python -m fuzz /tmp/found tests/data/fuzz_corpus -max_total_time=600 -timeout=10
 
-What is new goes to the first folder; libFuzzer stops at the first finding and writes it to a file `crash-...`. To keep
-a small corpus: `python -m fuzz -merge=1 tests/data/fuzz_corpus /tmp/found`.
+New cases go to the first folder; libFuzzer stops at the first finding and writes it to a file `crash-...`. To keep the
+corpus small: `python -m fuzz -merge=1 tests/data/fuzz_corpus /tmp/found`.
 """
 
 from __future__ import annotations

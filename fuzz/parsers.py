@@ -1,7 +1,7 @@
-"""The fuzzed target: whatever the bytes, each parser gives plain data, or the error that it documents, in its time.
+"""The fuzzed target: for any bytes, each parser returns plain data or raises the error that it documents, in time.
 
-The first byte chooses the parser, the others are what it reads. `python -m fuzz` runs it under atheris; the tests run
-it, without atheris, over the corpus that was found.
+The first byte chooses the parser, the others are its input. `python -m fuzz` runs it under atheris; the tests run it
+without atheris, over the corpus.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from pathlib import Path
 
 from mutualign.data.datasets import mnistm_original
 from mutualign.data.datasets.idx import parse_idx, read_idx
-from mutualign.data.folders.image_cache import _kept
+from mutualign.data.folders.image_cache import _read_info
 from mutualign.data.folders.image_io import decode_image, decode_rgb, image_shape
 from mutualign.data.folders.listing import list_labelled, list_unlabelled
-from mutualign.data.folders.own_images import FolderTask
 from mutualign.data.types import ImageShape
 from mutualign.errors import MutualignError
 from mutualign.estimator import DomainAdapter
 from mutualign.estimator.adapter_file import read_adapter
+from mutualign.evaluation.records import EpochRecord
 from mutualign.io.tensors import digest, unpack
 from mutualign.recipes import Recipe, load_recipe
 from mutualign.runs.folder import RunFolder
-from mutualign.runs.spec import RunSpec
+from mutualign.runs.history import Result
 
 
 def idx(content: bytes, folder: Path) -> None:
@@ -39,7 +39,7 @@ def idx_file(content: bytes, folder: Path) -> None:
 
 def image(content: bytes, folder: Path) -> None:
     shape = image_shape(content, "an image")
-    if shape.height * shape.width > 1 << 20:  # which the limit of 64 megapixels lets through, and costs the fuzzer time
+    if shape.height * shape.width > 1 << 20:  # below the limit of 64 megapixels, but slow
         return
     assert decode_image(content, "an image", ImageShape(3, 5, 4)).shape == (5, 4, 3)
 
@@ -69,25 +69,24 @@ def override(content: bytes, folder: Path) -> None:
 
 def config(content: bytes, folder: Path) -> None:
     (folder / "config.toml").write_bytes(content)
-    run = RunFolder.open(folder)
-    with suppress(MutualignError):
-        RunSpec.of(run)
-    FolderTask.of(run.config().get("own_images", {}))
+    found = RunFolder.open(folder).config()
+    assert found.own_images is None or isinstance(found.own_images.source, Path)
+    assert isinstance(found.run_spec.recipe, Recipe)
 
 
 def metrics(content: bytes, folder: Path) -> None:
     (folder / "metrics.jsonl").write_bytes(content)
-    assert all(isinstance(record, dict) for record in RunFolder(folder).metrics())
+    assert all(isinstance(record, EpochRecord) for record in RunFolder(folder).metrics())
 
 
 def result(content: bytes, folder: Path) -> None:
     (folder / "result.json").write_bytes(content)
-    assert isinstance(RunFolder(folder).result(), dict)
+    assert isinstance(RunFolder(folder).result(), Result)
 
 
 def tensors(content: bytes, folder: Path) -> None:
     (folder / "file.safetensors").write_bytes(content)
-    with suppress(ValueError):  # what `unpack` documents
+    with suppress(ValueError):  # documented by `unpack`
         found, _ = unpack(folder / "file.safetensors")
         assert sum(tensor.nbytes for tensor in found.values()) < len(content)
         digest(found)
@@ -97,8 +96,8 @@ def checkpoint(content: bytes, folder: Path) -> None:
     (folder / "checkpoints").mkdir(exist_ok=True)
     (folder / "checkpoints" / "last.safetensors").write_bytes(content)
     with suppress(MutualignError):
-        RunFolder(folder).load_tensors("last")
-    RunFolder(folder).load_resumable()
+        RunFolder(folder).checkpoints.load("last")
+    RunFolder(folder).checkpoints.load_resumable()
 
 
 def adapter(content: bytes, folder: Path) -> None:
@@ -125,10 +124,10 @@ def zipped_archive(content: bytes, folder: Path) -> None:
 def description(content: bytes, folder: Path) -> None:
     (folder / "key.bytes").write_bytes(b"")
     (folder / "key.json").write_bytes(content)
-    assert _kept(folder / "key.bytes") is None or b"seal" in content
+    assert _read_info(folder / "key.bytes") is None or b"seal" in content
 
 
-PARSERS: tuple[Callable[[bytes, Path], None], ...] = (  # a new one goes to the end: the corpus counts on the order
+PARSERS: tuple[Callable[[bytes, Path], None], ...] = (  # add new ones at the end: the corpus depends on the order
     idx,
     idx_file,
     image,
@@ -150,7 +149,7 @@ PARSERS: tuple[Callable[[bytes, Path], None], ...] = (  # a new one goes to the 
 
 
 def feed(data: bytes, folder: Path) -> None:
-    """Run the parser that the first byte chooses on the other bytes; any error but MutualignError is a finding."""
+    """Run the parser that the first byte chooses on the other bytes; any error except MutualignError is a finding."""
     if data and data[0] < len(PARSERS):
         with suppress(MutualignError):
             PARSERS[data[0]](data[1:], folder)

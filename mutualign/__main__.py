@@ -1,4 +1,4 @@
-"""`python -m mutualign`."""
+"""`python -m mutualign`: the same as the command `mutualign`."""
 
 from mutualign.cli.app import main
 

@@ -1,30 +1,36 @@
-"""The examples that users copy: those of the docstrings and those of the README."""
+"""Examples that users copy: those in docstrings, in docs/usage.md and in the README."""
 
 from __future__ import annotations
 
 import doctest
+import importlib
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-import mutualign.nn.layers
-import mutualign.nn.losses
-
-BLOCKS = re.findall(
-    r"```python\n(.*?)```", (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8"), re.DOTALL
+ROOT = Path(__file__).parents[1]
+LOSSES, EXPERIMENT, ESTIMATOR = re.findall(
+    r"```python\n(.*?)```", (ROOT / "docs" / "usage.md").read_text(encoding="utf-8"), re.DOTALL
+)
+WITH_EXAMPLES = sorted(
+    path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__")
+    for path in (ROOT / "mutualign").rglob("*.py")
+    if ">>>" in path.read_text(encoding="utf-8")
 )
 
 
-@pytest.mark.parametrize("module", [mutualign.nn.layers, mutualign.nn.losses])
-def test_the_examples_in_docstrings_give_what_they_say(module):
-    failed, attempted = doctest.testmod(module)
-    assert (failed, attempted > 0) == (0, True)
+def test_examples_in_docstrings_print_what_they_show():
+    assert "mutualign.nn.layers" in WITH_EXAMPLES
+    for name in WITH_EXAMPLES:
+        failed, attempted = doctest.testmod(importlib.import_module(name))
+        assert (failed, attempted > 0) == (0, True), name
 
 
-def test_the_readme_losses_train_critic_and_features_in_an_own_loop():
+def test_the_losses_of_the_usage_page_train_critic_and_features():
     source_features, target_features = torch.rand(2, 20, 8).requires_grad_()
     critic = nn.Linear(16, 1)
     names = {
@@ -34,19 +40,32 @@ def test_the_readme_losses_train_critic_and_features_in_an_own_loop():
         "source_features": source_features,
         "target_features": target_features,
         "source_labels": torch.arange(20) % 10,
-        "target_images": torch.randn(20, 5) * 100,  # so that the teacher is confident
+        "target_images": torch.randn(20, 5) * 100,  # large, so that the teacher is confident
     }
-    exec(BLOCKS[0], names)  # noqa: S102
+    exec(LOSSES, names)  # noqa: S102
     assert names["pairs"].valid.any()
     names["mi_loss"].backward()
     assert critic.weight.grad.abs().sum() > 0
 
 
-def test_the_readme_experiment_runs(tmp_path, monkeypatch):
+def test_the_experiment_of_the_usage_page_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    short = 'load_recipe("mani", ["stages.0.epochs=1", "stages.1.epochs=1"])'
-    assert 'load_recipe("mani")' in BLOCKS[1]
+    short = 'load_recipe("mani", ["backbone=mlp", "stages.0.epochs=1", "stages.1.epochs=1"])'
+    assert 'load_recipe("mani")' in EXPERIMENT
     names: dict = {}
-    exec(BLOCKS[1].replace('load_recipe("mani")', short), names)  # noqa: S102
-    assert names["result"]["stages"][1]["method"] == "mani"
+    exec(EXPERIMENT.replace('load_recipe("mani")', short), names)  # noqa: S102
+    assert names["result"].stages[1].method == "mani"
     assert (tmp_path / "runs" / "first" / "result.json").is_file()
+    assert "target_accuracy" in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # alarms: the data is random
+def test_the_estimator_of_the_usage_page_fits_and_predicts():
+    generator = np.random.default_rng(0)
+    x = generator.integers(256, size=(60, 12, 12, 3), dtype=np.uint8)
+    short = 'DomainAdapter("fast", overrides=("stages.0.epochs=1", "stages.0.epoch_steps=1"))'
+    names = {"X_source": x[:30], "y_source": np.arange(30) % 3, "X_target": x[30:], "X_new": x[:7]}
+    exec(ESTIMATOR.replace('DomainAdapter("fast")', short), names)  # noqa: S102
+    assert names["labels"].shape == (7,)
+    assert names["probabilities"].shape == (7, 3)
+    assert len(names["features"]) == 7

@@ -1,1 +1,1 @@
-"""Scripts that make what the README shows."""
+"""Scripts that make the tables, pictures and notebook outputs of the docs."""

@@ -1,4 +1,4 @@
-"""Runs a notebook and writes its outputs into it: `python tools/notebook.py [examples/story.ipynb]`."""
+"""Run notebooks and save their outputs: `python tools/notebook.py [examples/story.ipynb]`."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from nbformat import NotebookNode
 
 ROOT = Path(__file__).parents[1]
 STORY = ROOT / "examples" / "story.ipynb"
-KEY = "code_sha256"  # in the notebook's metadata: of the code whose outputs it holds
+KEY = "code_sha256"  # in the notebook's metadata: hash of the code that its outputs come from
 
 
 def code_hash(notebook: NotebookNode) -> str:
-    """The SHA-256 of all code cells, in hexadecimal; outputs and text do not count."""
+    """Return the SHA-256 of all code cells, in hexadecimal; outputs and text do not count."""
     code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
     return hashlib.sha256("\0".join(code).encode()).hexdigest()
 
 
 def with_parameters(notebook: NotebookNode, **parameters: float | str) -> NotebookNode:
-    """A copy in which a cell after the one tagged `parameters` sets these instead."""
+    """Return a copy with a new cell after the one tagged `parameters` that sets these values."""
     copy = nbformat.from_dict(notebook)
     at = next(i for i, cell in enumerate(copy.cells) if "parameters" in cell.metadata.get("tags", []))
     lines = "\n".join(f"{name} = {value!r}" for name, value in parameters.items())
@@ -31,10 +31,10 @@ def with_parameters(notebook: NotebookNode, **parameters: float | str) -> Notebo
 
 
 def execute(notebook: NotebookNode, folder: Path, timeout: int = 900) -> NotebookNode:
-    """Run every cell in a new kernel in `folder`, in place; `timeout` is for each cell, in seconds.
+    """Run every cell in place, in a new kernel in `folder`; `timeout` is in seconds per cell.
 
-    Raises nbclient.exceptions.CellExecutionError at the first cell that fails, and ValueError if one writes to
-    stderr: a warning is no part of a story.
+    Raises nbclient.exceptions.CellExecutionError at the first cell that fails, and ValueError if a cell writes to
+    stderr, since no warning belongs into a committed notebook.
     """
     place = {"metadata": {"path": str(folder)}}
     NotebookClient(notebook, timeout=timeout, kernel_name="python3", resources=place).execute()
@@ -54,7 +54,7 @@ def execute(notebook: NotebookNode, folder: Path, timeout: int = 900) -> Noteboo
 
 
 def main() -> None:
-    """Run the notebooks named on the command line, by default the story, and save each with its outputs."""
+    """Run the notebooks named on the command line, by default the story, and save them with their outputs."""
     for path in [Path(name) for name in sys.argv[1:]] or [STORY]:
         notebook = nbformat.read(path, as_version=4)
         nbformat.write(execute(notebook, path.parent), path)

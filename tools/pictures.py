@@ -1,4 +1,4 @@
-"""The pictures of the README: samples, learning curves of the reproduction, accuracy over seconds, the ablation."""
+"""Draw the pictures of the docs from results/: samples, reproduction, accuracy over seconds, ablation."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from mutualign.data.datasets import TASKS
 from mutualign.data.fetch.data_files import data_folder
 from mutualign.data.types import UnlabelledImages
-from mutualign.runs.comparison import Interval
+from mutualign.runs.statistics import Interval
 
 ROOT = Path(__file__).parents[1]
 IMAGES = ROOT / "docs" / "images"
@@ -24,13 +24,13 @@ COLOURS = {
     "mani": "#0072B2",
     "fast": "#009E73",
     "best": "#D55E00",
-}  # Okabe and Ito: safe for colour-blind eyes
+}  # Okabe and Ito: distinct for colour-blind readers
 GOALS = (87, 97, 98.5)
 TITLES = {"mnist-mnistm-resampled": "MNIST-M, resampled (as published)", "mnist-mnistm": "MNIST-M, frozen"}
 
 
 def mosaic(images: UnlabelledImages, rows: int = 4, columns: int = 10) -> Tensor:
-    """The first images, side by side with a gap of two pixels: [height, width, 3]."""
+    """Return the first images side by side, two pixels apart: [height, width, 3]."""
     pixels = images.take(torch.arange(rows * columns), 0)
     framed = torch.full((rows * columns, pixels.shape[1] + 2, pixels.shape[2] + 2, 3), 255, dtype=torch.uint8)
     framed[:, 1:-1, 1:-1] = pixels.expand(*pixels.shape[:3], 3)
@@ -39,7 +39,7 @@ def mosaic(images: UnlabelledImages, rows: int = 4, columns: int = 10) -> Tensor
 
 
 def draw_samples() -> None:
-    """Source and target test images of the task mnist-mnistm, side by side."""
+    """Draw source and target test images of the task mnist-mnistm."""
     task = TASKS["mnist-mnistm"].load(data_folder())
     figure, axes = plt.subplots(1, 2, figsize=(10, 2.35))
     parts = {"source: MNIST, labelled": task.source_test.images, "target: MNIST-M, no labels": task.target_test.images}
@@ -53,7 +53,7 @@ def draw_samples() -> None:
 
 
 def draw_curves() -> None:
-    """Target accuracy over the epochs of the runs in results/reproduction.json; MaNi goes on where DANN ends."""
+    """Draw target accuracy over epochs from results/reproduction.json; MaNi starts where DANN ends."""
     results = json.loads((ROOT / "results" / "reproduction.json").read_text(encoding="utf-8"))
     rows = [row for row in results["rows"] if "curves" in row]
     tasks = [task for task in TITLES if any(row["task"] == task for row in rows)]
@@ -76,9 +76,9 @@ def draw_curves() -> None:
 
 
 def draw_seconds() -> None:
-    """Target accuracy over seconds of training: every run of results/headline.json, and MaNi from results/speed.json.
+    """Draw target accuracy over seconds of training: runs of results/headline.json, and MaNi from results/speed.json.
 
-    The axis is that of the error, on a log scale, labelled by accuracy.
+    The axis shows the error on a log scale, labelled by accuracy.
     """
     speed = json.loads((ROOT / "results" / "speed.json").read_text(encoding="utf-8"))
     curves = [(row["recipe"], *np.array(row["curve"]).T) for row in speed["rows"] if row["recipe"] == "mani"]
@@ -110,7 +110,7 @@ def draw_seconds() -> None:
 
 
 def draw_ablation() -> None:
-    """What each change to `fast` does to the target accuracy of the last epoch, paired by seed."""
+    """Draw how each change to `fast` affects target accuracy at the last epoch, paired by seed."""
     results = json.loads((ROOT / "results" / "ablation.json").read_text(encoding="utf-8"))
     by_recipe: dict[str, dict[int, float]] = {}
     for row in (row for row in results["rows"] if row["selection"] == "last"):
@@ -136,7 +136,7 @@ def draw_ablation() -> None:
 
 
 def main() -> None:
-    """Draw the pictures into docs/images."""
+    """Write all pictures to docs/images."""
     mpl.use("Agg")
     IMAGES.mkdir(parents=True, exist_ok=True)
     draw_samples()

@@ -1,4 +1,4 @@
-"""The command line: parse, call, print."""
+"""The `mutualign` command: parse, import the command's module, call it, print errors without a traceback."""
 
 from __future__ import annotations
 
@@ -6,49 +6,136 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Annotated, Any, Union
 
 import tyro
-from rich.console import Console
 
-from mutualign.cli.data import Data
-from mutualign.cli.demo import Demo
-from mutualign.cli.export import Export
-from mutualign.cli.inspect import Estimate, Report, Select, Show
-from mutualign.cli.predict import Predict
-from mutualign.cli.train import Compare, Run
-from mutualign.errors import MutualignError
+import mutualign
+from mutualign.cli.console import PlainConsole, printable
+from mutualign.errors import MutualignError, nearest
 
 DESCRIPTION = """Adapt an image classifier to images without labels, and see whether it helped.
 
-Begin with: mutualign compare --task digits --seeds 1
+Start with: mutualign compare --task digits --seeds 1
+
+--plugin MODULE, with any command, first imports a module of yours that registers methods, backbones or datasets: its
+name, or the path of its .py file. --version prints the version.
 """
+START = f"""mutualign {mutualign.__version__}: adapts an image classifier to images without labels.
+  try it           mutualign compare --task digits --seeds 1
+  your own images  mutualign run --source photos/labelled --target photos/unlabelled
+  all commands     mutualign --help
+"""
+# Modules that import torch only when the command runs, so that help and completion are quick.
+COMMANDS = {
+    "run": "train:Run",
+    "compare": "compare:Compare",
+    "select": "inspect:Select",
+    "estimate": "inspect:Estimate",
+    "report": "inspect:Report",
+    "predict": "predict:Predict",
+    "show": "inspect:Show",
+    "export": "export:Export",
+    "demo": "demo:Demo",
+    "data": "data:Data",
+}
 
 
 def main() -> None:
     """Entry point of the `mutualign` command."""
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    commands: dict[str, Callable[..., Any]] = {
-        "run": Run,
-        "compare": Compare,
-        "select": Select,
-        "estimate": Estimate,
-        "report": Report,
-        "predict": Predict,
-        "show": Show,
-        "export": Export,
-        "demo": Demo,
-        "data": Data,
-    }
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # what an encoding lacks is escaped, not an error
+            stream.reconfigure(errors="backslashreplace")
     try:
-        command = tyro.extras.subcommand_cli_from_dict(commands, prog="mutualign", description=DESCRIPTION)
-        command.main(Console())
+        _run(sys.argv[1:])
+        sys.stdout.flush()
     except MutualignError as error:
-        print(f"mutualign: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+        _fail(str(error))
     except BrokenPipeError:  # whoever read the output, such as `head`, has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at its end
         raise SystemExit(128 + signal.SIGPIPE) from None
     except KeyboardInterrupt:
         raise SystemExit(128 + signal.SIGINT) from None
+    except MemoryError:
+        _fail(_OUT_OF_MEMORY)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        _fail(f"{where}{error.strerror or error}")
+    except RuntimeError as error:
+        if "can't allocate memory" not in str(error):
+            raise
+        _fail(_OUT_OF_MEMORY)
+
+
+def _run(arguments: Sequence[str]) -> None:
+    plugins, arguments = take_plugins(arguments)
+    if not arguments:
+        print(START, end="")
+        return
+    if arguments[0] == "--version":
+        print(f"mutualign {mutualign.__version__}")
+        return
+    command = parse(arguments)
+    _import_plugins(plugins)
+    command.main(PlainConsole())
+
+
+def take_plugins(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Split `--plugin NAME` and `--plugin=NAME`, wherever they stand, from the other arguments."""
+    plugins, others, rest = [], [], iter(arguments)
+    for argument in rest:
+        option, equals, value = argument.partition("=")
+        if option != "--plugin":
+            others.append(argument)
+            continue
+        name = value if equals else next(rest, "")
+        if not name or name.startswith("-"):
+            raise MutualignError("--plugin needs the name of a module, or the path of its .py file")
+        plugins.append(name)
+    return plugins, others
+
+
+def parse(arguments: Sequence[str]) -> Any:
+    """Return the command that the arguments describe. Prints help or usage errors as tyro does, and exits."""
+    name, *rest = arguments
+    if name in COMMANDS:
+        return tyro.cli(_command(name), prog=f"mutualign {name}", args=rest)
+    if not name.startswith("-"):
+        raise MutualignError(f'unknown command "{name}"; {nearest(name, COMMANDS)}')
+    every: Any = Union[tuple(_listed(name) for name in COMMANDS)]  # noqa: UP007 - made while it runs
+    return tyro.cli(every, prog="mutualign", description=DESCRIPTION, args=arguments)
+
+
+def _listed(name: str) -> Any:
+    """A command with the first sentence of its help, for the list of all."""
+    command = _command(name)
+    first, *_ = (command.__doc__ or "").split("\n\n")
+    return Annotated[command, tyro.conf.subcommand(name, description=" ".join(first.split()), prefix_name=False)]
+
+
+def _command(name: str) -> Any:
+    module, _, attribute = COMMANDS[name].partition(":")
+    return getattr(import_module(f"mutualign.cli.{module}"), attribute)
+
+
+def _import_plugins(names: Sequence[str]) -> None:
+    from mutualign.io.plugins import load_installed_plugins, load_plugin
+
+    load_installed_plugins()
+    for name in names:
+        load_plugin(name)
+
+
+_OUT_OF_MEMORY = (
+    "out of memory, or above the limit that is set for this process (ulimit -v)\n"
+    "  hint:    close other programs or raise the limit, or use a smaller batch (--set stages.0.batch_size=16),\n"
+    "           smaller images (--image-size), or fewer of them"
+)
+
+
+def _fail(message: str) -> None:
+    print(f"mutualign: {printable(message)}", file=sys.stderr)
+    raise SystemExit(2) from None

@@ -9,8 +9,6 @@ import tyro
 from rich.console import Console
 
 from mutualign.cli.options import DataOption
-from mutualign.data.datasets import TASKS, find_task
-from mutualign.data.fetch.data_files import damaged, data_folder, require
 from mutualign.errors import MutualignError
 
 
@@ -23,28 +21,31 @@ class Data:
     """
 
     action: tyro.conf.Positional[Literal["list", "fetch", "verify"]]
-    """list: every task and how many of its files are there. fetch: download what is missing, checked against its
-    SHA-256. verify: check what is there."""
+    """list: all tasks, and how many of their files are there. fetch: download missing files and check their SHA-256.
+    verify: check the files that are there."""
     task: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="[TASK]")] = "all"
     """One task, or all."""
     data: DataOption = None
-    """Folder of the data files. Default: $MUTUALIGN_DATA, else the user's cache folder."""
 
     def main(self, console: Console) -> None:
+        """List, fetch or verify. Raises MutualignError if files cannot be had, or are damaged."""
+        from mutualign.data.datasets import TASKS, find_task
+        from mutualign.data.fetch.data_files import damaged, data_folder, require
+
         folder = data_folder(self.data)
         names = list(TASKS) if self.task == "all" else [self.task]
-        console.print(f"data folder: {folder}", highlight=False, soft_wrap=True)
+        entries = [find_task(name) for name in names]
+        console.print(f"data folder: {folder}")
         bad = []
-        for name in names:
-            entry = find_task(name)
+        for entry in entries:
             if self.action == "fetch":
-                require(entry.files, name, folder)
-            there = sum(file.find(folder) is not None for file in entry.files)
-            line = f"  {name:<24} {there} of {len(entry.files)} files  {entry.description}"
+                require(entry.files, entry.name, folder)
+            found, needed = entry.count_files(folder)
+            line = f"  {entry.name:<24} {found} of {needed} files  {entry.description}"
             if self.action == "verify":
                 bad += (broken := damaged(entry.files, folder))
-                line = f"  {name:<24} {there} of {len(entry.files)} files, {len(broken)} damaged"
-            console.print(line, highlight=False, soft_wrap=True)
+                line = f"  {entry.name:<24} {found} of {needed} files, {len(broken)} damaged"
+            console.print(line)
         if bad:
             listed = "\n".join(f"  damaged  {path}" for path in dict.fromkeys(bad))
-            raise MutualignError(f"damaged files\n{listed}\n  do       delete them and run `mutualign data fetch`")
+            raise MutualignError(f"damaged files\n{listed}\n  hint:    delete them and run `mutualign data fetch`")

@@ -1,4 +1,4 @@
-"""`demo`: the command that shows finished runs side by side in a browser."""
+"""`demo`: the command that compares finished runs in a browser."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rich.console import Console
 
 @dataclass(frozen=True)
 class Demo:
-    """Show finished runs side by side on a local web page: draw a digit, drop it on a photo, and compare.
+    """Compare finished runs on a local web page: pick real images, upload your own, draw digits over photos.
 
     Only this computer can open it. Ctrl-C ends it.
 
@@ -24,23 +24,24 @@ class Demo:
     """
 
     runs: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="RUN ...")]
-    """Complete run folders, that take images of one size and have the same classes."""
+    """Complete run folders. They must take images of the same size and have the same classes."""
     port: int = 0
     """Where to listen. Default: the first free port from 7860 on."""
     open: bool = True
-    """Open the page in a browser, where there is a display."""
+    """Open the page in a browser if there is a display."""
 
     def main(self, console: Console) -> None:
         from mutualign.demo.server import start
 
         with console.status("loading the systems"):
-            blocks = start(self.runs, self.port, self.open and _has_display())
+            server = start(self.runs, self.port, self.open and _has_display())
         ended = threading.Event()
-        for number in (signal.SIGINT, signal.SIGTERM):  # how a server is ended, so no failure
+        # Each of these ends the server without failure, and removes its temporary files.
+        for number in [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if sys.platform != "win32" else [])]:
             signal.signal(number, lambda *_: ended.set())
-        console.print(f"{blocks.local_url} (Ctrl-C ends it)", highlight=False, soft_wrap=True)
+        console.print(f"{server.url} (Ctrl-C ends it)", highlight=False, soft_wrap=True, markup=False)
         ended.wait()
-        blocks.close(verbose=False)
+        server.close()
 
 
 def _has_display() -> bool:

@@ -31,12 +31,14 @@ class Export:
     """The file. Default: `model` with the format's suffix, in the run folder."""
     epoch: Literal["selected", "last"] = "selected"
     """The epoch that was selected without labels, or the last one."""
+    force: bool = False
+    """Replace the file if it exists."""
 
     def main(self, console: Console) -> None:
         from mutualign.export.exporter import BATCHES, export_run
 
         with console.status("exporting"):
-            done = export_run(self.run, self.format, self.out, self.epoch)
+            done = export_run(self.run, self.format, self.out, self.epoch, force=self.force)
         kind, height, width, channels = done.pixels
         few = f" ({done.images} different ones, some repeated)" if done.images < max(BATCHES) else ""
         grey = f", grey repeated to {channels} channels" if channels > 1 else ""

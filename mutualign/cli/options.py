@@ -1,83 +1,113 @@
-"""What several commands share: options, and the answer to Ctrl-C and SIGTERM."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
-import signal
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import os
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from mutualign.data.folders.own_images import FolderTask
+from mutualign.cli.names import recipe_names, registered
 from mutualign.errors import MutualignError
-from mutualign.training.loop import Stopped
 
-ALARMED = 3  # the exit status of --strict where an alarm was raised
-DataOption = Path | None
-SetOption = Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE ...")]
+if TYPE_CHECKING:
+    from mutualign.data.folders.folder_task import FolderTask
+
+ALARMED = 3  # exit status of --strict after an alarm
+MOST_SEEDS, MOST_CHECKPOINTS, MOST_PROCESSES, LARGEST_SEED = 10_000, 10_000, 100_000, 2**31 - 1
+
+AcceleratorOption = Annotated[Literal["auto", "cpu", "cuda", "mps"], tyro.conf.arg(help="What to compute on.")]
+DataOption = Annotated[
+    Path | None,
+    tyro.conf.arg(
+        metavar="FOLDER",
+        help="Folder of the data files.",
+        help_behavior_hint="(default: $MUTUALIGN_DATA, else the user's cache folder)",
+    ),
+]
+EpochOption = Annotated[
+    Literal["selected", "last"], tyro.conf.arg(help="The epoch chosen without target labels, or the last one.")
+]
+ForceOption = Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help="Replace an output that exists.")]
+RunArgument = Annotated[
+    tyro.conf.Positional[Path],
+    tyro.conf.arg(metavar="RUN", help="A run folder, such as runs/digits/mani/seed-0."),
+]
+RunsArgument = Annotated[
+    tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="RUN ...", help="Run folders of one task.")
+]
+SetOption = Annotated[
+    tuple[str, ...],
+    tyro.conf.arg(
+        metavar="KEY=VALUE ...",
+        help="Change fields of the recipe, for example: --set stages.0.epochs=5 precision=float32",
+    ),
+]
+StrictOption = Annotated[
+    bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help=f"Exit with status {ALARMED} if the audit raises an alarm.")
+]
+BackboneOption = Annotated[
+    str | None,
+    tyro.conf.arg(
+        metavar="NAME",
+        help=f"The network instead of the recipe's: {', '.join(registered('backbone'))}; timm:NAME for any network of "
+        "timm, whose weights `--set backbone_weights=FILE.safetensors` gives.",
+    ),
+]
+Place = Annotated[Path | None, tyro.conf.arg(metavar="PATH")]
+RECIPES = f"Recipes of the package: {', '.join(recipe_names())}."
 
 
 @dataclass(frozen=True)
 class OwnImagesOptions:
     """Your own images instead of a task."""
 
-    source: Path | None = None
-    """Your own labelled images: a folder with a folder a class, or a .csv or .parquet table with the
-    columns path and label."""
-    target: Path | None = None
+    source: Place = None
+    """Your own labelled images: a folder with one folder per class, or a .csv or .parquet table with the columns path
+    and label."""
+    target: Place = None
     """Images without labels: a folder, flat or nested, or a table with the column path."""
-    source_test: Path | None = None
+    source_test: Place = None
     """Labelled source images to measure source accuracy on. Default: a tenth of each class is held out."""
-    target_test: Path | None = None
+    target_test: Place = None
     """Labelled target images, for the evaluation only."""
-    image_size: int | None = None
-    """Side of the square that your images are brought to. Default: the median shorter side, 224 at most."""
+    image_size: Annotated[int | None, tyro.conf.arg(metavar="PIXELS")] = None
+    """Side of the square that your images are scaled to. Default: the median shorter side, 224 at most."""
     on_bad_image: Literal["skip", "fail"] = "skip"
     """What to do with images that cannot be read: leave out up to 1 % of them, or stop."""
 
     def images(self) -> FolderTask | None:
-        """What the options name; None if they name nothing. Raises MutualignError for half of it."""
+        """Return the task of the options, None if they are empty. Raises MutualignError if only half is given."""
+        from mutualign.data.folders.folder_task import FolderTask
+
         if self.source is not None and self.target is not None:
             return FolderTask(
                 self.source, self.target, self.source_test, self.target_test, self.image_size, self.on_bad_image
             )
-        if any((self.source, self.target, self.source_test, self.target_test, self.image_size)):
-            raise MutualignError("own images need both --source and --target\n  do       give both, or --task alone")
+        if any((self.places(), self.image_size)):
+            raise MutualignError("own images need both --source and --target\n  hint:    give both, or --task alone")
         return None
+
+    def places(self) -> dict[str, Path]:
+        """Return the folders and tables that are given, by option."""
+        places = {name: getattr(self, name) for name in ("source", "target", "source_test", "target_test")}
+        return {name: place for name, place in places.items() if place is not None}
 
 
 OwnOption = Annotated[OwnImagesOptions, tyro.conf.OmitArgPrefixes]
 
 
-class StopSignal:
-    """Ctrl-C and SIGTERM ask the training to stop after the step; the second one stops at once."""
+def require_between(option: str, value: int | float, low: int | float, high: int | float) -> None:
+    """Raise MutualignError unless a number is in a sensible range."""
+    if not low <= value <= high:
+        raise MutualignError(f"{option} must be from {low:,} to {high:,}, got {str(value)[:40]}")
 
-    def __init__(self, first: bool = True) -> None:
-        self.first = first  # of several processes, the first one tells how it ended
-        self.received: int | None = None
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._receive)
 
-    def __call__(self) -> bool:
-        return self.received is not None
-
-    def _receive(self, number: int, frame: FrameType | None) -> None:
-        if self.received is not None:
-            raise SystemExit(128 + number)
-        self.received = number
-
-    @contextmanager
-    def leaving(self, command: str) -> Iterator[None]:
-        """Around training: when it was stopped, say how to go on, and exit with 128 + the signal's number."""
-        try:
-            yield
-        except Stopped:
-            if not self.first:
-                raise SystemExit(0) from None
-            print(f"mutualign: stopped, and saved where it was; go on with: {command}", file=sys.stderr)
-            raise SystemExit(128 + (self.received or signal.SIGINT)) from None
+def require_place(option: str, path: Path) -> None:
+    """Raise MutualignError for a path that no file system takes, or whose name is not text."""
+    if any(len(os.fsencode(part)) > 255 for part in path.parts):
+        raise MutualignError(f"{option}: a name in {str(path)[:60]}... is longer than 255 bytes; choose a shorter one")
+    if "\0" in str(path) or any("\ud800" <= character <= "\udfff" for character in str(path)):
+        raise MutualignError(f"{option} {str(path)!r}: not UTF-8 text; choose another name")

@@ -1,4 +1,4 @@
-"""Strong views: batched random changes of images that keep their class, each image with its own parameters."""
+"""Strong views: batched random augmentation that keeps the class, with parameters drawn per image."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from mutualign.nn.randomness import random_bytes
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """How much a strong view may differ from its image; 0 leaves a property alone.
+    """How much a strong view may differ from its image; 0 turns a change off.
 
-    The defaults suit objects that fill the image and mean the same when they are slightly turned, moved or recoloured.
+    The defaults suit objects that fill the image and keep their class when slightly rotated, moved or recoloured.
     """
 
-    geometry: float = 1.0  # times: 10 degrees, 10 % of scale, 5 % of aspect, a shear of 0.1, 4.5 % of the side
-    solarise: float = 0.5  # share of images whose channels are folded over, each at a level of its own from 0.3 to 1
-    colour: float = 1.0  # times: a contrast of e^-0.7 to e^0.5 and a brightness of 0.25, for each channel
-    inversion: float = 0.5  # share of images whose values are inverted
-    texture: float = 1.0  # of source images: most of a target image that is added or subtracted,
-    noise: float = 0.5  # and the most noise on every value, both where the target is more cluttered
+    geometry: float = 1.0  # times 10 degrees, 10 % of scale, 5 % of aspect ratio, a shear of 0.1, 4.5 % of the side
+    solarise: float = 0.5  # share of images that are solarised, each channel at its own level from 0.3 to 1
+    colour: float = 1.0  # times a contrast of e^-0.7 to e^0.5 and a brightness of 0.25, per channel
+    inversion: float = 0.5  # share of images that are inverted
+    texture: float = 1.0  # of source images: the largest share of a target image that is added or subtracted,
+    noise: float = 0.5  # and the largest amplitude of noise; both only if the target is more cluttered
 
 
 def strong_views(
     images: Float[Tensor, "n channels height width"], views: AugmentConfig
 ) -> Float[Tensor, "n channels h w"]:
-    """A strong view of every image, channels-last in memory; draws from torch's global generator.
+    """Return a strong view of every image, channels-last in memory; draws from torch's global generator.
 
-    Turned and moved, then solarised, then recoloured and inverted; values may leave [0, 1].
+    Images are warped, then solarised, then recoloured and inverted; values may leave [0, 1].
     """
     if views.geometry:
         images = F.grid_sample(images, affine_grid(images, views.geometry), padding_mode="border", align_corners=False)
@@ -48,9 +48,10 @@ def strong_views(
 
 
 def solarised(images: Float[Tensor, "n channels height width"]) -> Float[Tensor, "n channels height width"]:
-    """Values above a level are folded down, v to level - |v - level|: shapes become outlines, edges stay.
+    """Fold values above a level down, v to level - |v - level|: shapes become outlines, edges stay.
 
-    As photographic solarisation, and of RandAugment (Cubuk et al., NeurIPS 2020), here with a level for each channel.
+    Each channel has its own random level. Source: photographic solarisation, as in RandAugment (Cubuk et al., NeurIPS
+    2020).
     """
     level = uniform(images, 0.3, 1.0, per_channel=True)
     return level - (images - level).abs()
@@ -61,11 +62,11 @@ def add_target_texture(
     target: Float[Tensor, "m channels height width"],
     views: AugmentConfig,
 ) -> Float[Tensor, "n channels height width"]:
-    """Source images with a target's texture and with noise, as far as the target is more cluttered than the source.
+    """Add a target image and noise to source images, in proportion to how much more cluttered the target is.
 
-    A bridge to the target that keeps the class. Each image gets a random target image, less its middle grey, times a
-    factor of either sign, in the manner of FixBi (Na et al., CVPR 2021), and even noise of an amplitude of its own. In
-    full where the target has twice the source's clutter; not at all where it has no more, for then both only hurt.
+    Each source image gets a random target image, minus mid-grey, times a random factor of either sign, and uniform
+    noise of a random amplitude. The strength is full if the target has twice the source's clutter, and zero if it has
+    no more. Source: in the spirit of FixBi (Na et al., CVPR 2021).
     """
     if not len(target):
         return source
@@ -79,7 +80,7 @@ def add_target_texture(
 
 
 def clutter(images: Float[Tensor, "n channels height width"]) -> Float[Tensor, ""]:
-    """The share of neighbouring pixels that differ, by 0.02 or more: 0.17 in MNIST, 0.51 in MNIST-M."""
+    """Return the share of horizontal neighbours that differ by 0.02 or more: 0.17 in MNIST, 0.51 in MNIST-M."""
     return ((images[..., 1:] - images[..., :-1]).abs() >= 0.02).float().mean()
 
 
@@ -102,12 +103,12 @@ def fourier_swap(
 
 
 def affine_grid(images: Float[Tensor, "n channels height width"], strength: float) -> Float[Tensor, "n height width 2"]:
-    """Where each pixel of a view is taken from, as `grid_sample` wants it: a random affine map for each image."""
+    """Return a random affine map per image, as a grid for `grid_sample`."""
     n, _, height, width = images.shape
     draw = torch.rand(6, n, device=images.device) * 2 - 1
     most = torch.tensor([[math.radians(10)], [0.1], [0.05], [0.1]], device=images.device)
     angle, scale, aspect, shear = strength * most * draw[:4]
-    shift = strength * 0.09 * draw[4:].T  # of the half side that grid_sample counts in
+    shift = strength * 0.09 * draw[4:].T  # in the units of grid_sample, half a side
     cosine, sine, across, down = angle.cos(), angle.sin(), 1 + scale, (1 + scale) * (1 + aspect)
     matrix = torch.stack([cosine * across, (shear - sine) * across, sine * down, cosine * down], dim=1).view(n, 2, 2)
     rows = (torch.arange(height, device=images.device) * 2 + 1) / height - 1
@@ -117,7 +118,7 @@ def affine_grid(images: Float[Tensor, "n channels height width"], strength: floa
 
 
 def noise_like(images: Float[Tensor, "n channels height width"]) -> Float[Tensor, "n channels height width"]:
-    """Independent noise, even over 256 values in [-1, 1]: an eighth of the draws that floats take."""
+    """Return independent noise, uniform over 256 values in [-1, 1], from an eighth of the draws that floats need."""
     n, channels, height, width = images.shape
     bytes_ = random_bytes(images.numel(), images.device).view(n, height, width, channels).permute(0, 3, 1, 2)
     return bytes_ / 127.5 - 1  # type: ignore[no-any-return]
@@ -126,6 +127,6 @@ def noise_like(images: Float[Tensor, "n channels height width"]) -> Float[Tensor
 def uniform(
     images: Float[Tensor, "n channels height width"], low: float, high: float, per_channel: bool = False
 ) -> Float[Tensor, "n c 1 1"]:
-    """A random number for each image, or for each of its channels."""
+    """Draw a uniform random number for each image, or for each of its channels."""
     channels = images.shape[1] if per_channel else 1
     return torch.rand(len(images), channels, 1, 1, device=images.device) * (high - low) + low

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 
+from mutualign.data.features.settings import FeatureSettings
 from mutualign.data.types import ImageShape, LabelledImages, TargetDataset, UnlabelledImages
 from mutualign.errors import MutualignError
 
 
+@runtime_checkable
+class TaskFolders(Protocol):
+    """Where a user's images are; `load` makes the task again."""
+
+    def load(self) -> Task: ...
+
+    def to_dict(self) -> dict[str, Any]:
+        """Convert to plain data for a run's config."""
+
+
 @dataclass(frozen=True)
 class Task:
-    """Everything an experiment reads. Whatever is called `target_` keeps its labels sealed."""
+    """Everything an experiment reads. Fields named `target_` keep their labels hidden."""
 
     name: str
     identity: str  # what exactly the images are, in words that allow making them again
@@ -23,8 +34,12 @@ class Task:
     source_test: LabelledImages
     target_train: TargetDataset
     target_test: TargetDataset
-    notes: tuple[str, ...] = ()  # what a user should know of the images before training
-    own: Mapping[str, Any] | None = None  # of a user's own images: what they are loaded by again
+    notes: tuple[str, ...] = ()  # what a user should know about the images before training
+    folders: TaskFolders | None = None  # of a user's own images
+    former_identities: tuple[str, ...] = ()  # what earlier versions called the same images
+    features: FeatureSettings | None = None  # what the "images" are, if they are features of image files
+    source_pictures: UnlabelledImages | None = None  # of the source test, if its images cannot be shown
+    target_pictures: UnlabelledImages | None = None  # of the target test, if its images cannot be shown
 
     def __post_init__(self) -> None:
         sizes = {images.pixels.shape[1:3] for images in self._images()}
@@ -36,9 +51,13 @@ class Task:
             if len(images) == 0:
                 raise MutualignError(f"task {self.name}: no {part} images")
 
+    def is_data(self, identity: str) -> bool:
+        """Whether an identity, as a run recorded it, is that of these images."""
+        return identity in (self.identity, *self.former_identities)
+
     @property
     def shape(self) -> ImageShape:
-        """Height and width are those of every image; with grey and colour images mixed, grey ones become colour."""
+        """The shape of every image; if grey and colour images are mixed, grey ones become colour."""
         sample = [images.take(torch.tensor([0]), 0) for images in self._images()]
         return ImageShape(max(pixels.shape[3] for pixels in sample), *sample[0].shape[1:3])
 

@@ -1,4 +1,4 @@
-"""The types of images: labelled, unlabelled, sealed; and the batch that an method sees."""
+"""Types of images: labelled, unlabelled, target; and the batch that a method sees."""
 
 from __future__ import annotations
 
@@ -7,13 +7,18 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Float32, Int64, UInt8
+from jaxtyping import Float, Float16, Float32, Int64, UInt8
 from torch import Tensor
 
 LARGEST = 1 << 24  # values of an image
 
-# As stored: bytes, or floats that are network input already (feature vectors are images of one pixel).
-Pixels = UInt8[Tensor, "n height width stored"] | Float32[Tensor, "n height width stored"]
+# As stored: bytes, or floats that are network input already. A feature vector is an image of one pixel, and several
+# views of a photo, as features, are one column of pixels.
+Pixels = (
+    UInt8[Tensor, "n height width stored"]
+    | Float16[Tensor, "n height width stored"]
+    | Float32[Tensor, "n height width stored"]
+)
 
 
 @dataclass(frozen=True)
@@ -26,21 +31,21 @@ class UnlabelledImages:
         return len(self.pixels)
 
     def take(self, indices: Int64[Tensor, " batch"], key: int) -> Pixels:
-        """The images at `indices`. `key` seeds what is random in an access; here nothing is."""
+        """Return the images at `indices`; `key` is the seed of what is random in an access, here nothing."""
         return self.pixels[indices.to(self.pixels.device)]
 
     def subset(self, rows: Int64[Tensor, " rows"]) -> UnlabelledImages:
-        """Only the images at `rows`."""
+        """Return only the images at `rows`."""
         return replace(self, pixels=self.pixels[rows])
 
     def to(self, device: torch.device) -> UnlabelledImages:
-        """The same images, kept on a device."""
+        """Copy the images to a device."""
         return UnlabelledImages(self.pixels.to(device))
 
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """Images with their classes, 0 .. classes - 1: what the source gives."""
+    """Images with their classes, 0 .. classes - 1: the source."""
 
     images: UnlabelledImages
     labels: Int64[Tensor, " n"]
@@ -49,13 +54,13 @@ class LabelledImages:
         return len(self.images)
 
     def to(self, device: torch.device) -> LabelledImages:
-        """The same images and labels, kept on a device."""
+        """Copy images and labels to a device."""
         return LabelledImages(self.images.to(device), self.labels.to(device))
 
 
 @dataclass(frozen=True)
 class TargetDataset:
-    """Target images; only `evaluation/target_labels.py` may read their labels, if there are any."""
+    """Target images; only `evaluation/target_labels.py` may read their labels, if they have any."""
 
     images: UnlabelledImages
     hidden_labels: Int64[Tensor, " n"] | None
@@ -64,30 +69,31 @@ class TargetDataset:
         return len(self.images)
 
     def subset(self, rows: Int64[Tensor, " rows"]) -> TargetDataset:
-        """Only the images at `rows`, with their labels."""
+        """Return only the images at `rows`, with their labels."""
         labels = self.hidden_labels
         return TargetDataset(self.images.subset(rows), None if labels is None else labels[rows])
 
     def reveal_labels(self) -> Int64[Tensor, " n"] | None:
+        """Return the labels, for `evaluation/target_labels.py` only."""
         return self.hidden_labels
 
 
 class ImageShape(NamedTuple):
-    """What a network must know of a task's images."""
+    """What a network must know about a task's images."""
 
     channels: int
     height: int
     width: int
 
     def checked(self) -> ImageShape:
-        """Itself, if images can have it. Raises ValueError otherwise: a file may say anything."""
+        """Return the shape itself. Raises ValueError if no images can have it; a file may say anything."""
         if not all(type(size) is int and 0 < size <= LARGEST for size in self) or math.prod(self) > LARGEST:
             raise ValueError(f"no shape of images: {tuple(self)}")
         return self
 
 
 class Batch(NamedTuple):
-    """What an method sees in one step: source rows first, then target rows (none for source-only training)."""
+    """What a method sees in one step: source rows first, then target rows; either may be missing."""
 
     images: Float[Tensor, "n channels height width"]  # values in [0, 1]
     labels: Int64[Tensor, " source"]
@@ -95,10 +101,12 @@ class Batch(NamedTuple):
 
     @property
     def n_source(self) -> int:
+        """Number of source rows."""
         return len(self.labels)
 
     @property
     def target(self) -> Float[Tensor, "target channels height width"]:
+        """The target images."""
         return self.images[self.n_source :]
 
     @property
@@ -108,12 +116,16 @@ class Batch(NamedTuple):
 
 
 def to_floats(pixels: Pixels, channels: int) -> Float[Tensor, "n channels height width"]:
-    """Pixels as network input, channels-last in memory: bytes in [0, 1]; grey images are repeated to `channels`."""
+    """Convert pixels to network input, channels-last in memory: bytes become [0, 1], grey is repeated to `channels`."""
     wide = pixels.expand(*pixels.shape[:3], channels).contiguous()
-    floats = wide if wide.is_floating_point() else wide.float().div_(255)
+    floats = wide.float() if wide.is_floating_point() else wide.float().div_(255)
     return floats.permute(0, 3, 1, 2)
 
 
 def spread(length: int, wanted: int) -> Int64[Tensor, " rows"]:
-    """Up to `wanted` rows, evenly spread over all."""
+    """Return up to `wanted` rows, evenly spread over `length`.
+
+    >>> spread(10, 4).tolist()
+    [0, 3, 6, 9]
+    """
     return torch.linspace(0, length - 1, min(wanted, length), dtype=torch.float64).round().long()

@@ -1,1 +1,1 @@
-"""Demo: finished runs in a browser."""
+"""The demo: finished runs side by side on a local web page."""

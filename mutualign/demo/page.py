@@ -1,10 +1,10 @@
-"""The demo's page in Gradio: what stands where, and what each click, stroke and upload does."""
+"""The demo's page in Gradio: its parts, and what each click, stroke and upload does."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from functools import cached_property, wraps
+from functools import wraps
 from importlib.resources import files
 from typing import Any
 
@@ -13,24 +13,24 @@ import jinja2
 from jaxtyping import UInt8
 from torch import Tensor
 
-from mutualign.demo.images import CUTS, from_data_url, normalised, uploaded, uploaded_digit
-from mutualign.demo.systems import Gallery, Square, Verdict
+from mutualign.demo.digits import DigitBench, Square, normalise_digit
+from mutualign.demo.images import PIXELATED, decode_digit, decode_upload, from_data_url, to_data_url
+from mutualign.demo.systems import Gallery, Verdict
 from mutualign.errors import MutualignError
-from mutualign.report.pictures import data_uri
 
 FAILED = "That did not work. The terminal in which the demo runs says more."
-TEMPLATES = files("mutualign.report") / "templates"
-SEEN = "what the systems see"
-SAMPLES = 24  # real images of each domain
+TEMPLATES = files("mutualign.demo") / "templates"
+SAMPLES = 24  # real images of each domain on the page
+THUMBNAIL, SHOWN = 96, 320  # pixels of the longer side
 
 log = logging.getLogger(__name__)
 Answers = tuple[Any, ...]  # a note, the results, and what else the page shows or keeps
 Digit = UInt8[Tensor, "height width 1"]
-Share = float | int  # of the photo; the slider gives a whole number at its ends
+Share = float | int  # of the photo; the slider sends an integer at its ends
 
 
 def answering(handler: Callable[..., Answers]) -> Callable[..., Answers]:
-    """A handler whose errors become a note on the page; all else there stays as it is."""
+    """Turn a handler's errors into a note on the page; everything else on the page stays as it is."""
 
     @wraps(handler)
     def guarded(page: Page, *arguments: Any) -> Answers:
@@ -47,110 +47,147 @@ def answering(handler: Callable[..., Answers]) -> Callable[..., Answers]:
 
 
 class Page:
-    """The page over a gallery. What a browser sends is checked here, and nothing of it names a file."""
+    """The page over a gallery. What a browser sends is checked here, and none of it names a file."""
 
-    outputs = {"pick_example": 4, "draw": 4, "pick_patch": 4, "slide": 3, "pick_sample": 2, "upload": 2}  # noqa: RUF012
+    outputs = {  # noqa: RUF012
+        "pick_example": 4, "draw": 4, "pick_patch": 4, "slide": 3, "pick_sample": 3, "show_sample": 2, "upload": 2,
+    }  # fmt: skip
 
     def __init__(self, gallery: Gallery) -> None:
         self.gallery = gallery
-        loader = jinja2.PackageLoader("mutualign.report", "templates")
+        self.bench = DigitBench(gallery) if gallery.is_of_digits else None
+        loader = jinja2.PackageLoader("mutualign.demo", "templates")
         environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
         environment.globals["percent"] = percent
         self.parts: Any = environment.get_template("demo.html").module
 
-    # What is done on the page -----------------------------------------------------------------------------------------
+    # What visitors do -------------------------------------------------------------------------------------------------
 
     @answering
     def pick_example(self, patch: int, photo: Share, event: gr.EventData) -> Answers:
-        digit = self.gallery.examples[_number(event, "pick", len(self.gallery.examples))]
+        digit = self.digits.examples[_number(event, "pick", len(self.digits.examples))]
         return *self.place(digit, patch, photo), digit
 
     @answering
     def draw(self, patch: int, photo: Share, event: gr.EventData) -> Answers:
-        drawing = uploaded_digit(from_data_url(_sent(event, "image")))
-        digit = normalised(drawing, self.gallery.shape.height, self.gallery.shape.width)
-        return *self.place(digit, patch, photo), digit
+        drawing = decode_digit(from_data_url(_sent(event, "image")))
+        digit = normalise_digit(drawing, self.gallery.shape.height, self.gallery.shape.width)
+        return *self.place(digit, patch, photo, _turn(event)), digit
 
     @answering
-    def pick_patch(self, digit: Digit, photo: Share, event: gr.EventData) -> Answers:
-        patch = _number(event, "pick", len(self.gallery.patches))
+    def pick_patch(self, digit: Digit | None, photo: Share, event: gr.EventData) -> Answers:
+        patch = _number(event, "pick", len(self.digits.patches))
         return *self.place(digit, patch, photo), patch
 
     @answering
-    def slide(self, digit: Digit, patch: int, photo: Share) -> Answers:
+    def slide(self, digit: Digit | None, patch: int, photo: Share) -> Answers:
         return self.place(digit, patch, photo)
 
     @answering
     def pick_sample(self, event: gr.EventData) -> Answers:
-        title, _, images = self.samples[_number(event, "group", len(self.samples))]
-        chosen = _number(event, "pick", len(images))
-        return "", self.look(images[chosen : chosen + 1], f"{title.lower().removesuffix('s')} {chosen + 1}")
+        group = _number(event, "group", len(self.gallery.samples))
+        chosen = group, _number(event, "pick", min(SAMPLES, len(self.gallery.samples[group].pixels)))
+        return "", self.look_at_sample(*chosen), chosen
+
+    @answering
+    def show_sample(self, chosen: tuple[int, int]) -> Answers:
+        return "", self.look_at_sample(*chosen)
 
     @answering
     def upload(self, event: gr.EventData) -> Answers:
-        return "", self.look(uploaded(from_data_url(_sent(event, "image")), self.gallery.shape), "your image")
+        image = decode_upload(from_data_url(_sent(event, "image")), self.gallery.shape)
+        return "", self.results(image[0], "your image", self.gallery.look(image))
 
     # What the page shows ----------------------------------------------------------------------------------------------
 
-    @cached_property
-    def samples(self) -> list[tuple[str, str, UInt8[Tensor, "n height width _"]]]:
-        """Real images to pick: their title, what they are, and they."""
-        return [
-            ("Target images", "what the systems are meant for", self.gallery.target[:SAMPLES]),
-            ("Source images", "the kind that all learned from", self.gallery.source[:SAMPLES]),
-        ]
+    @property
+    def digits(self) -> DigitBench:
+        """The digits, on a page that has them. Raises MutualignError for requests that other pages never send."""
+        if self.bench is None:
+            raise MutualignError("This page has no digits.")
+        return self.bench
 
-    def place(self, digit: Digit, patch: int, photo: Share) -> tuple[str, str, str]:
-        """No note, the results, and the patches, for a digit over a patch."""
-        verdicts, squares = self.gallery.place(digit, patch, float(photo))
-        return "", self.results(squares[patch].pixels, SEEN, verdicts), self.patches(squares, patch)
+    def place(self, digit: Digit | None, patch: int, photo: Share, turn: int = 0) -> tuple[str, str, str]:
+        """Return no note, the results, and the patches, for a digit over a patch."""
+        if digit is None:
+            return "", str(self.parts.empty(turn)), self.patches(self.digits.without_digit(float(photo)), patch)
+        verdicts, squares = self.digits.place(digit, patch, float(photo))
+        shown = self.results(squares[patch].pixels, "the digit over the photo", verdicts, "digit", turn)
+        return "", shown, self.patches(squares, patch)
 
-    def look(self, image: UInt8[Tensor, "1 height width _"], caption: str) -> str:
-        """The results for an image as it is."""
-        return self.results(image[0], f"{SEEN}: {caption}", self.gallery.look(image))
+    def look_at_sample(self, group: int, number: int) -> str:
+        """Return the results for a real image."""
+        samples = self.gallery.samples[group]
+        verdicts = self.gallery.look_at_sample(group, number)
+        return self.results(samples.pixels[number], f"{samples.domain} image {number + 1}", verdicts, samples.domain)
 
-    def results(self, image: UInt8[Tensor, "height width _"], caption: str, verdicts: Sequence[Verdict]) -> str:
-        return str(self.parts.results(data_uri(image.numpy()), caption, verdicts, len(CUTS)))
+    def results(
+        self,
+        image: UInt8[Tensor, "height width _"],
+        caption: str,
+        verdicts: Sequence[Verdict],
+        kind: str = "upload",
+        turn: int = 0,
+    ) -> str:
+        """Return the answers for an image: a digit, of the source, of the target, or an upload.
+
+        `turn` tells the page which drawing is answered.
+        """
+        small = max(image.shape[:2]) <= PIXELATED
+        return str(self.parts.results(to_data_url(image, SHOWN), caption, verdicts, kind, small, turn))
 
     def patches(self, squares: Sequence[Square], chosen: int) -> str:
-        shown = [(data_uri(square.pixels.numpy()), square.answers) for square in squares]
+        """Return the photo patches with the digit on them, and the systems' answers."""
+        shown = [(_thumbnail(square.pixels), square.answers) for square in squares]
         return str(self.parts.patches(shown, chosen, [system.name for system in self.gallery.systems]))
 
-    # What stands where ------------------------------------------------------------------------------------------------
+    def samples(self, chosen: tuple[int, int]) -> str:
+        """Return the real images to pick from, with their classes if they are known."""
+        names = self.gallery.class_names
+        groups = []
+        for each in self.gallery.samples:
+            titles = [names[label] for label in each.labels or ()] or [""] * len(each.pixels)
+            shown = zip(map(_thumbnail, each.pixels[:SAMPLES]), titles, strict=False)
+            groups.append((each.domain, list(shown)))
+        return str(self.parts.samples(groups, chosen, max(self.gallery.shape[1:]) <= PIXELATED))
+
+    # How it is laid out -----------------------------------------------------------------------------------------------
 
     def blocks(self) -> gr.Blocks:
-        """The page, ready to be served. It opens with an image in place, and what the systems say of it."""
+        """Build the page. It opens with an image and the systems' answers in place."""
         blocks = gr.Blocks(title="mutualign demo", analytics_enabled=False, fill_width=True)
+        opening = (0, self.gallery.furthest_apart(self.gallery.samples[0].pixels[:SAMPLES]))
         with blocks:
-            _html(self.parts.header(self.gallery.of_digits), "masthead")
+            several = len(self.gallery.systems) > 1
+            _html(self.parts.header(self.bench is not None, several), "masthead")
             with gr.Row(elem_id="bench", equal_height=False):
                 with gr.Column(scale=1, min_width=320):
-                    bench = gr.Tabs()
+                    tabs = gr.Tabs()
                 with gr.Column(scale=1, min_width=320):
                     note, results = _html("", "note"), _html("", "results")
-            with bench:
-                if self.gallery.of_digits:
+            with tabs:
+                if self.bench is not None:
                     with gr.Tab("Draw a digit") as tab:
                         results.value = self._digit_tab(tab, note, results)
                 else:
-                    shown = self.gallery.furthest_apart(targets := self.samples[0][2])
-                    results.value = self.look(targets[shown : shown + 1], f"target image {shown + 1}")
-                with gr.Tab("Real images"):
-                    groups = [(title, what, list(map(_uri, images))) for title, what, images in self.samples]
-                    samples = _html(self.parts.samples(groups), "samples", acts=True)
-                with gr.Tab("Own image"):
+                    results.value = self.look_at_sample(*opening)
+                with gr.Tab("Real images") as real:
+                    chosen = gr.State(opening)
+                    samples = _html(self.samples(opening), "samples", acts=True)
+                with gr.Tab("Your image"):
                     own = _html(self.parts.upload(*self.gallery.shape[1:]), "own", acts=True)
-            _on(samples.select, self.pick_sample, [], [note, results])
+            _on(samples.select, self.pick_sample, [], [note, results, chosen])
+            _on(real.select, self.show_sample, [chosen], [note, results])
             _on(own.input, self.upload, [], [note, results])
         return blocks
 
     def _digit_tab(self, tab: gr.Tab, note: gr.HTML, results: gr.HTML) -> str:
-        """Fill the tab; gives the results that the page opens with."""
-        example, chosen = self.gallery.opening()
-        first = self.gallery.examples[example]
+        """Fill the tab, and return the results that the page opens with."""
+        example, chosen = self.digits.opening()
+        first = self.digits.examples[example]
         _, opening, squares = self.place(first, chosen, 1.0)
         digit, patch = gr.State(first), gr.State(chosen)
-        pad = _html(self.parts.pad(list(map(_uri, self.gallery.examples)), example), "pad", acts=True)
+        pad = _html(self.parts.pad(list(map(_thumbnail, self.digits.examples)), example), "pad", acts=True)
         label = "Photo: 0 is the digit on black, 1 the full blend"
         photo = gr.Slider(0, 1, 1, step=0.05, label=label, elem_id="photo", buttons=[])
         patches = _html(squares, "patches", acts=True)
@@ -164,22 +201,18 @@ class Page:
 
 
 def percent(share: float) -> str:
-    """A probability for people, such as `97 %`."""
+    """Format a probability, such as `97 %`."""
     return f"{100 * share:.0f} %"
 
 
 def _html(value: object, name: str, acts: bool = False) -> gr.HTML:
-    """A piece of the page; one that acts tells the server what is done in it."""
+    """Make a part of the page; with `acts`, it reports what visitors do in it."""
     script = (TEMPLATES / "demo.js").read_text(encoding="utf-8") if acts else None
     return gr.HTML(str(value), elem_id=name, apply_default_css=False, js_on_load=script)
 
 
 def _on(event: Callable[..., Any], handler: Callable[..., Answers], inputs: list[Any], outputs: list[Any]) -> None:
-    """Let a handler answer an event, one at a time, so that the last thing done is the last answered.
-
-    Of what is done over and over while an answer is made, only the last is answered. No endpoint is offered to other
-    programs.
-    """
+    """Let a handler answer an event, one at a time and the last one always; it is no endpoint for other programs."""
     event(
         handler,
         inputs,
@@ -192,18 +225,24 @@ def _on(event: Callable[..., Any], handler: Callable[..., Answers], inputs: list
     )
 
 
-def _uri(image: UInt8[Tensor, "height width _"]) -> str:
-    return data_uri(image.numpy())
+def _thumbnail(image: UInt8[Tensor, "height width _"]) -> str:
+    return to_data_url(image, THUMBNAIL)
 
 
 def _sent(event: gr.EventData, name: str) -> object:
-    """A field of what a browser sent, or None."""
+    """Return a field of what a browser sent, or None."""
     return event._data.get(name) if isinstance(event._data, dict) else None
 
 
 def _number(event: gr.EventData, name: str, length: int) -> int:
-    """An index that a browser sent. Raises MutualignError where it is none."""
+    """Return an index that a browser sent. Raises MutualignError for anything else."""
     number = _sent(event, name)
     if not isinstance(number, int) or not 0 <= number < length:
-        raise MutualignError("There is no such image; load the page anew.")
+        raise MutualignError("There is no such image; reload the page.")
     return number
+
+
+def _turn(event: gr.EventData) -> int:
+    """Return the number of a drawing, which the page counts; 0 if there is none."""
+    turn = _sent(event, "turn")
+    return turn if type(turn) is int and 0 <= turn < 2**53 else 0

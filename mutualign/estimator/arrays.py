@@ -1,4 +1,4 @@
-"""Arrays as a user has them, numpy or torch, images or feature vectors: checked, and made a task in memory."""
+"""Arrays, numpy or torch, images or feature vectors: checked, and converted to a task in memory."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ from sklearn.utils import assert_all_finite, check_consistent_length, column_or_
 from sklearn.utils.multiclass import check_classification_targets
 from torch import Tensor
 
+from mutualign.data.split import hold_out
 from mutualign.data.task import Task
 from mutualign.data.types import LabelledImages, Pixels, TargetDataset, UnlabelledImages
 from mutualign.nn.randomness import generator
 
-_CHANNELS = (1, 3, 4)  # the usual numbers: where the last axis has none of them and the first has, axes are mixed up
-_ROUNDING = 1e-6  # by which floats may leave [0, 1]
+CHANNELS = (1, 3, 4)  # the usual numbers, by which images with channels first are recognised
+ROUNDING = 1e-6  # by which floats may leave [0, 1]
+MASKED = -1  # the label of target rows in skada
 
 
 def as_numpy(values: Any) -> Any:
-    """A torch tensor as a numpy array; anything else as it is."""
+    """Convert a torch tensor to a numpy array; return anything else unchanged."""
     if not isinstance(values, Tensor):
         return values
     values = values.detach().cpu()
@@ -30,27 +32,27 @@ def as_numpy(values: Any) -> Any:
 
 
 def axes_of(values: Any) -> int:
-    """How many axes an array, a table or a list of lists has."""
+    """Return the number of axes of an array, a table or a list of lists."""
     return int(values.ndim) if hasattr(values, "ndim") else np.asarray(values).ndim
 
 
-def refuse_no_numbers(images: Any) -> Any:
-    """The images, unless they are text, complex numbers, dates and the like, which raise ValueError."""
+def require_numbers(images: Any) -> Any:
+    """Return the images. Raises ValueError if they are text, complex numbers, dates and the like."""
     if (dtype := np.asarray(images).dtype).kind not in "biufO":
         raise ValueError(
             f"X has values of type {dtype}; images are integers in 0 .. 255 or floats in 0 .. 1\n"
-            "  do       convert them, for example X.astype(float)"
+            "  hint:    convert them, for example X.astype(float)"
         )
     return images
 
 
 def vectors_to_pixels(vectors: NDArray[np.float32]) -> Pixels:
-    """Feature vectors [n, features] as images of one pixel."""
+    """Convert feature vectors [n, features] to images of one pixel."""
     return torch.from_numpy(np.require(vectors[:, None, None, :], requirements=["C", "W"]))
 
 
 def images_to_pixels(images: NDArray[Any]) -> Pixels:
-    """Images [n, height, width] or [n, height, width, channels] as pixels: integers as bytes, floats as float32.
+    """Convert images [n, height, width] or [n, height, width, channels]: integers to bytes, floats to float32.
 
     Raises ValueError for another number of axes, for channels that seem to come first, and for values out of range.
     """
@@ -58,10 +60,10 @@ def images_to_pixels(images: NDArray[Any]) -> Pixels:
         images = images[..., None]
     if images.ndim != 4:
         raise ValueError(f"X has {images.ndim} axes; images are [n, height, width] or [n, height, width, channels]")
-    if images.shape[3] not in _CHANNELS and images.shape[1] in _CHANNELS:
+    if images.shape[3] not in CHANNELS and images.shape[1] in CHANNELS:
         raise ValueError(
             f"X of shape {images.shape} looks like [n, channels, height, width]; channels come last here\n"
-            "  do       X.transpose(0, 2, 3, 1) of an array, X.permute(0, 2, 3, 1) of a tensor"
+            "  hint:    X.transpose(0, 2, 3, 1) of an array, X.permute(0, 2, 3, 1) of a tensor"
         )
     return torch.from_numpy(np.require(_bytes_or_floats(images), requirements=["C", "W"]))
 
@@ -71,27 +73,27 @@ def _bytes_or_floats(images: NDArray[Any]) -> NDArray[Any]:
         bad = np.flatnonzero(~finite.reshape(len(images), -1).all(1))
         raise ValueError(
             f"X has NaN or infinite values in {len(bad)} of {len(images)} images, the first is X[{bad[0]}]\n"
-            "  do       leave these images out, X[np.isfinite(X).all(axis=(1, 2, 3))], and their labels"
+            "  hint:    leave these images out, X[np.isfinite(X).all(axis=(1, 2, 3))], and their labels"
         )
     low, high, kind = images.min(), images.max(), images.dtype.kind
     if kind in "iu" and low >= 0 and high <= 255:
         return images.astype(np.uint8, copy=False)
-    if kind in "bf" and low >= -_ROUNDING and high <= 1 + _ROUNDING:
+    if kind in "bf" and low >= -ROUNDING and high <= 1 + ROUNDING:
         return images.astype(np.float32, copy=False)
     raise ValueError(
         f"X has {images.dtype} values from {low:g} to {high:g}; images are integers in 0 .. 255 or floats in 0 .. 1\n"
-        "  do       divide by the largest value that there can be, for example X / 255"
+        "  hint:    divide by the largest possible value, for example X / 255"
     )
 
 
 def source_rows(sample_domain: Any, rows: int) -> Bool[Tensor, " rows"]:
-    """Which rows are of the source: those of a domain of 0 or above, as in skada; all if there are no domains."""
+    """Return which rows are of the source: those with a domain of 0 or above, as in skada; without domains all."""
     if sample_domain is None:
         return torch.ones(rows, dtype=torch.bool)
     domains = column_or_1d(as_numpy(sample_domain))
     if len(domains) != rows or domains.dtype.kind not in "iu":
         raise ValueError(
-            f"sample_domain is an integer a row of X, {rows} in all; got {len(domains)} of type {domains.dtype}"
+            f"sample_domain has one integer per row of X, {rows} in all; got {len(domains)} of type {domains.dtype}"
         )
     if not (domains >= 0).any():
         raise ValueError("sample_domain has no source: source rows have a domain of 0 or above")
@@ -99,30 +101,58 @@ def source_rows(sample_domain: Any, rows: int) -> Bool[Tensor, " rows"]:
 
 
 def source_labels(y: Any, is_source: Bool[Tensor, " rows"]) -> NDArray[Any]:
-    """The labels of the source rows; the others are not looked at."""
+    """Return the labels of the source rows; the others are not looked at.
+
+    Raises ValueError if they are not text, whole numbers or booleans, or a mix of these.
+    """
     if y is None:
         raise ValueError("DomainAdapter requires y to be passed, but the target y is None")
-    labels: NDArray[Any] = column_or_1d(as_numpy(y), warn=True)
+    # A list of mixed types would silently become text.
+    values = np.array(y, dtype=object) if isinstance(y, list | tuple) else as_numpy(y)
+    labels: NDArray[Any] = column_or_1d(values, warn=True)
     check_consistent_length(is_source, labels)
     labels = labels[is_source.numpy()]
-    if labels.dtype == object:  # as it may be where target rows hold None
+    if labels.dtype == object:  # of a list, or because target rows hold None
+        text = [label for label in labels if isinstance(label, str)]
+        if 0 < len(text) < len(labels):
+            other = next(label for label in labels if not isinstance(label, str))
+            raise ValueError(f"y mixes text and other values, such as {text[0]!r} and {other!r}; convert all to text")
         labels = np.asarray(labels.tolist())
+    if labels.dtype.kind in "mM":
+        raise ValueError("y has dates or times; labels are text, whole numbers or booleans, for example y.astype(str)")
     assert_all_finite(labels, input_name="y")
     check_classification_targets(labels)
     return labels
 
 
-def alike(source: UnlabelledImages, target: UnlabelledImages) -> tuple[UnlabelledImages, UnlabelledImages]:
-    """Both as bytes, or both as floats. Raises ValueError if one cannot be the network's input where the other is.
+def labelled_rows(y: Any, classes: NDArray[Any]) -> Bool[NDArray[Any], " rows"]:
+    """Return which rows have a label: all but those with -1, the mask of skada, unless -1 is a class.
 
-    Heights and widths are equal; channels too, unless either is grey, which then serves as colour.
+    Raises ValueError if none has one.
+    """
+    labels = np.asarray(as_numpy(y))
+    if labels.dtype.kind not in "ifO" or MASKED in classes.tolist():
+        return np.ones(len(labels), dtype=bool)
+    has_label: NDArray[np.bool_] = labels != MASKED
+    if not has_label.any():
+        raise ValueError(
+            "every label is -1, which masks target labels: nothing can be scored\n"
+            "  hint:    use the true labels, or select without labels: scoring=mutualign.estimator.label_free_score"
+        )
+    return has_label
+
+
+def alike(source: UnlabelledImages, target: UnlabelledImages) -> tuple[UnlabelledImages, UnlabelledImages]:
+    """Return both as bytes, or both as floats.
+
+    Raises ValueError unless heights and widths are equal, and channels too; grey images match colour ones.
     """
     both = source.pixels, target.pixels
     (*size, channels), (*other_size, other_channels) = (pixels.shape[1:] for pixels in both)
     if size != other_size or (channels != other_channels and 1 not in (channels, other_channels)):
         raise ValueError(
             f"source images are {size[0]}x{size[1]} of {channels} channels, target images {other_size[0]}x"
-            f"{other_size[1]} of {other_channels}\n  do       bring them to one size, and to 1 or the same channels"
+            f"{other_size[1]} of {other_channels}\n  hint:    bring them to one size, and to 1 or the same channels"
         )
     if both[0].dtype == both[1].dtype:
         return source, target
@@ -131,19 +161,16 @@ def alike(source: UnlabelledImages, target: UnlabelledImages) -> tuple[Unlabelle
 
 
 def held_out(labels: Int64[Tensor, " n"], fraction: float, seed: int) -> Bool[Tensor, " n"]:
-    """Which source images are not trained on: `fraction` of each class, rounded up, of a class of one image none.
+    """Choose the source images that are not trained on: `fraction` of each class, rounded up.
 
-    Raises ValueError if that leaves nothing to hold out.
+    A class of one image keeps it. Raises ValueError if nothing is held out.
     """
-    chosen, random = torch.zeros(len(labels), dtype=torch.bool), generator(seed, "held out")
-    for label in range(int(labels.max()) + 1):
-        rows = (labels == label).nonzero().flatten()
-        rows = rows[torch.randperm(len(rows), generator=random)]
-        chosen[rows[: min(int(np.ceil(fraction * len(rows))), len(rows) - 1)]] = True
+    random = generator(seed, "held out")
+    chosen = hold_out(labels, lambda rows: min(int(np.ceil(fraction * rows)), rows - 1), lambda label: random)
     if not chosen.any():
         raise ValueError(
             f"each class of the source has one image (n_samples = {len(labels)}): none can be held out\n"
-            "  do       give two or more images of at least one class"
+            "  hint:    give two or more images of at least one class"
         )
     return chosen
 
@@ -151,7 +178,7 @@ def held_out(labels: Int64[Tensor, " n"], fraction: float, seed: int) -> Bool[Te
 def make_task(
     source: LabelledImages, target: UnlabelledImages, class_names: tuple[str, ...], held: Bool[Tensor, " n"]
 ) -> Task:
-    """A task in memory: the source less what is held out, and a target without labels, which serves as its own test."""
+    """Make a task in memory: the source without what is held out, and an unlabelled target that is its own test set."""
     digest = hashlib.sha256()
     for tensor in (source.images.pixels, source.labels, target.pixels):
         digest.update(tensor.contiguous().numpy().data)

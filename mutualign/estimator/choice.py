@@ -1,31 +1,44 @@
-"""Which recipe is trained: by what X is, unless it is named."""
+"""The recipe of a fit: the named one, or a default that depends on what X is."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from mutualign.recipes import Recipe, load_recipe
+from mutualign.data.augment import AugmentConfig
+from mutualign.io.plugins import load_installed_plugins
+from mutualign.recipes import Recipe, Stage, load_recipe
 
-# Always for vectors, and for them where no recipe is named: the published lengths and rates are for 60,000 images.
-_VECTORS = ("backbone=mlp", "precision=float32")
-_VECTORS_BY_DANN = tuple(
+VECTORS = ("backbone=mlp", "precision=float32")  # always for vectors
+# For vectors if no recipe is named: the published lengths and rates are for 60,000 images.
+SHORT_DANN = tuple(
     f"stages.0.{setting}"
-    for setting in ("epochs=10", "epoch_steps=100", "learning_rate=1e-3", "schedule=one_cycle", "options.reversal=ramp")
+    for setting in (
+        "epochs=10",
+        "epoch_steps=100",
+        "optim.lr=1e-3",
+        "optim.schedule=one_cycle",
+        "options.reversal=ramp",
+    )
 )
 
 
 def choose_recipe(name: str | None, overrides: Iterable[str], vectors: bool) -> Recipe:
-    """The recipe of that name or path; without one `fast` for images, and a short `dann` for feature vectors.
+    """Load a recipe by name or path; by default `fast` for images, and a short `dann` for feature vectors.
 
-    Raises ValueError for a recipe that makes strong views, if it is for vectors, MutualignError for one that is not
-    there or cannot be changed so.
+    Raises ValueError if the recipe augments images but X is vectors, MutualignError for an unknown recipe or override.
     """
-    defaults = (*_VECTORS, *(_VECTORS_BY_DANN if name is None else ())) if vectors else ()
+    load_installed_plugins()
+    defaults = (*VECTORS, *(SHORT_DANN if name is None else ())) if vectors else ()
     recipe = load_recipe(name or ("dann" if vectors else "fast"), (*defaults, *overrides))
-    if vectors and any(stage.method == "mutual_align" for stage in recipe.stages):
+    if vectors and any(_augments(stage) for stage in recipe.stages):
         raise ValueError(
             f"recipe {recipe.name} turns and recolours images; X of two axes is feature vectors\n"
-            '  do       take "mani", "dann" or "source_only", or leave the recipe out\n'
-            "  do       or, if the rows are flattened images, give image_shape=(height, width, channels)"
+            '  hint:    take "mani", "dann" or "source_only", or leave the recipe out;\n'
+            "           or, if the rows are flattened images, give image_shape=(height, width, channels)"
         )
     return recipe
+
+
+def _augments(stage: Stage) -> bool:
+    """Whether a stage's method makes augmented views."""
+    return any(isinstance(value, AugmentConfig) for value in vars(stage.options).values())

@@ -1,1 +1,1 @@
-"""Evaluation: what is measured of a classifier, with and without labels."""
+"""Evaluation of classifiers, with and without labels."""

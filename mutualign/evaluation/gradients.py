@@ -1,7 +1,9 @@
-"""The gradient of each loss of a method at the features, on one batch; nothing is changed."""
+"""The gradient of each loss of a method at the features, on one batch; the method is left unchanged."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -24,9 +26,11 @@ class LossGradients(NamedTuple):
 def loss_gradients(
     method: Method, batch: Batch, progress: Float[Tensor, ""], seed: int, fabric: Fabric
 ) -> LossGradients:
-    """Compute the gradient norms of all losses in evaluation mode; `reversal` is None without an adversary.
+    """Compute gradient norms in evaluation mode, for the losses of updates that train the features.
 
-    Weights, running statistics, optimiser and torch's generator are left as they were.
+    Losses of other players, such as a discriminator with its own optimiser, are left out: their gradient at the
+    features is not used. A method without updates has no norms; `reversal` is None without an adversary. Weights,
+    buffers, gradients, mode and torch's generator are left as they were.
     """
     features: list[Tensor] = []
     discriminated: list[Tensor] = []
@@ -35,27 +39,57 @@ def loss_gradients(
     if adversary is not None:
         network = adversary.network
         hooks.append(network.register_forward_pre_hook(lambda module, inputs: discriminated.append(inputs[0])))
-    method.eval()
     try:
-        with alone(), torch.random.fork_rng(), fabric.autocast():
+        with _unchanged(method), alone(), torch.random.fork_rng(), fabric.autocast():
             torch.manual_seed(seed)
             updates: list[Update] = list(method.updates(batch, progress))
     finally:
-        method.train()
         for hook in hooks:
             hook.remove()
+    places = [place for place in features if place.requires_grad]
+    trains_features = _players_of_features(method)
     norms: dict[str, float] = {}
     for update in updates:
         for name, loss in update.losses.items():
-            norms[name] = max(norms.get(name, 0.0), _norm(_gradients(loss, features)))
+            if places and update.player in trains_features:
+                norms[name] = max(norms.get(name, 0.0), _norm(_gradients(loss, places)))
     reversal = None
-    same_place = len(features) == len(discriminated) == 1 and features[0].shape == discriminated[0].shape
+    same_place = len(places) == len(discriminated) == 1 and places[0].shape == discriminated[0].shape
     if adversary is not None and same_place:
-        loss = next(update.losses[adversary.loss] for update in updates if adversary.loss in update.losses)
-        before, after = (_gradients(loss, places)[0] for places in (discriminated, features))
+        losses = [update.losses[adversary.loss] for update in updates if adversary.loss in update.losses]
+        before, after = (_gradients(losses[0], place)[0] for place in (discriminated, places))
         if before.any() and after.any():
             reversal = float(torch.cosine_similarity(before.flatten(), after.flatten(), dim=0))
     return LossGradients(norms, reversal)
+
+
+def _players_of_features(method: Method) -> set[str]:
+    """The players whose optimiser moves a weight of the backbone."""
+    backbone = {id(weight) for weight in method.classifier.features.parameters()}
+    return {
+        player
+        for player, groups in method.parameter_groups().items()
+        if any(id(weight) in backbone for group in groups for weight in group.parameters)
+    }
+
+
+@contextmanager
+def _unchanged(method: Method) -> Iterator[None]:
+    """Switch to evaluation mode, then restore the mode and the buffers, such as queues that `forward` fills."""
+    buffers = [
+        (module, name, buffer, buffer.clone())
+        for module in method.modules()
+        for name, buffer in module._buffers.items()
+        if buffer is not None
+    ]
+    method.eval()
+    try:
+        yield
+    finally:
+        method.train()
+        with torch.no_grad():
+            for module, name, buffer, before in buffers:
+                setattr(module, name, buffer.copy_(before))
 
 
 def _gradients(loss: Tensor, places: list[Tensor]) -> list[Tensor]:
@@ -66,4 +100,4 @@ def _gradients(loss: Tensor, places: list[Tensor]) -> list[Tensor]:
 
 
 def _norm(gradients: list[Tensor]) -> float:
-    return float(torch.stack([gradient.square().sum() for gradient in gradients]).sum().sqrt()) if gradients else 0.0
+    return float(torch.stack([gradient.square().sum() for gradient in gradients]).sum().sqrt())

@@ -1,7 +1,8 @@
-"""Measuring classifiers: at the end of each epoch, and of those that a run keeps."""
+"""Measurement of classifiers: at the end of each epoch, and of those that a run keeps."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -22,17 +23,17 @@ from mutualign.nn.randomness import derive_seed
 from mutualign.training.callbacks import Epoch
 from mutualign.training.inference import predict, predict_logits
 
-SCORED = 2000  # images of each kind that the label-free scores and the audit of an epoch are taken on
-GRADIENT_IMAGES = 128  # images of each domain that the losses' gradients are taken on
+SCORED = 2000  # images of each kind for the label-free scores and the audit of an epoch
+GRADIENT_IMAGES = 128  # images of each domain for the gradients of the losses
 KEPT = 10_000  # test images of each domain whose outputs a run keeps,
-EMBEDDED = 1000  # and those whose features it keeps, for a picture
+EMBEDDED = 1000  # and those whose features it keeps, for a plot
 GALLERY = 24  # images of each kind in a gallery
-SAMPLES = 32  # images of each domain that are kept to be looked at, and for an exported model to be tried on
+SAMPLES = 32  # images of each domain that a run keeps, for reports and for tests of an exported model
 
 
 @dataclass(frozen=True)
 class Evaluator:
-    """Measures classifiers on a task's images; the results are a function of both and of the seed."""
+    """Measures classifiers on a task's images; results depend on these and the seed only."""
 
     task: Task
     seed: int
@@ -43,10 +44,10 @@ class Evaluator:
     def epoch(
         self, method: Method, name: str, epoch: Epoch, epochs: int, previous: Int64[Tensor, " n"] | None
     ) -> tuple[EpochRecord, Int64[Tensor, " n"]]:
-        """Measure an epoch of `epochs`; also return the classes predicted for the scored target images.
+        """Measure an epoch of `epochs`; also return the predicted classes of the scored target images.
 
-        Scores and audit see no target label. Accuracies and pseudo-label precision do; they are recorded for the
-        reader and decide nothing.
+        `previous` are these classes of the epoch before. Scores and audit use no target label. Accuracies and
+        pseudo-label precision do; they are recorded for the reader and decide nothing.
         """
         task, channels, fabric, classifier = self.task, self.task.shape.channels, self.fabric, method.output_model
         key = derive_seed(self.seed, epoch.stage, epoch.number, "evaluation")
@@ -54,9 +55,8 @@ class Evaluator:
         scored = UnlabelledImages(task.target_train.images.take(rows, key))
         inputs = self._validator_inputs(classifier, scored)
         teacher = self._teacher(method, scored, inputs.target_logits)
-        gradients = loss_gradients(
-            method, self._gradient_batch(method), torch.tensor(epoch.number / epochs), key, fabric
-        )
+        progress = torch.tensor(epoch.number / epochs, device=fabric.device)
+        gradients = loss_gradients(method, self._gradient_batch(method), progress, key, fabric)
         labeller = method.pseudo_labeller
         audited = replace(
             audit.audit_predictions(inputs.target_logits, previous, teacher),
@@ -86,7 +86,7 @@ class Evaluator:
     def _teacher(
         self, method: Method, scored: UnlabelledImages, output_logits: Float[Tensor, "n classes"]
     ) -> audit.Teacher | None:
-        """Outputs of the pseudo-labeller and of the classifier it teaches; one of them gave `output_logits` already."""
+        """Logits of the pseudo-labeller and of its student; `output_logits` are those of one of them."""
         labeller = method.pseudo_labeller
         if labeller is None:
             return None
@@ -97,7 +97,7 @@ class Evaluator:
         return audit.Teacher(*both, labeller.threshold)
 
     def _validator_inputs(self, classifier: Classifier, scored: UnlabelledImages) -> ValidatorInputs:
-        """What the validators see: outputs for up to 2,000 images of each kind, each computed once."""
+        """Outputs for up to 2,000 images of each kind, each computed once."""
         channels, fabric = self.task.shape.channels, self.fabric
         train, held_out = self.task.source_train, self.task.source_test
         target = predict(classifier, scored, channels, fabric)
@@ -107,7 +107,7 @@ class Evaluator:
         return ValidatorInputs(
             target_logits=target.logits,
             target_features=target.features,
-            view_logits=predict_logits(classifier, scored, channels, fabric, view=_slightly_changed),
+            view_logits=predict_logits(classifier, scored, channels, fabric, view=slight_change(self.task)),
             source_logits=source.logits,
             source_features=source.features,
             source_labels=held_out.labels[rows],
@@ -115,14 +115,15 @@ class Evaluator:
         )
 
     def _gradient_batch(self, method: Method) -> Batch:
-        """Images from all over the training sets, as a step would see them."""
+        """Images from all over the training sets, in the form of a training batch."""
         source, channels, key = self.task.source_train, self.task.shape.channels, derive_seed(self.seed, "probe")
-        rows, target_rows = spread(len(source), GRADIENT_IMAGES), spread(len(self.task.target_train), GRADIENT_IMAGES)
-        parts, labels = [], torch.empty(0, dtype=torch.int64)
+        parts, labels, target_rows = [], torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64)
         if method.uses_source:
+            rows = spread(len(source), GRADIENT_IMAGES)
             parts.append(to_floats(source.images.take(rows, key), channels))
             labels = source.labels[rows]
         if method.uses_target:
+            target_rows = spread(len(self.task.target_train), GRADIENT_IMAGES)
             parts.append(to_floats(self.task.target_train.images.take(target_rows, key), channels))
         device = self.fabric.device
         return Batch(torch.cat(parts).to(device), labels.to(device), target_rows.to(device))
@@ -130,9 +131,9 @@ class Evaluator:
     # A run ------------------------------------------------------------------------------------------------------------
 
     def outputs(self, classifier: Classifier) -> dict[str, Tensor]:
-        """What is kept of a classifier for looking back: logits for the test images of both domains, some features.
+        """Outputs for the test images of both domains, for reports and estimates: logits, and some features.
 
-        Source labels are among it, as estimates need them; target labels are not.
+        Source labels are included, since estimates need them; target labels are not.
         """
         channels, fabric, held_out = self.task.shape.channels, self.fabric, self.task.source_test
         rows = spread(len(held_out), KEPT)
@@ -147,31 +148,34 @@ class Evaluator:
         }
 
     def review(self, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        """What target labels tell of outputs, and images to look at; made for the report, when all is decided."""
+        """Label-based diagnostics and sample images for the report, computed after training and selection."""
         kept = self._kept_target()
         found = target_labels.review(
             outputs["target_logits"], self.task.target_test, spread(len(self.task.target_test), KEPT), GALLERY
         )
-        pictures = {f"{name}_pixels": kept.pixels[found[name]] for name in target_labels.GALLERIES if name in found}
-        source = self.task.source_test.images
+        source, target = self.task.source_pictures or self.task.source_test.images, kept.pixels
+        if self.task.target_pictures is not None:
+            target = self.task.target_pictures.take(spread(len(self.task.target_pictures), KEPT), 0)
+        pictures = {f"{name}_pixels": target[found[name]] for name in target_labels.GALLERIES if name in found}
         samples = {
             "source_samples": source.take(spread(len(source), SAMPLES), 0),
-            "target_samples": kept.pixels[spread(len(kept), SAMPLES)],
+            "target_samples": target[spread(len(target), SAMPLES)],
         }
         if "labels" in found:
             found["embedded_labels"] = found["labels"][spread(len(kept), EMBEDDED)]
         return {**found, **pictures, **samples}
 
     def _kept_target(self) -> UnlabelledImages:
-        """The target test images whose outputs are kept; where backgrounds are drawn anew, always the same draw."""
+        """The target test images whose outputs are kept; random backgrounds are always the same draw."""
         images = self.task.target_test.images
         return UnlabelledImages(images.take(spread(len(images), KEPT), derive_seed("kept")))
 
     def domain_accuracy(self) -> tuple[float, int]:
-        """How well pixels tell the domains apart, and on how many images that was measured."""
+        """How well pixels separate the domains, and the number of images that this was measured on."""
         source, target = self.task.source_train.images, self.task.target_train.images
         n, channels = min(len(source), len(target), SCORED // 2), self.task.shape.channels
-        parts = [images.take(spread(len(images), n), derive_seed("domains")) for images in (source, target)]
+        rows = 1 if self.task.features else None  # the first view
+        parts = [images.take(spread(len(images), n), derive_seed("domains"))[:, :rows] for images in (source, target)]
         return audit.domain_accuracy(*(part.expand(*part.shape[:3], channels) for part in parts)), 2 * n
 
 
@@ -180,6 +184,15 @@ def _fingerprint(network: torch.nn.Module) -> float:
     return float(torch.stack([weight.double().norm() for weight in network.parameters()]).norm())
 
 
-def _slightly_changed(images: Tensor) -> Tensor:
-    """The view whose class should be that of its image: half of a strong view's geometry, a third of its colour."""
-    return strong_views(images, AugmentConfig(geometry=0.5, colour=0.3, solarise=0.0, inversion=0.0))
+def slight_change(task: Task) -> Callable[[Tensor], Tensor]:
+    """A change of images that should keep their class.
+
+    Images: half of a strong view's geometry, about a third of its colour. Features with several views: the mirror
+    image. Other feature vectors: noise of a tenth of each feature's deviation.
+    """
+    if task.features is not None and task.features.views > 1:
+        return lambda images: images.roll(-1, dims=2)
+    if task.shape.height == task.shape.width == 1:
+        return lambda images: images + 0.1 * images.std(0, correction=0) * torch.randn_like(images)
+    config = AugmentConfig(geometry=0.5, colour=0.3, solarise=0.0, inversion=0.0)
+    return lambda images: strong_views(images, config)

@@ -1,4 +1,4 @@
-"""Selection: which epoch to keep, and which run, by a validator's scores; no target label is looked at."""
+"""Selection of epochs and runs by a validator's scores; no target label is used."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mutualign.evaluation.validators import VALIDATORS
 
 
 class Choice(NamedTuple):
-    """A run's best epoch by a validator, beside its last one."""
+    """A run's best epoch by a validator, and its last epoch for comparison."""
 
     run: str
     epoch: int
@@ -21,14 +21,23 @@ class Choice(NamedTuple):
 
 
 def best_epoch(epochs: Sequence[EpochRecord], validator: str) -> EpochRecord:
-    """The epoch with the highest score; of equal ones the first."""
+    """Return the epoch with the highest score; the first of equal ones.
+
+    Raises MutualignError if an epoch was not scored by the validator.
+    """
+    for epoch in epochs:
+        if validator not in epoch.scores:
+            known = ", ".join(epoch.scores) or "no validator"
+            raise MutualignError(
+                f"epoch {epoch.epoch} of stage {epoch.stage} has no score by {validator}, but: {known}"
+            )
     return max(epochs, key=lambda epoch: epoch.scores[validator])
 
 
 def rank(runs: Mapping[str, Sequence[EpochRecord]], validator: str) -> list[Choice]:
-    """The best epoch of each run's last stage, the highest score first; `runs` holds the records of each by name.
+    """Return the best epoch of each run's last stage, the highest score first; `runs` maps names to records.
 
-    Raises MutualignError for an unknown validator, a run without an epoch, and one that has no such score.
+    Raises MutualignError for an unknown validator, a run without a finished epoch, or a run without such scores.
     """
     if validator not in VALIDATORS:
         raise MutualignError(f'unknown validator "{validator}"; {nearest(validator, VALIDATORS)}')
@@ -37,9 +46,9 @@ def rank(runs: Mapping[str, Sequence[EpochRecord]], validator: str) -> list[Choi
         if not records:
             raise MutualignError(f"{name}: no epoch is complete yet")
         epochs = [record for record in records if record.stage == records[-1].stage]
-        if any(validator not in epoch.scores for epoch in epochs):
-            known = ", ".join(epochs[0].scores)
-            raise MutualignError(f"{name}: was not scored by {validator}, but by: {known}")
-        best, last = best_epoch(epochs, validator), epochs[-1]
+        try:
+            best, last = best_epoch(epochs, validator), epochs[-1]
+        except MutualignError as error:
+            raise MutualignError(f"{name}: {error}") from error
         choices.append(Choice(name, best.epoch, best.scores[validator], last.epoch, last.scores[validator]))
     return sorted(choices, key=lambda choice: -choice.score)

@@ -1,4 +1,4 @@
-"""Evaluation: the only reader of target labels. Nothing here feeds back into training or selection."""
+"""Comparison with true labels: the only reader of target labels. Nothing here feeds back into training or selection."""
 
 from __future__ import annotations
 
@@ -7,27 +7,34 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from mutualign.data.types import LabelledImages, TargetDataset
+from mutualign.errors import MutualignError
 from mutualign.evaluation.records import PseudoLabelQuality
 
 
 def source_accuracy(logits: Float[Tensor, "n classes"], images: LabelledImages) -> float:
-    """The share of source images whose largest logit is the label's."""
+    """Share of source images whose largest logit is the label's."""
     return _accuracy(logits, images.labels)
 
 
 def target_accuracy(logits: Float[Tensor, "n classes"], images: TargetDataset) -> float | None:
-    """The share of target images whose largest logit is the sealed label's; None where there are no labels."""
-    labels = images.reveal_labels()
+    """Share of target images whose largest logit is the label's; None without labels.
+
+    Raises MutualignError for a label that is not one of the classes.
+    """
+    labels = _labels(images, logits.shape[1])
     return None if labels is None else _accuracy(logits, labels)
 
 
 def pseudo_label_quality(
     logits: Float[Tensor, "n classes"], images: TargetDataset, rows: Int64[Tensor, " n"], threshold: float
 ) -> PseudoLabelQuality:
-    """Coverage and precision of the pseudo-labels that `logits` of the images at `rows` give."""
+    """Coverage and precision of pseudo-labels: the most likely class of each image that reaches the threshold.
+
+    `rows` are the positions in `images` that the logits belong to. Raises MutualignError as `target_accuracy` does.
+    """
     confidence, predicted = logits.softmax(1).max(1)
     confident = confidence >= threshold
-    coverage, labels = float(confident.double().mean()), images.reveal_labels()
+    coverage, labels = float(confident.double().mean()), _labels(images, logits.shape[1])
     if labels is None:
         return PseudoLabelQuality(coverage, None)
     right = (predicted == labels[rows]) & confident
@@ -41,20 +48,23 @@ BINS = 10  # of the reliability diagram
 def review(
     logits: Float[Tensor, "n classes"], images: TargetDataset, rows: Int64[Tensor, " n"], gallery: int
 ) -> dict[str, Tensor]:
-    """What labels tell of the logits of the images at `rows`, to be looked at.
+    """Compare logits with the true labels, for the report; `rows` are the positions of the n images.
 
-    labels         [n]
-    confusion      [classes, classes], counts: a row a true class, a column a predicted one
-    reliability    [10, 3]: of each tenth of top probability its images, their mean top probability, their accuracy
-    confident_right, confident_wrong, least_confident    positions in `logits` of up to `gallery` images: the surest
-                   predictions that are right, and wrong, and the least sure ones, right or not
+    labels           [n]
+    confusion        [classes, classes], counts by true class (rows) and predicted class (columns)
+    reliability      [10, 3]: for each tenth of top probability, the number of images, their mean top probability, and
+                     their accuracy
+    confident_right, confident_wrong, least_confident
+                     positions in `logits` of up to `gallery` images: the most confident right and wrong predictions,
+                     and the least confident ones
 
-    Where there are no labels, the least sure ones are all that is known.
+    Without labels, only `least_confident`. Raises MutualignError for a label that is not one of the classes.
     """
     confidence, predicted = logits.double().softmax(1).max(1)
     surest = confidence.argsort(descending=True, stable=True)
     least_confident = surest.flip(0)[:gallery]
-    found, classes = images.reveal_labels(), logits.shape[1]
+    classes = logits.shape[1]
+    found = _labels(images, classes)
     if found is None:
         return {"least_confident": least_confident}
     labels = found[rows]
@@ -71,6 +81,16 @@ def review(
         "confident_wrong": surest[~right[surest]][:gallery],
         "least_confident": least_confident,
     }
+
+
+def _labels(images: TargetDataset, classes: int) -> Int64[Tensor, " n"] | None:
+    labels = images.reveal_labels()
+    if labels is not None and (beyond := labels[(labels < 0) | (labels >= classes)]).numel():
+        raise MutualignError(
+            f"target labels: found the class number {int(beyond[0])}; there are {classes} classes, 0 to {classes - 1}\n"
+            "  hint:    leave images of other classes out, or give no target labels"
+        )
+    return labels
 
 
 def _accuracy(logits: Float[Tensor, "n classes"], labels: Int64[Tensor, " n"]) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +14,7 @@ from mutualign.errors import MutualignError, nearest
 from mutualign.export.formats import FORMATS, Format
 from mutualign.export.model_card import ModelFacts, model_card
 from mutualign.export.network import ExportedNetwork
-from mutualign.io.atomic import write_atomically
+from mutualign.io.output import check_output, write_output
 from mutualign.io.typed import encode_json
 from mutualign.runs.checkpoints import Which
 from mutualign.runs.predictor import Predictor
@@ -42,7 +41,7 @@ class ExportedFile(NamedTuple):
 
 
 def export_run(
-    run: Path, format_name: str = "onnx", out: Path | None = None, epoch: Which = "selected"
+    run: Path, format_name: str = "onnx", out: Path | None = None, epoch: Which = "selected", *, force: bool = False
 ) -> ExportedFile:
     """Write the classifier of a run's last stage in one of `FORMATS`, in float32.
 
@@ -51,7 +50,7 @@ def export_run(
     probabilities within the format's tolerance.
 
     Raises MutualignError, and writes nothing, if the file disagrees, the format is unknown or needs an extra, `out`
-    has another suffix, or the place cannot be written.
+    has another suffix or cannot be written, or exists already and `force` is off.
     """
     if format_name not in FORMATS:
         raise MutualignError(f'unknown format "{format_name}"; {nearest(format_name, FORMATS)}')
@@ -60,13 +59,14 @@ def export_run(
     if out.suffix != form.suffix:
         raise MutualignError(f"--out {out}: the name of a file in the format {format_name} must end in {form.suffix}")
     predictor = Predictor.load(run, epoch, accelerator="cpu", precision="float32")
+    check_output(out, force=force)  # after the run is opened: it makes the parent folders
     images, different = real_images(predictor)
     pixels = (str(images.dtype).removeprefix("torch."), *images.shape[1:])
     facts = ModelFacts.of(predictor, epoch, pixels[0])
     content = _encode(form, ExportedNetwork(predictor.classifier, predictor.shape, images.dtype), facts)
     difference = check(content, form, predictor, images)
     replaced = out.is_file()
-    _write(out, content)
+    write_output(out, content, force=force)
     return ExportedFile(out, len(content), difference, different, replaced, pixels, form.usage.format(path=str(out)))
 
 
@@ -85,18 +85,6 @@ def _encode(form: Format, network: ExportedNetwork, facts: ModelFacts) -> bytes:
         raise MutualignError(
             f"the backbone {facts.backbone} cannot be exported as {form.name}: {error}\n"
             f"  hint:    try --format {others}"
-        ) from error
-
-
-def _write(out: Path, content: bytes) -> None:
-    try:
-        if out.is_dir():
-            raise IsADirectoryError(errno.EISDIR, "it is a folder")
-        out.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(out, content)
-    except OSError as error:
-        raise MutualignError(
-            f"{out}: cannot be written: {error.strerror}\n  hint:    choose another place with --out"
         ) from error
 
 

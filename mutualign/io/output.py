@@ -13,15 +13,15 @@ from mutualign.io.atomic import write_atomically
 # Of a run folder: what reports and exports put beside these is not the run's own.
 RUN_FILES = frozenset({"config.toml", "metrics.jsonl", "result.json"})
 RUN_FOLDERS = frozenset({"checkpoints"})
-LONGEST_NAME = 255 - len(".part")  # bytes; what is written first has a longer name
+LONGEST_NAME = 255  # bytes, on common file systems
 
 
 def check_output(path: Path, *, inputs: Iterable[Path] = (), force: bool = False) -> Path:
     """Return where an output really goes (links resolved), after checking that it may be written there.
 
-    Call it before the work, so that nothing is computed in vain; it makes the parent folders. Raises MutualignError
-    if the path is one of the inputs, one of a run's own files, a folder or a device; if it exists and `force` is off;
-    and if its folder cannot be written.
+    Call it before the work, so that nothing is computed in vain. Raises MutualignError if the path is one of the
+    inputs, one of a run's own files, a folder or a device; if it exists and `force` is off; and if its folder cannot be
+    made or written.
     """
     if len(os.fsencode(path.name)) > LONGEST_NAME:
         raise _refusal(path, f"its name is longer than {LONGEST_NAME} bytes")
@@ -29,24 +29,31 @@ def check_output(path: Path, *, inputs: Iterable[Path] = (), force: bool = False
         real = Path(os.path.realpath(path))
         if belongs_to_run(real):
             raise _refusal(path, "it belongs to a run")
-        real.parent.mkdir(parents=True, exist_ok=True)
+        if real.is_symlink():
+            raise _refusal(path, "it is a link to itself")
         if real.exists():
             _check_existing(path, real, inputs, force)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise _refusal(path, f"{error.filename} is a file, not a folder") from error
+        folder = next(place for place in real.parents if place.exists())
     except OSError as error:
         raise _refusal(path, str(error.strerror)) from error
-    if not os.access(real.parent, os.W_OK | os.X_OK):
-        raise _refusal(path, f"no permission to write into {real.parent}")
+    if not folder.is_dir():
+        raise _refusal(path, f"{folder} is a file, not a folder")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise _refusal(path, f"no permission to write into {folder}")
     return real
 
 
 def write_output(path: Path, content: bytes, *, inputs: Iterable[Path] = (), force: bool = False) -> None:
-    """Write an output completely or not at all.
+    """Write an output completely or not at all, and make the folders above it.
 
     Raises MutualignError as `check_output` does, and if the disk is full.
     """
-    write_atomically(check_output(path, inputs=inputs, force=force), content)
+    real = check_output(path, inputs=inputs, force=force)
+    try:
+        real.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _refusal(path, str(error.strerror)) from error
+    write_atomically(real, content)
 
 
 def belongs_to_run(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""TOML and JSON that strangers may have written: plain data or a ValueError, in bounded time and memory."""
+"""TOML and JSON from untrusted files: plain data or a ValueError, in bounded time and memory."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ LARGEST_TOML = 4 << 20  # bytes; a recipe has less than one thousandth of it, a 
 LARGEST_JSON = 256 << 20  # bytes; the metrics of a hundred thousand epochs
 LONGEST_KEY = 16  # parts of a dotted key: tomllib takes time that grows with the square of them
 
-# The text between the keys; a string or a comment that does not end goes on to the end, as it does for a parser.
+# Strings and comments; one that is not closed extends to the end of the text, as it does for a parser.
 _STRINGS = re.compile(
     r'"""(?:\\.|[^\\])*?(?:"""|\Z)' r"|'''.*?(?:'''|\Z)" r'|"(?:\\.|[^"\\\n])*"?' r"|'[^'\n]*'?" r"|#[^\n]*", re.DOTALL
 )
-_LONG_NUMBER = re.compile(r"0[xob][0-9A-Fa-f_]{100}")  # without the limit that Python has for decimal ones
+_LONG_NUMBER = re.compile(r"0[xob][0-9A-Fa-f_]{100}")  # Python limits decimal ones only
 _NO_KEY = re.compile(r"[^\w\-. \t]+")  # what ends a key
 
 
 def read_text(path: Path, most: int) -> str:
-    """The text of a regular UTF-8 file of `most` bytes or fewer. Raises ValueError or OSError for anything else."""
+    """Read a regular UTF-8 file of at most `most` bytes. Raises ValueError or OSError for anything else."""
     if not stat.S_ISREG(path.stat().st_mode):
         raise ValueError("not a regular file")
     with path.open("rb") as file:
@@ -33,7 +33,7 @@ def read_text(path: Path, most: int) -> str:
 
 
 def parse_toml(text: str) -> dict[str, Any]:
-    """The table that a TOML text says. Raises ValueError, and nothing else, for what is not TOML or is too deep."""
+    """Parse a TOML text. Raises ValueError, and nothing else, if it is not TOML or nested too deep."""
     bare = _STRINGS.sub("s", text)
     if _LONG_NUMBER.search(bare):
         raise ValueError("a number of more than a hundred digits")
@@ -46,7 +46,7 @@ def parse_toml(text: str) -> dict[str, Any]:
 
 
 def parse_json(text: str) -> Any:
-    """The value that a JSON text says. Raises ValueError, and nothing else, for what is not JSON or is too deep."""
+    """Parse a JSON text. Raises ValueError, and nothing else, if it is not JSON or nested too deep."""
     try:
         return json.loads(text)
     except RecursionError:

@@ -1,4 +1,4 @@
-"""The contract of a method: what the training loop asks of it, and what measurement and audit ask."""
+"""The contract of a method: what the training loop calls, and what measurement and audit read."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from mutualign.data.types import Batch
 from mutualign.nn.classifier import Classifier, Outputs
 from mutualign.nn.distributed import shared
+from mutualign.nn.shapes import check_shapes
 
 Losses = dict[str, Float[Tensor, ""]]
 Metrics = dict[str, Float[Tensor, ""]]
@@ -22,7 +23,7 @@ ALL = "all"  # the only player of most methods
 
 @dataclass(frozen=True)
 class Update:
-    """One optimiser step: the losses to minimise, and the player whose parameters move."""
+    """One optimiser step: the losses to minimise, and the player whose parameters it updates."""
 
     player: str
     losses: Losses
@@ -43,14 +44,14 @@ class ParameterGroup:
 
 
 class PseudoLabeller(NamedTuple):
-    """The network that labels target images, and the top probability from which its labels are used."""
+    """The network that labels target images, and the lowest top probability at which its labels are used."""
 
     model: Classifier
     threshold: float
 
 
 class Adversary(NamedTuple):
-    """A network trained against the features, and the name of the loss behind its gradient reversal."""
+    """A discriminator behind gradient reversal, and the name of its loss."""
 
     network: nn.Module
     loss: str
@@ -59,10 +60,13 @@ class Adversary(NamedTuple):
 class Method(nn.Module):
     """A domain adaptation method over a classifier.
 
-    Most methods override `forward` only. The loss is computed inside `forward`, so that `torch.compile` sees all of
-    it. Everything a method owns (discriminator, critic, teacher) is a submodule or a buffer, so that `state_dict()` is
-    complete and a run can resume exactly. `progress` is a 0-d tensor in [0, 1], so that schedules do not recompile.
-    With several processes, each one gets the whole batch; `features` shares the work of the network among them.
+    Most methods override `forward` only. It computes the losses too, so that `torch.compile` sees all of them.
+    Everything that a method owns (discriminator, critic, teacher) is a submodule or a buffer: then `state_dict()` is
+    complete, and a run resumes bit for bit. `progress`, from 0 to 1, is a 0-d tensor, so that schedules do not
+    recompile. Each of several processes gets the whole batch; `self.features` divides the network's work among them.
+
+    A method without source images sets `uses_source = False`: its batches contain target images only. To freeze a part
+    of the classifier, leave it out of `parameter_groups`; `requires_grad` would outlast the stage.
     """
 
     uses_source: ClassVar[bool] = True
@@ -73,54 +77,54 @@ class Method(nn.Module):
         self.classifier = classifier
 
     def forward(self, batch: Batch, progress: Float[Tensor, ""]) -> tuple[Losses, Metrics]:
-        """Return the weighted losses, to be summed, and the metrics, to be logged."""
+        """Return the weighted losses, which the loop sums and minimises, and the metrics, which it logs."""
         raise TypeError(f"{type(self).__name__} must override forward or updates")
 
     def updates(self, batch: Batch, progress: Float[Tensor, ""]) -> Iterator[Update]:
-        """Yield the updates of one training step; each is computed after the previous one has been applied.
+        """Yield the updates of one training step; the loop applies each before it asks for the next.
 
         Override this for alternating optimisation, or yield nothing for a method without gradients.
         """
         yield Update(ALL, *self(batch, progress))
 
     def parameter_groups(self) -> dict[str, list[ParameterGroup]]:
-        """Return the trainable parameters by player; a method without an optimiser returns an empty dictionary."""
+        """Return the trainable parameters by player: one optimiser each. Empty for a method without an optimiser."""
         return {ALL: [ParameterGroup([weight for weight in self.parameters() if weight.requires_grad])]}
 
     def begin_epoch(self, look: Callable[[], Outputs]) -> None:
-        """Prepare an epoch. `look` gives the classifier's outputs on all target training images, in their order.
+        """Prepare an epoch, before its first step.
 
-        What is computed here must be kept in buffers, because a run may resume in the middle of an epoch. A buffer
-        whose size depends on the data starts empty and is listed in `resizable_buffers`.
+        `look()` returns the classifier's outputs on all target training images; `batch.target_rows` are rows of them.
+        Keep results in buffers, because a run may resume within an epoch. A buffer whose size depends on the data
+        starts empty and is named in `resizable_buffers`.
         """
 
     def after_step(self) -> None:
-        """Update what has no gradient after each training step: teachers, queues, running statistics."""
+        """Update what has no gradient, after each training step: teachers, queues, running statistics."""
 
     @property
     def output_model(self) -> Classifier:
-        """The network that the stage produces: measured, kept, exported."""
+        """The network that is measured, saved and exported."""
         return self.classifier
 
     @property
     def pseudo_labeller(self) -> PseudoLabeller | None:
-        """What labels target images in this method, if anything does; the audit compares it with the classifier."""
+        """The source of pseudo-labels, if any; the audit compares it with the classifier."""
         return None
 
     @property
     def adversary(self) -> Adversary | None:
-        """The discriminator behind a gradient reversal, if there is one; the audit checks the reversal."""
+        """The discriminator behind gradient reversal, if any; the audit checks the reversal."""
         return None
 
     def features(self, images: Float[Tensor, "n channels height width"]) -> Float[Tensor, "n features"]:
-        """Return the classifier's features of images; several processes compute them together."""
+        """Compute the classifier's features; several processes divide the work."""
         return shared(self.classifier.features, images)
 
     def warm_start_from(self, previous: Method) -> Method:
-        """Copy the weights of parts that an earlier stage trained too, such as a discriminator, and return self.
+        """Copy the weights of parts that the previous stage has too, such as a discriminator, and return self.
 
-        Only parts with the same name and type are copied; classifier and teacher are not, since the classifier is
-        shared between stages and a teacher starts from it.
+        Parts match by name and type. The classifier is shared between stages anyway, and a teacher starts from it.
         """
         earlier = dict(previous.named_children())
         for name, part in self.named_children():
@@ -141,6 +145,7 @@ def mean_of(flags: Bool[Tensor, " n"]) -> Float[Tensor, ""]:
     return flags.float().mean().detach()
 
 
-def accuracy(logits: Float[Tensor, "n classes"], labels: Tensor) -> Float[Tensor, ""]:
+@check_shapes
+def accuracy(logits: Float[Tensor, "n classes"], labels: Int64[Tensor, " n"]) -> Float[Tensor, ""]:
     """Return the share of rows whose largest logit is the label's, detached."""
     return mean_of(logits.argmax(1) == labels)

@@ -1,4 +1,4 @@
-"""DANN: features that a domain classifier cannot tell apart (Ganin et al., JMLR 2016)."""
+"""DANN: features that a domain discriminator cannot separate (Ganin et al., JMLR 2016)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class DANNConfig:
 
 @register_method("dann", DANNConfig)
 class DANN(Method):
-    """Class cross-entropy on the source, and domain cross-entropy behind gradient reversal on both domains."""
+    """Cross-entropy on source labels, and cross-entropy on domains behind gradient reversal."""
 
     def __init__(self, classifier: Classifier, config: DANNConfig) -> None:
         super().__init__(classifier)
@@ -46,7 +46,7 @@ class DANN(Method):
     def losses_on(
         self, features: Float[Tensor, "n features"], batch: Batch, progress: Float[Tensor, ""]
     ) -> tuple[Losses, Metrics]:
-        """DANN's losses, given the features of all images of the batch, source rows first."""
+        """Compute DANN's losses from the features of a batch, source rows first."""
         logits = self.classifier.head(features[: batch.n_source])
         domain_logits = self.discriminator(reverse_gradient(features, self.strength(progress)))
         losses = {

@@ -1,4 +1,4 @@
-"""MaNi: mutual information between same-class source and target features (Sharma et al., MICCAI 2022)."""
+"""MaNi: mutual information between features of same-class source and target images (Sharma et al., MICCAI 2022)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class MaNiConfig:
 
     domain: DANNConfig = field(default_factory=DANNConfig)
     weight: float = 1.0  # of the mutual-information loss
-    threshold: float = 0.9  # the teacher's top probability from which a target image takes part
+    threshold: float = 0.9  # lowest top probability of the teacher at which a target image is used
     decay: float = 0.99  # of the teacher's moving average
 
 
@@ -55,7 +55,7 @@ class MaNi(DANN):
         projected = self.projection(features)
         source, target = projected[: batch.n_source], projected[batch.n_source :]
         anchors_s, anchors_t = source[pairs.source], target[pairs.target]
-        scores = self.critic(  # one call: joint pairs, then marginal pairs of either direction
+        scores = self.critic(  # one call: joint pairs, then marginal pairs, of both directions
             torch.cat([anchors_t, anchors_s, anchors_t, anchors_s]),
             torch.cat([anchors_s, anchors_t, source[pairs.other_source], target[pairs.other_target]]),
         )

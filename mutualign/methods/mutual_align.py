@@ -22,24 +22,24 @@ from mutualign.nn.losses import all_pairs_mutual_information
 
 @dataclass(frozen=True)
 class MutualAlignConfig:
-    """Settings of MutualAlign; results/ablation.json says what each is worth."""
+    """Settings of MutualAlign; results/ablation.json has the effect of each."""
 
     domain: DANNConfig = field(default_factory=lambda: DANNConfig(weight=0.3, reversal="ramp"))
     mi_weight: float = 1.0  # of the mutual-information loss
     self_training_weight: float = 1.0  # of the cross-entropy on pseudo-labels
-    threshold: float = 0.7  # the teacher's top probability from which a target image takes part
+    threshold: float = 0.7  # lowest top probability of the teacher at which a target image is used
     decay: float = 0.99  # of the teacher's moving average
-    views: AugmentConfig = field(default_factory=AugmentConfig)  # what the student sees
+    views: AugmentConfig = field(default_factory=AugmentConfig)  # of the student's images
 
 
 @register_method("mutual_align", MutualAlignConfig)
 class MutualAlign(DANN):
-    """DANN, mutual information and cross-entropy on strong views, with pseudo-labels from the plain target images.
+    """DANN, mutual information and self-training on strong views, with pseudo-labels from the plain target images.
 
-    The teacher, a moving average of the student, labels the target images as they are; the student sees a strong view
-    of every image and must agree where the teacher is confident (FixMatch, Sohn et al., NeurIPS 2020). The
-    Jensen-Shannon bound on mutual information is MaNi's, taken over all pairs of a source and a confident target image.
-    What the stage gives is the teacher.
+    The teacher, a moving average of the student, labels the target images without augmentation. The student sees a
+    strong view of every image, and learns the labels of which the teacher is confident (FixMatch, Sohn et al., NeurIPS
+    2020). The bound on mutual information is MaNi's, over all pairs of a source and a confident target image. The
+    output model is the teacher.
     """
 
     def __init__(self, classifier: Classifier, config: MutualAlignConfig) -> None:
@@ -74,7 +74,7 @@ class MutualAlign(DANN):
         return losses, metrics
 
     def strong_views(self, batch: Batch) -> Float[Tensor, "n channels height width"]:
-        """What the student sees of a batch: strong views of all its images, of the source after roughening."""
+        """Return the student's images: strong views of all images, of the source after texture is added."""
         source = add_target_texture(batch.images[: batch.n_source], batch.target, self.config.views)
         return strong_views(torch.cat([source, batch.target]), self.config.views)
 

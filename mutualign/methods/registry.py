@@ -14,7 +14,7 @@ M = TypeVar("M", bound=type[Method])
 
 @dataclass(frozen=True)
 class MethodEntry:
-    """A registered method: its name, class, and the dataclass of its settings."""
+    """A registered method: its name, its class, and the dataclass of its settings."""
 
     name: str
     method: type[Method]
@@ -26,7 +26,7 @@ class MethodEntry:
         return (self.method.__doc__ or "").strip().splitlines()[0]
 
     def build(self, classifier: Classifier, config: Any) -> Method:
-        """Build the method over a classifier; what it adds is initialised from torch's global generator."""
+        """Build the method over a classifier; new parts are initialised from torch's global generator."""
         return self.method(classifier, config)
 
 

@@ -1,4 +1,4 @@
-"""Source only: cross-entropy on labelled source images, the baseline without adaptation."""
+"""Source only: the baseline without adaptation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mutualign.methods.registry import register_method
 
 @register_method("source_only")
 class SourceOnly(Method):
-    """Cross-entropy on the source; the target is not used."""
+    """Cross-entropy on source labels; target images are not used."""
 
     uses_target = False
 

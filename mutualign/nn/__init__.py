@@ -1,1 +1,1 @@
-"""Networks, layers and losses: what can be used alone, in any training loop."""
+"""Networks, layers and losses, usable on their own in any training loop."""

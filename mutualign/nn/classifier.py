@@ -19,7 +19,7 @@ class Outputs(NamedTuple):
 
 
 class Classifier(nn.Module):
-    """A backbone and a head; methods use `features` and `head` separately. Calling it returns logits."""
+    """A backbone, `features`, and a classification head, `head`; calling it returns logits."""
 
     def __init__(self, backbone: Backbone, classes: int) -> None:
         super().__init__()
@@ -27,7 +27,7 @@ class Classifier(nn.Module):
         self.head = backbone.head(classes)
         self.feature_dim = backbone.feature_dim
         self.classes = classes
-        # channels-last: with bf16 on CPU, oneDNN's convolutions are several times faster in this layout.
+        # In bf16 on a CPU, oneDNN's convolutions are several times faster in this layout.
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, images: Float[Tensor, "n channels height width"]) -> Float[Tensor, "n classes"]:

@@ -1,8 +1,18 @@
-"""A batch shared by several processes: each takes some rows through the network, and all see the result of all rows.
+"""A batch shared by several processes: each computes the features of some rows, and all get the features of all rows.
 
-Only the network's work is shared. Batches, views, heads and losses are the same in every process, drawn from the same
-seeds. So losses need no code for several processes, and N processes train as one does, up to the order of float sums.
-The price is communication: one all-reduce of the features in each direction and one of the gradients per update.
+Batches, augmentation, heads and losses are the same in every process, from the same seeds. So losses need no code for
+several processes, and N processes train as one does, up to the order of float sums.
+
+What an update costs, compared with one process:
+
+- The backbone works on 1/N of the rows. Everything else (augmentation, heads, critics, losses, teachers' heads, the
+  optimiser) is computed N times, so only a large backbone gains much.
+- Two all-reduces of the features, float32 [n, feature_dim]: one forward, one backward; one more for a teacher.
+- Two small all-reduces forward and two backward per batch-norm layer (nn/layers.py), which wait for each other.
+- One all-reduce of the gradients, after the backward pass. DistributedDataParallel would overlap the two, but expects
+  one forward and one backward pass per step over all parameters, which methods with several players do not have.
+
+No message waits for a GPU: `any_process` exchanges its flag between CPUs.
 """
 
 from __future__ import annotations
@@ -37,21 +47,22 @@ class Share(NamedTuple):
 class _State:
     """State of this process; torch.compile cannot trace a ContextVar."""
 
-    share: Share | None = None  # what a network is working on
+    share: Share | None = None  # of the network that is computing
     alone: bool = False
+    cpu_group: tuple[Any, Any] | None = None  # the default process group, and one for CPU tensors
 
 
 _state = _State()
 
 
 def current_share() -> Share | None:
-    """Return the share that the network is working on; None if the batch is not shared."""
+    """Return the share of the network that is computing; None if the batch is not shared."""
     return _state.share
 
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """Within this context nothing is shared: for work of one process while the others wait."""
+    """Context in which nothing is shared: for work of one process while the others wait."""
     before, _state.alone = _state.alone, True
     try:
         yield
@@ -85,7 +96,7 @@ def shared(network: nn.Module, images: Float[Tensor, "n ..."]) -> Float[Tensor, 
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Average the gradients over processes, in one message."""
+    """Average the gradients of some parameters over processes, in one message."""
     if processes() == 1:
         return
     gradients = [weight.grad for weight in parameters if weight.grad is not None]
@@ -96,11 +107,30 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     torch._foreach_copy_(gradients, averaged)
 
 
+def any_process(flag: bool) -> bool:
+    """Whether the flag is set in any process; every process must make this call."""
+    if processes() == 1:
+        return flag
+    votes = torch.tensor(int(flag))
+    dist.all_reduce(votes, group=_cpu_group())
+    return bool(votes)
+
+
+def _cpu_group() -> Any:
+    """Return a process group for CPU tensors, made on first use."""
+    world = dist.group.WORLD
+    if dist.get_backend() == "gloo":
+        return world
+    if _state.cpu_group is None or _state.cpu_group[0] is not world:
+        _state.cpu_group = (world, dist.new_group(backend="gloo"))
+    return _state.cpu_group[1]
+
+
 @contextmanager
 def own_randomness() -> Iterator[None]:
-    """Within this context a layer draws for its own share only, from a separate generator.
+    """Context in which a layer draws for its own share only, from a separate generator.
 
-    The global generators of all processes must stay alike.
+    The global generator advances equally in all processes.
     """
     share = current_share()
     if share is None:

@@ -14,14 +14,14 @@ Student = TypeVar("Student", bound=nn.Module)
 
 
 class EMATeacher(nn.Module, Generic[Student]):
-    """A copy of the student that follows it slowly and stays in evaluation mode.
+    """A copy of the student whose weights follow the student's slowly; it stays in evaluation mode.
 
-    After update t (from 0) the weights are d * own + (1 - d) * student with d = min(1 - 1 / (t + 1), decay): a plain
+    Update t (from 0) sets the weights to d * own + (1 - d) * student, with d = min(1 - 1 / (t + 1), decay): a plain
     mean at first, then a window of about 1 / (1 - decay) steps. Floating-point buffers, such as running statistics,
-    are averaged like weights; other buffers are copied. The number of updates is a buffer, so a checkpoint holds it.
+    are averaged like weights; other buffers are copied. The number of updates is a buffer, so it is in `state_dict()`.
 
     `torch.optim.swa_utils.AveragedModel` is not used: it reads its counter back from the device in every update, which
-    stalls a GPU, follows `train()`, and cannot average buffers without averaging integer counters as well.
+    stalls a GPU; it follows `train()`; and it averages either no buffers or integer counters too.
     """
 
     updates: Tensor
@@ -42,11 +42,12 @@ class EMATeacher(nn.Module, Generic[Student]):
     def update(self, student: nn.Module) -> None:
         """Move the weights one step toward the student's."""
         weight = max(1 / (self._count + 1), 1 - self.decay)
-        torch._foreach_lerp_(list(self.model.parameters()), list(student.parameters()), weight)
-        for own, other in zip(self.model.buffers(), student.buffers(), strict=True):
-            if own.is_floating_point():
-                own.lerp_(other, weight)
-            else:
+        pairs = list(zip(_tensors(self.model), _tensors(student), strict=True))
+        averaged = [pair for pair in pairs if pair[0].is_floating_point()]
+        if averaged:
+            torch._foreach_lerp_([own for own, _ in averaged], [other for _, other in averaged], weight)
+        for own, other in pairs:
+            if not own.is_floating_point():
                 own.copy_(other)
         self._count += 1
         self.updates += 1
@@ -58,3 +59,7 @@ class EMATeacher(nn.Module, Generic[Student]):
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
         self._count = int(self.updates)
+
+
+def _tensors(module: nn.Module) -> list[Tensor]:
+    return [*module.parameters(), *module.buffers()]

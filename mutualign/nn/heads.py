@@ -1,4 +1,4 @@
-"""Heads: small networks from features to logits, projections and scores. None ends in a softmax or a sigmoid."""
+"""Heads: small networks from features to logits, projections and scores, without a final softmax or sigmoid."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class MLPHead(nn.Sequential):
 
 
 class DomainDiscriminator(nn.Module):
-    """features - 32 - ReLU - 1: the logit that an image is of the source."""
+    """features - 32 - ReLU - 1: the logit that an image is from the source."""
 
     def __init__(self, feature_dim: int, hidden: int = 32) -> None:
         super().__init__()
@@ -38,16 +38,16 @@ class DomainDiscriminator(nn.Module):
 
 
 class Projection(nn.Sequential):
-    """features - 64 - ReLU: where mutual information is measured."""
+    """features - 64 - ReLU: the space in which mutual information is measured."""
 
     def __init__(self, feature_dim: int, size: int = 64) -> None:
         super().__init__(nn.Linear(feature_dim, size), nn.ReLU())
 
 
 class CosineCritic(nn.Module):
-    """T(a, b) = scale x cos(W a, W b) + bias for every row of a with every row of b: one matrix product scores all.
+    """T(a, b) = scale x cos(W a, W b) + bias, for each row of a with each row of b, by one matrix product.
 
-    Scale and bias are learned, the scale up to 100, as in CLIP (Radford et al., ICML 2021).
+    Scale and bias are learned; the scale is at most 100, as in CLIP (Radford et al., ICML 2021).
     """
 
     def __init__(self, feature_dim: int, size: int = 64) -> None:
@@ -57,12 +57,12 @@ class CosineCritic(nn.Module):
         self.bias = nn.Parameter(torch.tensor(-2.0))  # most pairs are of different classes
 
     def forward(self, a: Float[Tensor, "a features"], b: Float[Tensor, "b features"]) -> Float[Tensor, "a b"]:
-        a, b = (F.normalize(self.project(features).float(), dim=1) for features in (a, b))
+        a, b = F.normalize(_widened(self.project(a)), dim=1), F.normalize(_widened(self.project(b)), dim=1)
         return self.log_scale.clamp(max=math.log(100)).exp() * (a @ b.T) + self.bias
 
 
 class ConcatenatingCritic(nn.Module):
-    """T(a, b): the score of a pair, by a network on the concatenation, 2 size - 512 - 512 - 1."""
+    """T(a, b): the score of a pair, from its concatenation: 2 size - 512 - ReLU - 512 - ReLU - 1."""
 
     def __init__(self, size: int = 64, hidden: int = 512) -> None:
         super().__init__()
@@ -72,3 +72,8 @@ class ConcatenatingCritic(nn.Module):
 
     def forward(self, a: Float[Tensor, "pairs size"], b: Float[Tensor, "pairs size"]) -> Float[Tensor, " pairs"]:
         return self.layers(torch.cat([a, b], dim=1)).squeeze(1)  # type: ignore[no-any-return]
+
+
+def _widened(values: Tensor) -> Tensor:
+    """Return half-precision values as float32, others as they are."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))

@@ -1,4 +1,4 @@
-"""All randomness is a function of (seed, stage, step, rank): a key, hashed; no generator's state is ever saved."""
+"""Randomness as a function of a key such as (seed, stage, step), so that no generator's state is ever saved."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from torch import Tensor
 
 
 def derive_seed(*key: int | str) -> int:
-    """A 63-bit seed from the parts of a key, equal on every machine and in every process."""
+    """Return a 63-bit seed: a hash of the key, the same on every machine and in every process."""
     digest = hashlib.sha256("/".join(map(str, key)).encode()).digest()
     return int.from_bytes(digest[:8], "little") >> 1
 
 
 def generator(*key: int | str) -> torch.Generator:
-    """A CPU generator that starts where the key says."""
+    """Return a new CPU generator seeded by a key."""
     return torch.Generator().manual_seed(derive_seed(*key))
 
 
 @torch.library.custom_op("mutualign::random_bytes", mutates_args=(), schema="(int count, Device device) -> Tensor")
 def random_bytes(count: int, device: torch.device) -> Tensor:
-    """Uniform uint8 values, eight from each 64-bit draw; an operator, as torch.compile cannot trace `random_`."""
+    """Return uniform uint8 values, eight per 64-bit draw; an operator, since torch.compile cannot trace `random_`."""
     words = torch.empty((count + 7) // 8, dtype=torch.int64, device=device)
     return words.random_(-(2**63), None).view(torch.uint8)[:count]
 

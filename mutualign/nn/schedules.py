@@ -1,4 +1,4 @@
-"""Schedules: functions of the progress of a stage, a 0-d tensor in [0, 1]."""
+"""Schedules: functions of a stage's progress, a 0-d tensor in [0, 1]."""
 
 from __future__ import annotations
 

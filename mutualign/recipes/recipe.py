@@ -1,4 +1,4 @@
-"""Recipes as data: stages of training over one classifier, read from TOML."""
+"""Recipes: stages of training over one classifier, as data, read from TOML."""
 
 from __future__ import annotations
 
@@ -11,23 +11,29 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
+from mutualign.data.features.settings import MOST_VIEWS
 from mutualign.errors import MutualignError, nearest
 from mutualign.io.text import LARGEST_TOML, LONGEST_KEY, parse_toml, read_text
 from mutualign.io.typed import encode_json, parse_typed, to_plain
 from mutualign.methods import METHODS
 from mutualign.nn.backbones import TIMM, require_known
+from mutualign.nn.pretrained import require_pretrained
 
 SOURCE_ONLY = "source_only"
-NAME = re.compile(r"\w[\w.+-]{0,99}")  # also the name of a folder
+LONGEST_NAME = 100
+NAME = re.compile(rf"\w[\w.+-]{{0,{LONGEST_NAME - 1}}}")  # also the name of a folder
 RENAMED = {"algorithm": "method", "learning_rate": "optim.lr", "schedule": "optim.schedule"}  # keys of 0.1
 
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """An optimiser and its schedule; betas and epsilon are torch's defaults."""
+    """An optimiser and its learning-rate schedule; betas and epsilon are torch's defaults.
+
+    Raises ValueError for values out of range, and for settings that the optimiser does not have.
+    """
 
     name: Literal["adam", "adamw", "sgd"] = "adam"
-    lr: float = 1e-3  # highest learning rate of the schedule
+    lr: float = 1e-3  # peak learning rate of the schedule
     schedule: Literal["constant", "one_cycle", "cosine", "dann_decay"] = "constant"
     weight_decay: float = 0.0
     momentum: float = 0.0  # of sgd
@@ -50,10 +56,13 @@ class OptimConfig:
 
 @dataclass(frozen=True)
 class Stage:
-    """One method over the classifier, with its optimiser, length and batch size."""
+    """One method over the classifier, with its optimiser, length and batch size.
+
+    Raises ValueError for an unknown method, and for lengths and settings that are out of range.
+    """
 
     method: str
-    epochs: int  # an epoch is one pass over the source images,
+    epochs: int  # an epoch is one pass over the source images (the target's, if the method uses no source),
     epoch_steps: int = 0  # or the fewest whole passes that reach this many steps
     batch_size: int = 64  # images of each domain in a step
     optim: OptimConfig = field(default_factory=OptimConfig)
@@ -70,13 +79,16 @@ class Stage:
             try:
                 options = parse_typed(self.options or {}, config, "options", strict_keys=True)
             except MutualignError as error:
-                raise ValueError(error) from error  # so that the reader of the file adds where it stands
+                raise ValueError(error) from error  # the reader of the file adds the place
             object.__setattr__(self, "options", options)
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A sequence of stages over the same classifier."""
+    """A sequence of stages over the same classifier.
+
+    Raises ValueError for a name that cannot name a folder, no stages, or a backbone that is not registered.
+    """
 
     name: str
     stages: tuple[Stage, ...]
@@ -84,11 +96,13 @@ class Recipe:
     backbone: str = "mani_cnn"  # a registered backbone, or timm:NAME
     backbone_weights: str = ""  # of a timm backbone: a .safetensors file to start from; "" for random weights
     precision: Literal["auto", "float32", "bf16"] = "auto"  # auto: bf16 autocast where the hardware has it
+    features: str = ""  # a pretrained network whose features of image files are trained on; "" for the images
+    views: int = 1  # of each image file, as features: the image, its mirror image, and random crops
 
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name):
             raise ValueError(
-                f"a recipe's name is up to 100 letters, digits, '.', '_', '-', '+', got {self.name[:120]!r}"
+                f"a recipe's name is up to {LONGEST_NAME} letters, digits, '.', '_', '-', '+', got {self.name[:120]!r}"
             )
         if not self.stages:
             raise ValueError("a recipe needs one or more [[stages]]")
@@ -96,6 +110,15 @@ class Recipe:
             require_known(self.backbone)
         except MutualignError as error:
             raise ValueError(error) from error
+        if self.features:
+            try:
+                require_pretrained(self.features)
+            except MutualignError as error:
+                raise ValueError(error) from error
+        if not 1 <= self.views <= MOST_VIEWS:
+            raise ValueError(f"views must be from 1 to {MOST_VIEWS}, got {self.views}")
+        if self.views > 1 and not self.features:
+            raise ValueError('views are of features: name the network, such as features = "efficientnet_lite0"')
         if self.backbone_weights and not self.backbone.startswith(TIMM):
             raise ValueError(
                 f'backbone_weights is for backbones of timm, not for "{self.backbone}"\n'
@@ -109,9 +132,8 @@ class Recipe:
 
     @property
     def digest(self) -> str:
-        """Eight hexadecimal digits of a hash of everything that decides training; name and description do not."""
-        settings = [self.backbone, self.backbone_weights, self.precision, self.stages]
-        return hashlib.sha256(encode_json(settings).encode()).hexdigest()[:8]
+        """Eight hexadecimal digits of a hash of everything that affects training: not of name and description."""
+        return hashlib.sha256(encode_json([*self._shared_settings, self.stages]).encode()).hexdigest()[:8]
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for TOML that `parse_recipe` reads back as an equal recipe."""
@@ -119,13 +141,17 @@ class Recipe:
         return plain
 
     def is_prefix_of(self, other: Recipe) -> bool:
-        """Whether training this recipe is, bit for bit, the beginning of training the other with the same seed."""
-        settings = [(each.backbone, each.backbone_weights, each.precision) for each in (self, other)]
-        return settings[0] == settings[1] and self.stages == other.stages[: len(self.stages)]
+        """Whether, with the same seed, training this recipe equals the first stages of training the other."""
+        return self._shared_settings == other._shared_settings and self.stages == other.stages[: len(self.stages)]
+
+    @property
+    def _shared_settings(self) -> tuple[str | int, ...]:
+        """Everything but the stages that affects training."""
+        return self.backbone, self.backbone_weights, self.precision, self.features, self.views
 
 
 def recipe_names() -> list[str]:
-    """The recipes that come with the package."""
+    """Return the names of the recipes in the package."""
     names = (file.name for file in files("mutualign.recipes").iterdir())
     return sorted(name.removesuffix(".toml") for name in names if name.endswith(".toml"))
 
@@ -133,9 +159,9 @@ def recipe_names() -> list[str]:
 def load_recipe(name_or_path: str, overrides: Iterable[str] = ()) -> Recipe:
     """Load a recipe of the package by name, or one of your own by the path of its TOML file.
 
-    `overrides` are assignments such as `stages.0.epochs=5` or `precision=float32`. With any, the recipe's name ends in
-    its digest, so that runs with different settings never share a folder.
-    Raises MutualignError for an unknown name, an unreadable file, an unknown key, a value of the wrong type.
+    `overrides` are assignments such as `stages.0.epochs=5` or `precision=float32`. They append the digest to the
+    recipe's name, so that runs with different settings never share a folder. Raises MutualignError for an unknown name,
+    an unreadable file, an unknown key, or a value of the wrong type.
     """
     if name_or_path.endswith(".toml"):
         path = Path(name_or_path)
@@ -159,11 +185,13 @@ def load_recipe(name_or_path: str, overrides: Iterable[str] = ()) -> Recipe:
     for override in (changes := list(overrides)):
         apply_override(data, override)
     recipe = parse_recipe(data, where)
-    return dataclasses.replace(recipe, name=f"{recipe.name}-{recipe.digest}") if changes else recipe
+    if not changes:
+        return recipe
+    return dataclasses.replace(recipe, name=f"{recipe.name[: LONGEST_NAME - 9]}-{recipe.digest}")
 
 
 def apply_override(data: dict[str, Any], override: str) -> None:
-    """Set one field of a recipe's plain data: `stages.0.learning_rate=2e-3`; a bare word is a string."""
+    """Set one field of a recipe's plain data, as in `stages.0.optim.lr=2e-3`; a bare word is a string."""
     path, equals, text = override.partition("=")
     if not equals:
         raise MutualignError(f'override "{override}": write it as key=value, for example stages.0.epochs=5')
@@ -190,7 +218,7 @@ def apply_override(data: dict[str, Any], override: str) -> None:
 
 
 def parse_recipe(data: Mapping[str, Any], where: str) -> Recipe:
-    """Read a recipe from plain data; errors begin with `where` and name the key."""
+    """Read a recipe from plain data. Raises MutualignError that starts with `where` and names the key."""
     stages = data.get("stages")
     for number, stage in enumerate(stages if isinstance(stages, list | tuple) else ()):
         for old in RENAMED.keys() & (stage.keys() if isinstance(stage, Mapping) else ()):

@@ -1,1 +1,1 @@
-"""Reports: one HTML page of a run or of a comparison, made from run folders only."""
+"""Reports: one HTML page for a run or a comparison, made from run folders only."""

@@ -1,121 +1,139 @@
-"""The section of the audit: what each epoch tells of pseudo-labels, predictions and gradients."""
+"""The audit by epoch: pseudo-labels, predicted classes, confidence and gradients."""
 
 from __future__ import annotations
 
-from mutualign.report.finished import Run, measured, percent
+from mutualign.evaluation.records import EpochAudit, EpochRecord
+from mutualign.report.class_plots import class_shares, confidence_histograms, shares_heatmap
+from mutualign.report.epoch_plots import gradient_norms, shares_by_epoch
 from mutualign.report.page import Block, Plot, Prose, Section, Table
-from mutualign.report.plots import (
-    class_shares,
-    confidence_histograms,
-    gradient_norms,
-    shares_by_epoch,
-    shares_heatmap,
-)
+from mutualign.report.run_data import FinishedRun, measured, spaced
+from mutualign.runs.statistics import percent
 
 
-def audit_section(run: Run) -> Section:
-    """Pseudo-labels, drift, classes, confidence and gradients, by epoch and at the chosen one."""
-    pseudo = {
-        "coverage": run.curve("audit", "coverage"),
-        "precision (needs labels)": run.curve("pseudo_labels", "precision"),
-        "agreement": run.curve("audit", "teacher_agreement"),
-    }
-    pseudo = measured(pseudo)
+def audit_section(run: FinishedRun) -> Section:
+    """Show the audit over all epochs and at the selected one."""
+    if any(record.audit is None for record in run.records):
+        return Section("audit", "Audit by epoch", [Prose("This run was made by an early version without an audit.")])
     blocks: list[Block] = [
-        Prose("Of up to 2,000 target training images, at the end of each epoch. Only what says so needs target labels.")
+        Prose(
+            "Measured at the end of each epoch on up to 2,000 target training images. Only what is marked so needs "
+            "target labels."
+        ),
+        *_classes(run),
+        *_pseudo_labels(run),
+        *_drift(run),
+        *_confidence(run),
+        *_gradients(run),
+        _table(run),
     ]
-    if pseudo:
-        blocks.append(
-            Plot(
-                "pseudo-labels",
-                "Pseudo-labels",
-                "Coverage is the share of target images that the teacher is sure enough of to label; precision, the "
-                "share of those labels that are right; agreement, that "
-                "teacher and student predict the same class. Coverage that rises while precision falls is a model that "
-                "confirms its own errors.",
-                shares_by_epoch(pseudo, run.stages),
-            )
-        )
-    else:
-        blocks.append(Prose("This recipe has no teacher, so there are no pseudo-labels to audit."))
-    drift = measured({"predictions that changed": run.curve("audit", "drift")})
-    if drift:
-        blocks.append(
-            Plot(
-                "drift",
-                "Drift of predictions",
-                "The share of images whose predicted class differs from the epoch before. It should settle; the first "
-                "epoch of a stage has none.",
-                shares_by_epoch(drift, run.stages),
-            )
-        )
-    return Section("pseudo-labels", "Audit by epoch", [*blocks, *_shares(run), *_gradients(run), _audit_table(run)])
+    return Section("audit", "Audit by epoch", blocks)
 
 
-def _shares(run: Run) -> list[Block]:
-    chosen, names = run.chosen_record["audit"], run.result["class_names"]
-    prior = run.result["source_class_shares"]
-    shares = {"source labels": prior, "target, predicted": chosen["predicted_shares"]}
-    if chosen.get("coverage"):
-        shares["pseudo-labels"] = chosen["pseudo_label_shares"]
-    histograms = {
-        f"epoch {run.chosen_record['epoch']}, chosen": chosen["confidence_histogram"],
-        "first epoch": run.records[0]["audit"]["confidence_histogram"],
-    }
+def _audit(record: EpochRecord) -> EpochAudit:
+    return record.audit or EpochAudit([], [])
+
+
+def _precision(record: EpochRecord) -> float | None:
+    return record.pseudo_labels.precision if record.pseudo_labels else None
+
+
+def _pseudo_labels(run: FinishedRun) -> list[Block]:
+    curves = measured(
+        {
+            "coverage": run.curve(lambda record: _audit(record).coverage),
+            "precision (needs labels)": run.curve(_precision),
+            "agreement": run.curve(lambda record: _audit(record).teacher_agreement),
+        }
+    )
+    if not curves:
+        return []
+    caption = (
+        "Coverage: share of target images that receive a pseudo-label. Precision: share of those labels that are "
+        "right. Agreement: share of images that teacher and student put into the same class. Rising coverage with "
+        "falling precision means that the model confirms its own errors."
+    )
+    return [Plot("pseudo-labels", "Pseudo-labels", caption, shares_by_epoch(curves, run.stages))]
+
+
+def _drift(run: FinishedRun) -> list[Block]:
+    curves = measured({"changed predictions": run.curve(lambda record: _audit(record).drift)})
+    if not curves:
+        return []
+    caption = (
+        "Share of images whose predicted class differs from the previous epoch's. It should settle. The first epoch "
+        "of a stage has no value."
+    )
+    return [Plot("drift", "Changed predictions", caption, shares_by_epoch(curves, run.stages))]
+
+
+def _classes(run: FinishedRun) -> list[Block]:
+    names, prior, selected = run.class_names, run.result.source_class_shares, _audit(run.selected_record)
+    if names is None or prior is None:
+        return []
+    shares = {"source labels": prior, "target, predicted": selected.predicted_shares}
+    if selected.coverage and selected.pseudo_label_shares:
+        shares["pseudo-labels"] = selected.pseudo_label_shares
+    by_epoch = [_audit(record).predicted_shares for record in run.records]
     return [
         Plot(
             "class-shares",
-            "Predicted classes against the source's",
-            "At the chosen epoch. Marks far from the bars are classes that are rarer or more frequent than in the "
-            "source, or predictions that collapse into a few classes.",
+            "Predicted classes and the source's",
+            "At the selected epoch. A mark far from its bar is a class that is rarer or more frequent in the target "
+            "than in the source, or a sign that predictions collapse into a few classes.",
             class_shares(shares, names),
         ),
         Plot(
-            "confidence",
-            "Confidence",
-            "Top probabilities at the chosen epoch (bars) and after the first epoch of all (outline). Sure is not the "
-            "same as right: see the reliability diagram.",
-            confidence_histograms(histograms),
-        ),
-        Plot(
             "shares-by-epoch",
-            "Predicted classes, by epoch",
-            "Orange: predicted more often than the class occurs in the source; blue: less often. The fullest colour is "
-            "twice the share, or none. A row that stays orange draws the others in.",
-            shares_heatmap([record["audit"]["predicted_shares"] for record in run.records], prior, names, run.stages),
+            "Predicted classes by epoch",
+            "Orange: predicted more often than the class occurs in the source; blue: less often. Full colour: at least "
+            "twice as often, or never. No colour: as often as in the source.",
+            shares_heatmap(by_epoch, prior, names, run.stages),
         ),
     ]
 
 
-def _gradients(run: Run) -> list[Block]:
-    names = dict.fromkeys(name for record in run.records for name in record["audit"].get("gradients", {}))
-    norms = {name.replace("_", " "): run.curve("audit", "gradients", name) for name in names}
+def _confidence(run: FinishedRun) -> list[Block]:
+    record = run.selected_record
+    histograms = {f"epoch {record.epoch}, selected": _audit(record).confidence_histogram}
+    caption = "Highest class probability of each target image at the selected epoch."
+    if len(run.records) > 1:
+        histograms["first epoch"] = _audit(run.records[0]).confidence_histogram
+        caption = "Highest class probability of each target image: selected epoch (bars), first epoch (line)."
+    note = " A confident model is not always right: see the reliability diagram." if "reliability" in run.review else ""
+    return [Plot("confidence", "Confidence", caption + note, confidence_histograms(histograms))]
+
+
+def _gradients(run: FinishedRun) -> list[Block]:
+    gradients = [_audit(record).gradients for record in run.records]
+    names = dict.fromkeys(name for found in gradients for name in found)
+    norms = {spaced(name): [found.get(name) for found in gradients] for name in names}
     if not norms:
         return []
     caption = (
-        "Of each loss, at the features, as weighted in training. A curve on the lower edge is a loss that teaches the "
-        "features nothing."
+        "Gradient norm of each loss at the features, as weighted in training. A curve on the lower edge is a loss with "
+        "a gradient of zero."
     )
     return [Plot("gradients", "Gradient norms", caption, gradient_norms(norms, run.stages))]
 
 
-def _audit_table(run: Run) -> Table:
-    columns = {
-        "coverage": ("audit", "coverage"),
-        "precision (needs labels)": ("pseudo_labels", "precision"),
-        "teacher and student agree": ("audit", "teacher_agreement"),
-        "drift": ("audit", "drift"),
-        "discriminator right": ("means", "domain_accuracy"),
-        "survive a slight change": ("scores", "augmentation_consistency"),
-    }
-    curves = measured({name: run.curve(*keys) for name, keys in columns.items()})
-    head = ("stage", "epoch", *curves)
+def _table(run: FinishedRun) -> Table:
+    columns = measured(
+        {
+            "coverage": run.curve(lambda record: _audit(record).coverage),
+            "precision (needs labels)": run.curve(_precision),
+            "teacher and student agree": run.curve(lambda record: _audit(record).teacher_agreement),
+            "changed predictions": run.curve(lambda record: _audit(record).drift),
+            "discriminator accuracy": run.curve(lambda record: record.means.get("domain_accuracy")),
+            "stable under augmentation": run.curve(lambda record: record.scores.get("augmentation_consistency")),
+        }
+    )
     rows = [
         (
-            run.stages.names[record["stage"]],
-            str(record["epoch"]),
-            *("" if (value := curve[number]) is None else percent(value) for curve in curves.values()),
+            run.stages.names[record.stage],
+            str(record.epoch),
+            *("" if (value := curve[number]) is None else percent(value) for curve in columns.values()),
         )
         for number, record in enumerate(run.records)
     ]
-    return Table(head, rows, "The same as numbers.", numbers=frozenset(range(1, len(head))))
+    head = ("stage", "epoch", *columns)
+    return Table(head, rows, numbers=frozenset(range(1, len(head))), folded="The same as numbers")

@@ -1,4 +1,4 @@
-"""A picture of features in two dimensions: principal components, then t-SNE."""
+"""An embedding of features in two dimensions: principal components, then t-SNE."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from jaxtyping import Float
 
 COMPONENTS = 50
 PERPLEXITY = 30.0
-FEWEST = 10  # points that a picture is made of
+FEWEST = 10  # points that make an embedding
 
 
 def embed(features: Float[np.ndarray, "n dim"]) -> Float[np.ndarray, "n 2"] | None:
-    """Where each row of features lies in the picture; the same for the same features.
+    """Compute a deterministic embedding of the rows of features.
 
-    None where there is nothing to show: fewer than ten rows, rows that are all alike, or numbers that are not finite.
-    Source: van der Maaten & Hinton, "Visualizing data using t-SNE", JMLR 9, 2008; started from the first two principal
-    components (Kobak & Berens, Nature Communications 10, 2019).
+    Returns None for fewer than ten rows, rows that are all equal, or numbers that are not finite.
+    Source: van der Maaten & Hinton, "Visualizing data using t-SNE", JMLR 9, 2008; initialised with the first two
+    principal components (Kobak & Berens, Nature Communications 10, 2019).
     """
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE

@@ -1,10 +1,10 @@
-"""What a page is made of, and how it becomes HTML. Whatever names and texts hold is escaped by the template."""
+"""The blocks of a page, and the page as HTML. The template escapes all names and texts."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from typing import ClassVar
 
@@ -14,13 +14,13 @@ from jaxtyping import UInt8
 from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
-from mutualign.report.drawing import to_png, to_svg
-from mutualign.report.pictures import data_uri, mosaic
+from mutualign.report.figure_style import to_png, to_svg
+from mutualign.report.pictures import PIXELATED, data_uri, mosaic
 
 
 @dataclass(frozen=True)
 class Prose:
-    """A paragraph. Here and in captions, what stands between backticks is set as code."""
+    """A paragraph. Here, in captions and in tables, text between backticks is set as code."""
 
     kind: ClassVar[str] = "prose"
     text: str
@@ -28,22 +28,22 @@ class Prose:
 
 @dataclass(frozen=True)
 class Plot:
-    """A figure with its caption, which says how to read it. The name is unique on the page, of letters and dashes."""
+    """A figure, and a caption that says how to read it. The name consists of letters and dashes, unique on the page."""
 
     kind: ClassVar[str] = "plot"
     name: str
     title: str
     caption: str
     figure: Figure
-    wide: bool = False
 
     def svg(self) -> Markup:
-        return Markup(to_svg(self.figure, self.name, self.title))  # noqa: S704  # matplotlib escapes what is written
+        """Return the figure as SVG."""
+        return Markup(to_svg(self.figure, self.name, self.title))  # noqa: S704  # matplotlib escapes texts
 
 
 @dataclass(frozen=True)
 class Gallery:
-    """Images [n, height, width, channels] in a row that wraps, each with a line below it."""
+    """Images, each with a line of text below it."""
 
     kind: ClassVar[str] = "gallery"
     name: str
@@ -53,8 +53,13 @@ class Gallery:
     lines: Sequence[str] = ()
     alt: str = "target image"
 
+    @property
+    def pixelated(self) -> bool:
+        """Whether images are so small that their pixels are shown as squares."""
+        return bool(max(self.pixels.shape[1:3]) <= PIXELATED)
+
     def pictures(self) -> Iterator[tuple[str, str, str]]:
-        """Of each image its data URI, its description, and its line."""
+        """Yield each image's data URI, description and line."""
         lines = self.lines or [""] * len(self.pixels)
         for number, (image, line) in enumerate(zip(self.pixels, lines, strict=True), start=1):
             yield data_uri(image), f"{self.alt} {number}: {line}".removesuffix(": "), line
@@ -62,7 +67,7 @@ class Gallery:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text. The columns in `numbers` are set right, those in `muted` are greyed; `links` go by their text."""
+    """Rows of text. `numbers` are columns aligned right; `muted` are columns in grey. `folded` is a title to unfold."""
 
     kind: ClassVar[str] = "table"
     head: Sequence[str]
@@ -71,13 +76,13 @@ class Table:
     numbers: frozenset[int] = frozenset()
     muted: frozenset[int] = frozenset()
     muted_rows: frozenset[int] = frozenset()
-    links: dict[str, str] = field(default_factory=dict)
-    narrow: bool = False  # beside a plot
+    narrow: bool = False  # as wide as a plot
+    folded: str = ""
 
 
 @dataclass(frozen=True)
 class AlarmBox:
-    """An alarm: what was seen, where, and the likely cause."""
+    """An alarm: where it was raised, what was seen, and the likely cause."""
 
     kind: ClassVar[str] = "alarm"
     name: str
@@ -88,7 +93,7 @@ class AlarmBox:
 
 @dataclass(frozen=True)
 class Details:
-    """A text as it stands, to be opened and closed."""
+    """A preformatted text that folds."""
 
     kind: ClassVar[str] = "details"
     summary: str
@@ -110,7 +115,7 @@ class Section:
 
 @dataclass(frozen=True)
 class KeyNumber:
-    """A number in large type; muted where it is not one to go by."""
+    """A number in large type; in grey if it is not a result."""
 
     value: str
     label: str
@@ -129,11 +134,11 @@ class Page:
     version: str
 
     def html(self) -> str:
-        """The page as one HTML file that needs nothing else."""
+        """Return the page as one self-contained HTML file."""
         return _environment().get_template("report.html").render(page=self)
 
     def images(self) -> Iterator[tuple[str, bytes]]:
-        """The name and PNG of each figure and gallery."""
+        """Yield the name and PNG of each figure and gallery."""
         for block in (block for section in self.sections for block in section.blocks):
             if isinstance(block, Plot):
                 yield block.name, to_png(block.figure)
@@ -142,7 +147,7 @@ class Page:
 
 
 def slug(text: str) -> str:
-    """A text as an anchor, an id or a file name: lower-case letters, digits and dashes."""
+    """Turn a text into an anchor or file name of lower-case letters, digits and dashes."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "x"
 
 
@@ -160,5 +165,5 @@ def _environment() -> jinja2.Environment:
 
 
 def _ticks(text: str) -> Markup:
-    """Escaped text, with what stands between backticks set as code."""
+    """Escape a text, and set what is between backticks as code."""
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704

@@ -1,4 +1,4 @@
-"""Images for a page, as data URIs, and for a paper, as a mosaic."""
+"""Images as data URIs for a page, and as a mosaic for a paper."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-PIXELATED = 64  # pixels of the longer side, up to which an image is kept as it is
-THUMBNAIL = 128  # pixels of the longer side, that larger images are shrunk to
-GAP = 2  # pixels between images of a mosaic
-COLUMNS = 8
+PIXELATED = 64  # pixels; images up to this size are kept as they are
+THUMBNAIL = 128  # pixels; larger images are shrunk to this size
+GAP = 2  # pixels between the images of a mosaic
+COLUMNS = 8  # of a mosaic
 
 Pixels = UInt8[np.ndarray, "height width channels"]
 
 
 def data_uri(pixels: Pixels) -> str:
-    """An image of one or three channels as a data URI: PNG where it is small, else a JPEG thumbnail."""
+    """Encode an image of one or three channels as a data URI: a small one as PNG, a larger one as a JPEG thumbnail."""
     image = _image(pixels)
     if max(image.size) <= PIXELATED:
         return _encode(image, "PNG", optimize=True)
@@ -27,7 +27,7 @@ def data_uri(pixels: Pixels) -> str:
 
 
 def mosaic(images: UInt8[np.ndarray, "n height width channels"]) -> bytes:
-    """Up to eight images a row on white, as PNG; small ones enlarged by a whole number, pixel for pixel."""
+    """Arrange images on white, eight per row, as PNG; small images are enlarged by a whole factor."""
     n, height, width, _ = images.shape
     scale = max(1, THUMBNAIL // max(height, width))
     columns = min(n, COLUMNS)

@@ -5,140 +5,201 @@ from __future__ import annotations
 from importlib.metadata import version
 
 from mutualign.report.audit_section import audit_section
-from mutualign.report.evaluation_sections import (
+from mutualign.report.epoch_plots import accuracy_curves, score_curve
+from mutualign.report.output_sections import (
     confusion_section,
     embedding_section,
     gallery_section,
     reliability_section,
     samples_section,
 )
-from mutualign.report.finished import Run, measured, percent
 from mutualign.report.page import AlarmBox, Block, Details, KeyNumber, Page, Plot, Prose, Section, Table
-from mutualign.report.plots import learning_curves
+from mutualign.report.run_data import FinishedRun, measured, spaced
 from mutualign.runs.folder import RunFolder
+from mutualign.runs.statistics import percent
 
-NO_ALARMS = (
-    "No alarms. Looked for: gradients that vanish or point the wrong way, a teacher that does not move, a source that "
-    "is not learnt, a saturated discriminator, predictions that collapse or whose classes are far from the source's, "
-    "pseudo-labels that confirm themselves, domains that are the same, "
-)
 ORACLE = "oracle (needs labels)"
+CHECKED = (
+    "gradients that are zero or reversed, a teacher that does not move, a source that was not learnt, a saturated "
+    "discriminator, collapsed or missing classes, pseudo-labels that confirm themselves, identical domains"
+)
+BLIND_SPOTS = (
+    "Alarms and estimates without labels cannot see everything. Errors that all runs share, such as target classes "
+    "that the source lacks or classes that are swapped, leave no trace in them."
+)
 
 
 def run_page(folder: RunFolder) -> Page:
-    """The report of a run. Raises MutualignError, which says what to do, where there is none to make."""
-    run = Run.read(folder)
-    names, validator = run.result["class_names"], run.validator.replace("_", " ")
+    """Make the report of a run. Raises MutualignError with a hint if the run is not complete."""
+    run = FinishedRun.read(folder)
+    sections = [
+        Section("result", "Result", [_result_table(run)]),
+        Section("alarms", "Alarms", _alarms(run)),
+        Section("curves", "Learning curves", _learning_curves(run)),
+        embedding_section(run),
+        confusion_section(run),
+        reliability_section(run),
+        audit_section(run),
+        gallery_section(run),
+        samples_section(run),
+        Section("config", "Config", [Details("config.toml", _config_text(run))]),
+        Section("environment", "Command and environment", _environment(run)),
+    ]
     return Page(
-        title=f"{run.name} on {run.result['task']}",
-        where=run.where,
+        title=f"{run.name} on {run.result.task}",
+        where="/".join(folder.path.absolute().parts[-3:]),
         summary=summary_sentence(run),
         numbers=_key_numbers(run),
-        sections=[
-            Section("result", "Result", [_result_table(run)]),
-            Section("alarms", "Alarms", _alarms(run)),
-            Section("curves", "Learning curves", [_learning_curves(run, validator)]),
-            embedding_section(run.outputs, run.review, names),
-            confusion_section(run.review, names),
-            reliability_section(run.review),
-            audit_section(run),
-            gallery_section(run.outputs, run.review, names),
-            samples_section(run.review),
-            Section("config", "Config", [Details("config.toml", run.config_text)]),
-            Section("environment", "Command and environment", _environment(run)),
-        ],
+        sections=[section for section in sections if section.blocks],
         version=version("mutualign"),
     )
 
 
-def summary_sentence(run: Run) -> str:
-    """The run in one sentence of plain words."""
-    alarms = [alarm["name"] for alarm in run.result["alarms"]]
-    told = "no alarms" if not alarms else f"{len(alarms)} alarm{'s' * (len(alarms) > 1)}: {', '.join(alarms)}"
-    last, selected = run.selections["last"], run.selected
-    if last.get("target_accuracy") is None:
-        source = percent(selected["source_accuracy"])
+def summary_sentence(run: FinishedRun) -> str:
+    """Summarise the run in plain words."""
+    names = [alarm.name for alarm in run.result.alarms or ()]
+    alarms = f"{len(names)} alarm{'s' * (len(names) > 1)}: {', '.join(names)}" if names else "no alarms"
+    if run.result.alarms is None:
+        alarms = "alarms were not checked"
+    if run.has_target_labels:
+        last, selected = run.last_stage.last.target_accuracy, run.selected.target_accuracy
         return (
-            f"`{run.name}` was adapted to the target of `{run.result['task']}`, where there are no labels to judge by; "
-            f"of held-out source images {source} are right; {told}."
+            f"`{run.name}` reaches {percent(last)} on the target of `{run.result.task}` at the last epoch, and "
+            f"{percent(selected)} at the epoch selected without labels; {alarms}."
         )
-    reached = f"`{run.name}` reaches {percent(last['target_accuracy'])} on the target of `{run.result['task']}`"
-    return f"{reached} (last epoch), {percent(selected['target_accuracy'])} at the epoch chosen without labels; {told}."
+    trained = "trained on the source only" if run.config.recipe.is_source_only else "adapted to the target"
+    estimated = ""
+    if run.estimate is not None:
+        name, estimate = run.estimate
+        estimated = f"; a rough estimate of its target accuracy is {percent(estimate.accuracy, 0)} ({spaced(name)})"
+    return (
+        f"`{run.name}` was {trained} of `{run.result.task}`, which has no target labels{estimated}. "
+        f"It classifies {percent(run.selected.source_accuracy)} of the held-out source images correctly; {alarms}."
+    )
 
 
-def _key_numbers(run: Run) -> list[KeyNumber]:
-    last, selected, oracle = run.selections["last"], run.selected, run.selections.get("oracle", {})
-    numbers = [
-        KeyNumber(percent(last.get("target_accuracy")), "target accuracy, last epoch"),
-        KeyNumber(
-            percent(selected.get("target_accuracy")),
-            f"target accuracy at the epoch chosen without labels ({selected['epoch']})",
-        ),
-        KeyNumber(percent(last["source_accuracy"]), "source accuracy, last epoch"),
-        KeyNumber(f"{sum(stage['train_seconds'] for stage in run.result['stages']):.0f} s", "of training"),
-        KeyNumber(str(len(run.result["alarms"])), "alarms" if len(run.result["alarms"]) != 1 else "alarm"),
+def _key_numbers(run: FinishedRun) -> list[KeyNumber]:
+    last, selected, oracle = run.last_stage.last, run.selected, run.last_stage.oracle
+    numbers = []
+    if run.has_target_labels:
+        numbers = [
+            KeyNumber(percent(last.target_accuracy), "target accuracy, last epoch"),
+            KeyNumber(
+                percent(selected.target_accuracy),
+                f"target accuracy, epoch selected without labels ({selected.epoch})",
+            ),
+        ]
+        if oracle is not None:
+            numbers.append(KeyNumber(percent(oracle.target_accuracy), f"{ORACLE}, epoch {oracle.epoch}", muted=True))
+    else:
+        if run.estimate is not None:
+            name, estimate = run.estimate
+            numbers.append(
+                KeyNumber(f"~{percent(estimate.accuracy, 0)}", f"target accuracy, rough estimate ({spaced(name)})")
+            )
+        if run.score is not None:
+            numbers.append(KeyNumber(f"{run.score:.3f}", f"label-free score ({spaced(run.validator)})"))
+    numbers += [
+        KeyNumber(percent(last.source_accuracy), "source accuracy, last epoch"),
+        KeyNumber(f"{run.train_seconds:.0f} s", "training time"),
     ]
-    if oracle.get("target_accuracy") is not None:
-        numbers.insert(2, KeyNumber(percent(oracle["target_accuracy"]), f"{ORACLE}, epoch {oracle['epoch']}", True))
+    if run.result.alarms is not None:
+        n = len(run.result.alarms)
+        numbers.append(KeyNumber(str(n), "alarm" if n == 1 else "alarms"))
     return numbers
 
 
-def _result_table(run: Run) -> Table:
+def _result_table(run: FinishedRun) -> Table:
+    labels = run.has_target_labels
+    head = ["stage", "epoch chosen by", "epoch", *(["target accuracy"] if labels else []), "source accuracy", "seconds"]
     rows: list[tuple[str, ...]] = []
     muted: set[int] = set()
-    for number, stage in enumerate(run.result["stages"], start=1):
-        for name, chosen in stage["selections"].items():
-            if name == "oracle":
+    for stage, name in zip(run.result.stages, run.stages.names, strict=True):
+        for one in stage.selections:
+            if one.selection.kind == "oracle":
                 muted.add(len(rows))
-            shown = {"last": "last epoch", "oracle": ORACLE}.get(name) or name.split(":")[-1].replace("_", " ")
-            accuracies = percent(chosen.get("target_accuracy")), percent(chosen["source_accuracy"])
-            epoch = f"{chosen['epoch']} of {stage['epochs']}"
-            rows.append((f"{number}: {stage['method']}", shown, epoch, *accuracies, f"{stage['train_seconds']:.0f}"))
-    return Table(
-        ("stage", "epoch chosen by", "epoch", "target accuracy", "source accuracy", "seconds of stage"),
-        rows,
-        f"On the test images of both domains ({len(run.outputs['target_logits']):,} of the target are kept for the "
-        "sections below). The oracle is the best epoch by target test labels: it is no result, and stands here only to "
-        "show what choosing without labels costs.",
-        numbers=frozenset({2, 3, 4, 5}),
-        muted_rows=frozenset(muted),
-    )
-
-
-def _alarms(run: Run) -> list[Block]:
-    if not run.result["alarms"]:
-        other = run.result.get("compared_with")
-        transfer = (
-            "and negative transfer" if other else "but not for negative transfer, as no source-only run is beside"
+            rule = {"last": "last epoch", "oracle": ORACLE}.get(one.selection.kind)
+            accuracies = [percent(one.target_accuracy)] if labels else []
+            rows.append(
+                (
+                    name,
+                    rule or f"{spaced(str(one.selection.validator))} (no labels)",
+                    f"{one.epoch} of {stage.epochs}",
+                    *accuracies,
+                    percent(one.source_accuracy),
+                    f"{stage.train_seconds:.0f}",
+                )
+            )
+    caption = "Accuracy on held-out source images; seconds of training per stage. This target has no labels."
+    if labels:
+        caption = (
+            "Accuracy on the test images of both domains; seconds of training per stage. The oracle is the best epoch "
+            "by target test labels. It is not a result: it shows what selecting without labels costs."
         )
-        return [Prose(f"{NO_ALARMS}{transfer}.")]
-    names = run.stages.names
-    return [AlarmBox(a["name"], f"stage {names[a['stage']]}", a["seen"], a["cause"]) for a in run.result["alarms"]]
+    return Table(head, rows, caption, numbers=frozenset(range(2, len(head))), muted_rows=frozenset(muted))
 
 
-def _learning_curves(run: Run, validator: str) -> Plot:
-    accuracies = measured({name: run.curve(f"{name}_accuracy") for name in ("target", "source")})
-    caveat = "There are no target labels, so there is no target curve."
+def _alarms(run: FinishedRun) -> list[Block]:
+    result, names = run.result, run.stages.names
+    if result.alarms is None:
+        return [Prose("This run was made by an early version that did not check for alarms.")]
+    boxes: list[Block] = [
+        AlarmBox(alarm.name, f"stage {names[alarm.stage]}", alarm.seen, alarm.cause) for alarm in result.alarms
+    ]
+    checked = CHECKED if result.compared_with is None else f"{CHECKED}, negative transfer"
+    blocks = boxes or [Prose(f"No alarms. Checked: {checked}.")]
+    if result.compared_with is None and not run.config.recipe.is_source_only:
+        blocks.append(
+            Prose(
+                "Negative transfer was not checked, because there was no complete source-only run with the same data "
+                "and seed in the same output folder. `mutualign compare` trains one if its recipes include "
+                "`source_only`."
+            )
+        )
+    return [*blocks, Prose(BLIND_SPOTS)]
+
+
+def _learning_curves(run: FinishedRun) -> list[Block]:
+    curves = {
+        "target": run.curve(lambda record: record.target_accuracy),
+        "source": run.curve(lambda record: record.source_accuracy),
+    }
+    accuracies = measured(curves)
+    about = "On held-out source images; without target labels there is no target curve."
     if "target" in accuracies:
-        caveat = "The target curve needs labels: it is for the reader, and nothing was chosen by it."
-    return Plot(
-        "learning-curves",
-        "Accuracy by epoch, and the label-free score",
-        f"The dashed line is the epoch chosen without labels: the highest {validator} (below) of the last stage. "
-        f"{caveat}",
-        learning_curves(accuracies, run.curve("scores", run.validator), validator, run.stages.chosen, run.stages),
-        wide=True,
-    )
+        about = (
+            "On the test images of both domains. Target labels are read at every epoch for this curve; nothing is "
+            "trained or selected by it."
+        )
+    score, name = run.curve(lambda record: record.scores.get(run.validator)), spaced(run.validator)
+    return [
+        Plot(
+            "accuracy-by-epoch",
+            "Accuracy by epoch",
+            f"{about} The dashed line is the epoch selected without labels.",
+            accuracy_curves(accuracies, run.stages),
+        ),
+        Plot(
+            "score-by-epoch",
+            "Label-free score by epoch",
+            f"The epoch of the last stage with the highest score ({name}) is selected. It uses no target labels.",
+            score_curve(score, name, run.stages),
+        ),
+    ]
 
 
-def _environment(run: Run) -> list[Block]:
+def _config_text(run: FinishedRun) -> str:
+    return (run.folder.path / "config.toml").read_text(encoding="utf-8")
+
+
+def _environment(run: FinishedRun) -> list[Block]:
     result = run.result
     lines = [
-        ("made", result["created"]),
-        ("seed", str(result["seed"])),
-        ("hardware", result["hardware"]),
-        ("data", result["data"]),
-        *((name, str(found)) for name, found in result["versions"].items()),
+        *([("created", result.created)] if result.created else []),
+        ("seed", str(result.seed)),
+        ("hardware", result.hardware),
+        ("data", result.data),
+        *result.versions.items(),
     ]
     text = "\n".join(f"{name:<18}{value}" for name, value in lines)
-    return [Details("Command", result["command"], opened=True), Details("Environment", text)]
+    return [Details("Command", result.command, opened=True), Details("Environment", text)]

@@ -1,9 +1,10 @@
-"""A comparison: recipes x tasks x seeds, trained where they are missing."""
+"""A comparison: recipes x tasks x seeds; runs that are missing are trained."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ class Comparison:
     """Every recipe on every task with every seed, in run folders OUT/TASK/RECIPE/seed-SEED; finished runs are skipped.
 
     A recipe whose stages are the beginning of another's needs no run of its own: with the same seed, its training is
-    bit for bit the beginning of the other's, and its row is read where that stage ends.
+    bit for bit the beginning of the other's, and its row is read at the end of that stage.
     """
 
     recipes: tuple[Recipe, ...]
@@ -35,6 +36,13 @@ class Comparison:
         for kind, names in (("recipe", [recipe.name for recipe in self.recipes]), ("task", list(self.tasks))):
             if twice := [name for name in names if names.count(name) > 1]:
                 raise MutualignError(f'the {kind} "{twice[0]}" is named twice; its runs would count twice')
+        inputs = {(recipe.features, recipe.views): recipe.name for recipe in self.recipes}
+        if len(inputs) > 1:
+            names = list(inputs.values())
+            raise MutualignError(
+                f"recipes {names[0]} and {names[1]} train on different inputs: images, or features of image files\n"
+                "  hint:    compare them in two folders, with --out"
+            )
 
     def run(
         self,
@@ -44,18 +52,21 @@ class Comparison:
     ) -> list[Row]:
         """Train what is missing and return all rows; `on_row` gets the rows so far after each seed.
 
-        `load` returns a task by its name; it is called once for each task that has something to train.
+        `load` returns a task by its name. It is called at most once per task: to train, and to check that finished runs
+        on a user's own images are on the images of this comparison. `settings` are those of `Experiment`. Raises
+        MutualignError if a folder holds a run with other settings or on other data.
         """
         rows: list[Row] = []
         for name in self.tasks:
-            loaded: Task | None = None
+            data = _Data(cache(partial(load, name)))
             for seed in self.seeds:
                 # Source only first: other runs look for it, to check for negative transfer.
                 for recipe in sorted(self.recipes, key=lambda one: not one.is_source_only):
                     run = self.folder(recipe, name, seed)
+                    if run:
+                        data.require_same(run)
                     if recipe == self._trained_for(recipe) and (not run or not run.is_complete):
-                        loaded = loaded or load(name)
-                        self._experiment(recipe, loaded, seed, run, **settings).run()
+                        self._experiment(recipe, data.task(), seed, run, **settings).run()
                 for recipe in self.recipes:
                     trained = self.folder(self._trained_for(recipe), name, seed)
                     rows += rows_of(recipe, trained) if trained else []
@@ -63,15 +74,21 @@ class Comparison:
         return rows
 
     def folder(self, recipe: Recipe, task: str, seed: int) -> RunFolder | None:
-        """The folder of a run that has started. Raises MutualignError if it has other settings."""
-        path = RunSpec(recipe, task, seed).path(self.out)
-        if not path.exists():
+        """The folder of a run that has started; None for a folder that a kill left before it was one.
+
+        Raises MutualignError if the folder holds a run with other settings.
+        """
+        spec = RunSpec(recipe, task, seed)
+        path = spec.path(self.out)
+        if not path.exists() or RunFolder.is_half_made(path):
             return None
         run = RunFolder.open(path)
-        found = run.config().recipe
-        if not (found.is_prefix_of(recipe) and recipe.is_prefix_of(found)):
+        found = run.config().run_spec
+        if found.digest != spec.digest:
+            differs = "other settings" if (found.task, found.seed) == (task, seed) else "another task or seed"
             raise MutualignError(
-                f"{path} holds a run with other settings of {recipe.name}\n  hint:    choose another --out"
+                f"{path} holds a run with {differs}: {found.recipe.name} on {found.task}, seed {found.seed}\n"
+                "  hint:    choose another --out"
             )
         return run
 
@@ -85,3 +102,37 @@ class Comparison:
             return Experiment(recipe, task, seed, run, **settings)
         path = RunSpec(recipe, task.name, seed).path(self.out)
         return Experiment.start(recipe, task, seed, path, **settings)
+
+
+class _Data:
+    """The data of one task in a comparison: loaded when needed, and the same in all of its runs."""
+
+    def __init__(self, load: Callable[[], Task]) -> None:
+        self._load = load
+        self._known: str | None = None  # identity of the data of the runs so far
+        self._where = ""
+
+    def task(self) -> Task:
+        """Load the task. Raises MutualignError if finished runs are on other data."""
+        task = self._load()
+        self._require(task.identity, "the images that were given")
+        return task
+
+    def require_same(self, run: RunFolder) -> None:
+        """Raise MutualignError unless a run is on the same data as the others; own images are loaded to know theirs."""
+        config = run.config()
+        identity = config.data
+        if config.own_images is not None and (task := self.task()).is_data(identity):
+            identity = task.identity  # an earlier version may have recorded another one
+        self._require(identity, str(run.path))
+
+    def _require(self, identity: str, where: str) -> None:
+        if self._known is None:
+            self._known, self._where = identity, where
+        if identity != self._known:
+            raise MutualignError(
+                f"{where}: other data than in {self._where}\n"
+                f"  here     {identity}\n"
+                f"  there    {self._known}\n"
+                "  hint:    choose another --out"
+            )

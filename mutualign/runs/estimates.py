@@ -1,21 +1,19 @@
-"""Estimates of what runs reach on their target, from what their folders keep: no data, and no target label."""
+"""Estimates of the target accuracy of runs, from the outputs in their folders; no data and no target label is read."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from mutualign.errors import MutualignError
-from mutualign.evaluation import estimators as estimation
-from mutualign.evaluation.estimators import Estimate, Outputs, RunOutputs
+from mutualign.errors import MutualignError, shell_command
+from mutualign.evaluation.estimators import Estimate, EstimatorInputs, RunOutputs, estimates
+from mutualign.evaluation.validators import DEFAULT_VALIDATOR
 from mutualign.runs.checkpoints import Which
 from mutualign.runs.folder import RunFolder
 
-RANKED_BY = "information_maximisation"  # the validator that names the recipe that the others are held against
-
 
 class RunEstimates(NamedTuple):
-    """A run's estimates by estimator, the most trusted first; None where an estimator needs more runs."""
+    """A run's estimates by estimator, the most trusted first; None if an estimator needs more runs."""
 
     run: RunFolder
     estimates: Mapping[str, Estimate | None]
@@ -27,20 +25,19 @@ class RunEstimates(NamedTuple):
 
 
 def estimate_runs(folders: Sequence[RunFolder], which: Which = "selected") -> list[RunEstimates]:
-    """Estimates for the last stage of each run, at its last epoch or at the one that was selected without labels.
+    """Estimate the target accuracy of each run's last stage, at its last or its selected epoch.
 
-    The more seeds the folders hold, the better: seeds of a run's own recipe tell of its errors, and the recipe that
-    scores best without labels tells of the others'. Raises MutualignError if the runs are of different data, and for
-    one that is not complete or is of a version that kept no outputs.
+    More seeds give better estimates: seeds of a run's own recipe show its errors, and the recipe with the best score by
+    the default validator is the reference for the others. (results/estimates.json up to version 0.1 chose the reference
+    by information_maximisation.) Raises MutualignError if the runs are on different data, if a run is not complete, and
+    if its outputs are missing, damaged or not finite.
     """
     identities = dict.fromkeys(folder.config().data for folder in folders)
     if len(identities) > 1:
         listed = "\n".join(f"  data     {identity}" for identity in identities)
-        raise MutualignError(f"the runs are of different data; estimate those of each on their own\n{listed}")
+        raise MutualignError(f"the runs are on different data; estimate the runs of each data set separately\n{listed}")
     runs = [_run_outputs(folder, which) for folder in folders]
-    return [
-        RunEstimates(folder, estimation.estimates(other, runs)) for folder, other in zip(folders, runs, strict=True)
-    ]
+    return [RunEstimates(folder, estimates(run, runs)) for folder, run in zip(folders, runs, strict=True)]
 
 
 def _run_outputs(folder: RunFolder, which: Which) -> RunOutputs:
@@ -48,9 +45,12 @@ def _run_outputs(folder: RunFolder, which: Which) -> RunOutputs:
     stage = len(config.recipe.stages) - 1
     if not folder.is_complete or not folder.checkpoints.has_outputs(stage, which):
         raise MutualignError(
-            f"{folder.path} keeps no outputs to estimate from: it is not complete, or was made by an early version\n"
-            f"  hint:    mutualign run --resume {folder.path}, or train it again"
+            f"{folder.path} has no outputs to estimate from: it is not complete, or an early version made it\n"
+            f"  hint:    {shell_command('mutualign', 'run', '--resume', folder.path)}, or train it again"
         )
     tensors, info = folder.checkpoints.load_outputs(stage, which)
-    outputs = Outputs(tensors["source_logits"], tensors["source_labels"], tensors["target_logits"])
-    return RunOutputs(outputs, config.recipe.name, config.seed, info.scores[RANKED_BY])
+    if DEFAULT_VALIDATOR not in info.scores:
+        raise MutualignError(f"{folder.path}: its outputs were not scored by {DEFAULT_VALIDATOR}")
+    inputs = EstimatorInputs(tensors["source_logits"], tensors["source_labels"], tensors["target_logits"])
+    recipe = f"{config.recipe.name}-{config.recipe.digest}"  # recipes may have one name and different settings
+    return RunOutputs(inputs, recipe, config.seed, info.scores[DEFAULT_VALIDATOR])

@@ -11,51 +11,33 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Int64
 from lightning_fabric import Fabric
-from torch import Tensor
 
-from mutualign.data.datasets import find_task
-from mutualign.data.folders.own_images import FolderTask
 from mutualign.data.task import Task
 from mutualign.errors import MutualignError, shell_command
-from mutualign.evaluation import audit
-from mutualign.evaluation.measure import SCORED, Evaluator
-from mutualign.evaluation.records import Alarm, EpochRecord
+from mutualign.evaluation.alarms import identical_domains, negative_transfer
+from mutualign.evaluation.measure import Evaluator
+from mutualign.evaluation.records import Alarm
 from mutualign.evaluation.selection import best_epoch
 from mutualign.evaluation.validators import DEFAULT_VALIDATOR
 from mutualign.io.plugins import loaded_plugins
-from mutualign.methods import METHODS, Method
+from mutualign.methods import METHODS
 from mutualign.recipes import Recipe
-from mutualign.runs.checkpoints import EpochInfo
 from mutualign.runs.folder import RunFolder
 from mutualign.runs.history import Result, StageAlarm, summarise
+from mutualign.runs.loading import load_task
+from mutualign.runs.lock import locked
+from mutualign.runs.observer import Observer
+from mutualign.runs.recorder import Recorder
 from mutualign.runs.spec import RunSpec
 from mutualign.training.batches import steps_per_epoch
-from mutualign.training.callbacks import Callbacks, CheckpointPolicy, Epoch
+from mutualign.training.callbacks import Callbacks, CheckpointPolicy
 from mutualign.training.distributed import ONE, Processes, make_fabric, report_lost_processes
 from mutualign.training.hardware import describe_hardware, keep_freed_memory, versions
 from mutualign.training.loop import train
-from mutualign.training.setup import build_classifier, initial_classifier
+from mutualign.training.setup import initial_classifier
 
-
-class Observer:
-    """Receives the progress of a run. This one ignores it; override what you want to show."""
-
-    def begin(self, recipe: Recipe, task: str, seed: int) -> None:
-        """A run starts or resumes."""
-
-    def step(self, stage: int, done: int, total: int) -> None:
-        """A training step of a stage is done."""
-
-    def epoch(self, record: EpochRecord) -> None:
-        """An epoch is recorded."""
-
-    def alarm(self, alarm: Alarm) -> None:
-        """The audit raises an alarm."""
-
-    def damaged(self, fault: str) -> None:
-        """A damaged checkpoint was set aside; training resumes from the one before it."""
+__all__ = ["Experiment", "Observer"]
 
 
 def never() -> bool:
@@ -65,7 +47,10 @@ def never() -> bool:
 
 @dataclass(frozen=True)
 class Experiment:
-    """A recipe on a task with a seed; `run` trains, selects and evaluates, and returns the result."""
+    """A recipe on a task with a seed; `run` trains, selects and evaluates, and returns the result.
+
+    An experiment can be pickled if its observer and `should_stop` can.
+    """
 
     recipe: Recipe
     task: Task
@@ -97,8 +82,8 @@ class Experiment:
         }
         if plugins := loaded_plugins():
             config["plugins"] = plugins
-        if task.own is not None:
-            config |= {"notes": list(task.notes), "own_images": dict(task.own)}
+        if task.folders is not None:
+            config |= {"notes": list(task.notes), "own_images": task.folders.to_dict()}
         first = settings.get("processes", ONE).first
         return cls(recipe, task, seed, RunFolder.create(path, config) if first else RunFolder(path), **settings)
 
@@ -116,9 +101,9 @@ class Experiment:
         if config.own_images is None:
             if moved:
                 raise MutualignError(f"{path}: a run on the task {config.task}, not on images of your own")
-            task = find_task(config.task).load(data_folder)
+            task = load_task(config.task, data_folder, config.recipe)
         else:
-            places = FolderTask.of(config.own_images | {part: str(place) for part, place in (moved or {}).items()})
+            places = replace(config.own_images, **(moved or {}))
             if absent := [place for place in (places.source, places.target) if not place.exists()]:
                 command = shell_command("mutualign", "run", "--resume", path, "--source", "NEW", "--target", "NEW")
                 raise MutualignError(f"{absent[0]}: the images of {path} are not there\n  hint:    {command}")
@@ -129,49 +114,55 @@ class Experiment:
         """Train from where the folder is to the end, and return the result; a complete run returns it at once.
 
         With several processes the first one writes and shows everything and returns the result; the others return
-        None. Raises MutualignError if the task's images are not those that the run started with, or a process is lost.
+        None. Raises MutualignError if the task's images are not those that the run started with, if another program
+        trains the run, and if a process is lost.
         """
-        if result := self.folder.result():
-            return result
-        keep_freed_memory()
         if not self.processes.first:
-            self._train(self._fabric(), Callbacks(should_stop=self.should_stop))
+            if self.folder.result() is None:
+                keep_freed_memory()
+                self._train(self._fabric(), Callbacks(should_stop=self.should_stop))
             return None
         self._refuse_other_data()
+        if result := self.folder.result():
+            return result
+        with locked(self.folder.path):
+            return self.folder.result() or self._run()  # the last owner of the lock may have completed it
+
+    def _run(self) -> Result:
+        keep_freed_memory()
+        self.folder.upgrade()
         self.observer.begin(self.recipe, self.task.name, self.seed)
         fabric = self._fabric()
-        software = versions()  # now, because the checkout may move on during the run
+        software = versions()  # now, because the checkout may change during the run
         self._forget_epochs_after_checkpoint()
         evaluator = Evaluator(self.task, self.seed, fabric)
+        recorder = Recorder(self.recipe, self.task, self.folder, evaluator, self.observer)
         domain_accuracy, images = evaluator.domain_accuracy()
-        identical = audit.identical_domains(domain_accuracy, images)
+        identical = identical_domains(domain_accuracy, images)
         if identical:
             self.observer.alarm(identical)
-
-        def end_epoch(method: Method, epoch: Epoch) -> None:
-            self._end_epoch(method, epoch, evaluator)
-
-        self._train(fabric, Callbacks(self.observer.step, end_epoch, self.should_stop))
-        self._keep_outputs(evaluator)
+        self._train(fabric, Callbacks(self.observer.step, recorder.end_epoch, self.should_stop))
+        recorder.keep_outputs()
         source_only = self._source_only_run()
         alarms = [(0, identical)] if identical else []
         for stage in range(len(self.recipe.stages)):
-            alarms += [(stage, alarm) for alarm in self._alarms(self._epochs(stage))]
-        if source_only and (harm := self._negative_transfer(source_only)):
+            alarms += [(stage, alarm) for alarm in recorder.alarms(stage)]
+        if source_only and (harm := self._negative_transfer(recorder, source_only)):
             self.observer.alarm(harm)
             alarms.append((len(self.recipe.stages) - 1, harm))
+        config = self.folder.config()
         result = Result(
             recipe=self.recipe.name,
             task=self.task.name,
-            data=self.task.identity,
+            data=config.data,
             seed=self.seed,
-            command=self.folder.config().command,
+            command=config.command,
             hardware=describe_hardware(fabric),
             versions=software,
             stages=summarise(self.folder.metrics(), DEFAULT_VALIDATOR),
             created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             class_names=list(self.task.class_names),
-            source_class_shares=self._prior(),
+            source_class_shares=list(recorder.source_classes.shares),
             domain_accuracy=round(domain_accuracy, 4),
             compared_with=source_only.config().recipe.name if source_only else None,
             alarms=[StageAlarm(alarm.name, alarm.seen, alarm.cause, stage) for stage, alarm in alarms],
@@ -198,56 +189,6 @@ class Experiment:
                 self.policy,
             )
 
-    def _end_epoch(self, method: Method, epoch: Epoch, evaluator: Evaluator) -> None:
-        """Measure, choose, keep, record, show."""
-        stage, epochs, checkpoints = self.recipe.stages[epoch.stage], self._epochs(epoch.stage), self.folder.checkpoints
-        predicted = self._predictions(epoch)
-        previous = predicted[-1] if len(predicted) else None
-        record, latest = evaluator.epoch(method, stage.method, epoch, stage.epochs, previous)
-        weights, info = method.output_model.state_dict(), EpochInfo(record.stage, record.epoch, record.scores)
-        checkpoints.save_weights(epoch.stage, "last", weights, info)
-        if best_epoch([*epochs, record], DEFAULT_VALIDATOR) is record:
-            checkpoints.save_weights(epoch.stage, "selected", weights, info)
-        predicted = torch.cat([predicted, latest[None]])
-        checkpoints.save(f"stage-{epoch.stage}-predictions", {"predicted": predicted.short()})
-        self.folder.append_metrics(record)
-        self.observer.epoch(record)
-        shown = {alarm.name for alarm in self._alarms(epochs, complete=False)}
-        for alarm in self._alarms([*epochs, record], complete=epoch.number == stage.epochs):
-            if alarm.name not in shown:
-                self.observer.alarm(alarm)
-
-    def _epochs(self, stage: int) -> list[EpochRecord]:
-        return [record for record in self.folder.metrics() if record.stage == stage]
-
-    def _predictions(self, epoch: Epoch) -> Int64[Tensor, "epochs images"]:
-        """The classes that the stage's earlier epochs predicted for the scored target images."""
-        name = f"stage-{epoch.stage}-predictions"
-        if epoch.number == 1 or not self.folder.checkpoints.has(name):
-            return torch.empty(0, min(len(self.task.target_train), SCORED), dtype=torch.int64)
-        return self.folder.checkpoints.load(name)[0]["predicted"][: epoch.number - 1].long()
-
-    def _prior(self) -> list[float]:
-        return audit.class_shares(self.task.source_train.labels, len(self.task.class_names))
-
-    def _alarms(self, epochs: list[EpochRecord], complete: bool = True) -> list[Alarm]:
-        return audit.alarms(epochs, self._prior(), complete)
-
-    def _keep_outputs(self, evaluator: Evaluator) -> None:
-        """Keep the outputs of each stage's last and selected classifiers, and a review of the final one."""
-        outputs: dict[str, Tensor] = {}
-        with torch.random.fork_rng():
-            classifier = build_classifier(self.recipe, self.task.shape, len(self.task.class_names))
-        classifier.to(evaluator.fabric.device)
-        checkpoints = self.folder.checkpoints
-        for stage in range(len(self.recipe.stages)):
-            for which in ("last", "selected"):
-                weights, info = checkpoints.load_weights(stage, which)
-                classifier.load_state_dict(weights)
-                outputs = evaluator.outputs(classifier)
-                checkpoints.save_outputs(stage, which, outputs, info)
-        checkpoints.save("review", evaluator.review(outputs), {"class_names": self.task.class_names})
-
     def _source_only_run(self) -> RunFolder | None:
         """Find a complete source-only run with the same data and seed in OUT/TASK/*/seed-N, next to this one."""
         if self.recipe.is_source_only:
@@ -255,38 +196,44 @@ class Experiment:
         for path in sorted(self.folder.path.absolute().parents[1].glob(f"*/{self.folder.path.name}/result.json")):
             try:
                 other = RunFolder.open(path.parent)
-                config, records, complete = other.config(), other.metrics(), other.is_complete
+                config, records = other.config(), other.metrics()
             except MutualignError:
-                continue  # another run that cannot be read is no reason to lose this one
-            same = (config.data, config.seed) == (self.task.identity, self.seed)
+                continue  # a damaged neighbour must not cost this run its result
+            same = self.task.is_data(config.data) and config.seed == self.seed
             scored = records and all(DEFAULT_VALIDATOR in record.scores for record in records)
-            if complete and same and scored and config.recipe.is_source_only:
+            if same and scored and other.is_complete and config.recipe.is_source_only:
                 return other
         return None
 
-    def _negative_transfer(self, source_only: RunFolder) -> Alarm | None:
-        adapted = best_epoch(self._epochs(len(self.recipe.stages) - 1), DEFAULT_VALIDATOR)
+    def _negative_transfer(self, recorder: Recorder, source_only: RunFolder) -> Alarm | None:
+        adapted = best_epoch(recorder.epochs(len(self.recipe.stages) - 1), DEFAULT_VALIDATOR)
         reference = best_epoch(source_only.metrics(), DEFAULT_VALIDATOR)
-        return audit.negative_transfer(adapted, reference)
+        return negative_transfer(adapted, reference)
 
     def _refuse_other_data(self) -> None:
         started_with = self.folder.config().data
-        if started_with != self.task.identity:
+        if not self.task.is_data(started_with):
             raise MutualignError(
                 f"{self.folder.path}: the run was started with other data\n"
                 f"  then     {started_with}\n"
                 f"  now      {self.task.identity}\n"
-                "  hint:    name the data folder of then with --data, or start a new run"
+                "  hint:    give the images of then again, or start a new run with another --out"
             )
 
     def _forget_epochs_after_checkpoint(self) -> None:
-        """Drop records of epochs after the checkpoint that training resumes from; they are trained again."""
+        """Drop records of epochs after the checkpoint that training resumes from; they are trained again.
+
+        Raises MutualignError if the checkpoint is beyond the recipe, or a record of an epoch before it is missing.
+        """
         stage, epochs = 0, 0
         if found := self.folder.checkpoints.load_resumable():
             for fault in found.damaged:
                 self.observer.damaged(fault)
             stage = found.info["stage"]
+            if stage >= len(self.recipe.stages):
+                raise MutualignError(f"{self.folder.path}: its checkpoint is of stage {stage}, which the recipe lacks")
             settings, task = self.recipe.stages[stage], self.task
             images = len(task.source_train if METHODS[settings.method].method.uses_source else task.target_train)
             epochs = found.info["steps_done"] // steps_per_epoch(images, settings.batch_size, settings.epoch_steps)
-        self.folder.keep_metrics(lambda record: (record.stage, record.epoch) <= (stage, epochs))
+        kept = self.folder.keep_metrics(lambda record: (record.stage, record.epoch) <= (stage, epochs))
+        self.folder.require_epochs(kept, [*(one.epochs for one in self.recipe.stages[:stage]), epochs])

@@ -11,14 +11,15 @@ from typing import Any
 import tomli_w
 
 from mutualign.data.types import ImageShape
-from mutualign.errors import MutualignError
+from mutualign.errors import MutualignError, shell_command
 from mutualign.evaluation.records import EpochRecord
 from mutualign.io.atomic import cannot_write, write_atomically
 from mutualign.io.plugins import require_plugins
 from mutualign.io.text import LARGEST_JSON, LARGEST_TOML, parse_json, parse_toml, read_text
 from mutualign.io.typed import encode_json, parse_typed
 from mutualign.runs.checkpoints import Checkpoints
-from mutualign.runs.history import Result
+from mutualign.runs.history import Result, epochs_by_stage, first_gap
+from mutualign.runs.lock import LOCK, locked
 from mutualign.runs.spec import RunConfig
 from mutualign.runs.upgrade import upgrade_recipe, upgrade_record, upgrade_result
 
@@ -32,6 +33,7 @@ class RunFolder:
     metrics.jsonl   one line per epoch
     result.json     written at the end; its presence marks the run as complete
     checkpoints/    tensors, see `Checkpoints`
+    .lock           exists while a process trains the run, see `locked`
     """
 
     def __init__(self, path: Path) -> None:
@@ -40,7 +42,11 @@ class RunFolder:
 
     @classmethod
     def create(cls, path: Path, config: Mapping[str, Any]) -> RunFolder:
-        """Make a new run folder. Raises MutualignError if there is one already or the place cannot be written."""
+        """Make a new run folder. What a kill left of an earlier attempt is removed.
+
+        Raises MutualignError if there is a run already, if another process is making it, or if the place cannot be
+        written.
+        """
         cls.refuse_existing(path)
         run = cls(path)
         try:
@@ -49,19 +55,24 @@ class RunFolder:
             raise MutualignError(
                 f"cannot make the run folder {path}: {error.strerror}\n  hint:    choose another --out"
             ) from error
-        write_atomically(path / "config.toml", tomli_w.dumps({"format": FORMAT, **config}).encode())
+        with locked(path):
+            cls.refuse_existing(path)  # another process may have made it in the meantime
+            for left in path.glob("*.part"):
+                left.unlink()
+            write_atomically(path / "config.toml", tomli_w.dumps({"format": FORMAT, **config}).encode())
         return run
 
     @staticmethod
     def refuse_existing(path: Path) -> None:
         """Raise MutualignError if the path holds a run or other files, or cannot be made."""
         if (path / "config.toml").exists():
+            resume, show = (shell_command("mutualign", *words, path) for words in (("run", "--resume"), ("show",)))
             raise MutualignError(
                 f"{path} already holds a run\n"
-                f"  hint:    `mutualign run --resume {path}` resumes it, `mutualign show {path}` shows it;\n"
+                f"  hint:    `{resume}` resumes it, `{show}` shows it;\n"
                 "           or choose another --out or --seed"
             )
-        if any(found.is_file() for found in path.rglob("*")):
+        if not _holds_leftovers_only(path):
             raise MutualignError(
                 f"{path} holds files that do not belong to a run\n  hint:    choose another --out, or empty it"
             )
@@ -71,12 +82,19 @@ class RunFolder:
                 f"cannot make the run folder {path}: {place} cannot be written\n  hint:    choose another --out"
             )
 
+    @staticmethod
+    def is_half_made(path: Path) -> bool:
+        """Whether the making of a run folder was interrupted: it holds nothing of use, and `create` can finish it."""
+        return path.is_dir() and not (path / "config.toml").exists() and _holds_leftovers_only(path)
+
     @classmethod
     def open(cls, path: Path) -> RunFolder:
         """Open a run folder. Raises MutualignError if it is missing or its format is unsupported."""
         run = cls(path)
         if not (path / "config.toml").is_file():
-            raise MutualignError(f"{path} is not a run folder: it has no config.toml")
+            interrupted = cls.is_half_made(path)
+            hint = "\n  hint:    if a start of the run was interrupted, start it again as before" if interrupted else ""
+            raise MutualignError(f"{path} is not a run folder: it has no config.toml{hint}")
         found = run._read_config().get("format")
         if type(found) is not int or found < 1:
             shown = "no format" if found is None else f"the format {found!r}"
@@ -91,6 +109,8 @@ class RunFolder:
             )
         return run
 
+    # Config -----------------------------------------------------------------------------------------------------------
+
     def config(self) -> RunConfig:
         """Read how the run was started. Raises MutualignError that names the file and the key."""
         data, where = self._read_config(), f"{self.path}/config.toml"
@@ -101,6 +121,13 @@ class RunFolder:
         if isinstance(plugins := data.get("plugins"), list):
             require_plugins(map(str, plugins), where)
         return parse_typed(data, RunConfig, where)
+
+    def upgrade(self) -> None:
+        """Mark a folder of an older format as one of this format, before records of this format are added to it."""
+        data = self._read_config()
+        if data["format"] != FORMAT:
+            data |= {"format": FORMAT, "recipe": upgrade_recipe(data["recipe"])}
+            write_atomically(self.path / "config.toml", tomli_w.dumps(data).encode())
 
     def _read_config(self) -> dict[str, Any]:
         path = self.path / "config.toml"
@@ -125,7 +152,8 @@ class RunFolder:
     def metrics(self) -> list[EpochRecord]:
         """Read the records of all epochs so far, oldest first. A last line that was cut off by a kill is ignored.
 
-        Raises MutualignError that names file and line for anything else that is not a record.
+        Raises MutualignError that names file and line for anything else that is not a record, and if epochs are
+        missing or double.
         """
         path = self.path / "metrics.jsonl"
         try:
@@ -135,12 +163,24 @@ class RunFolder:
         records = [_record(line, f"{path}, line {number}") for number, line in enumerate(lines, start=1)]
         with suppress(MutualignError):
             records.append(_record(last, ""))
+        if (gap := first_gap(records)) is not None:
+            found = f"epoch {records[gap].epoch} of stage {records[gap].stage}"
+            raise _incomplete(f"{path}, line {gap + 1}: {found} does not follow the line before it")
+        if (result := self.result()) is not None:
+            self.require_epochs(records, [stage.epochs for stage in result.stages])
         return records
 
-    def keep_metrics(self, keep: Callable[[EpochRecord], bool]) -> None:
-        """Drop the records of epochs that a resume will train again."""
-        lines = [encode_json(record) + "\n" for record in self.metrics() if keep(record)]
+    def require_epochs(self, records: list[EpochRecord], expected: list[int]) -> None:
+        """Raise MutualignError unless there is a record for each of the expected number of epochs of each stage."""
+        if (found := epochs_by_stage(records)) != [number for number in expected if number]:
+            raise _incomplete(f"{self.path}/metrics.jsonl: epochs by stage are {found}, expected {expected}")
+
+    def keep_metrics(self, keep: Callable[[EpochRecord], bool]) -> list[EpochRecord]:
+        """Drop the records of epochs that a resume will train again, and return the others."""
+        records = [record for record in self.metrics() if keep(record)]
+        lines = [encode_json(record) + "\n" for record in records]
         write_atomically(self.path / "metrics.jsonl", "".join(lines).encode())
+        return records
 
     # Result -----------------------------------------------------------------------------------------------------------
 
@@ -154,7 +194,10 @@ class RunFolder:
         return (self.path / "result.json").exists()
 
     def result(self) -> Result | None:
-        """Read the result; None while the run is not complete."""
+        """Read the result; None while the run is not complete.
+
+        Raises MutualignError that names the file and the key, also for the result of another run.
+        """
         path = self.path / "result.json"
         if not path.exists():
             return None
@@ -162,13 +205,39 @@ class RunFolder:
             data = parse_json(read_text(path, LARGEST_JSON))
         except (OSError, ValueError) as error:
             raise MutualignError(f"{path}: cannot be read: {error}") from error
-        return parse_typed(_table(data, upgrade_result), Result, f"{path}")
+        result, config = parse_typed(_table(data, upgrade_result), Result, f"{path}"), self.config()
+        for key, found, expected in (
+            ("recipe", result.recipe, config.recipe.name),
+            ("task", result.task, config.task),
+            ("data", result.data, config.data),
+            ("seed", result.seed, config.seed),
+            ("stages", [stage.epochs for stage in result.stages], [stage.epochs for stage in config.recipe.stages]),
+        ):
+            if found != expected:
+                raise MutualignError(
+                    f"{path}, {key}: the result of another run: {found}; config.toml has {expected}\n"
+                    "  hint:    restore both files from a copy of the run, or train it again in another folder"
+                )
+        return result
 
     def require_result(self) -> Result:
         """Read the result. Raises MutualignError that says how to resume if the run is not complete."""
         if (result := self.result()) is None:
-            raise MutualignError(f"{self.path} is not complete\n  hint:    mutualign run --resume {self.path}")
+            command = shell_command("mutualign", "run", "--resume", self.path)
+            raise MutualignError(f"{self.path} is not complete\n  hint:    {command}")
         return result
+
+
+def _holds_leftovers_only(path: Path) -> bool:
+    """Whether all files below a path are locks, or parts of files that were being written."""
+    files = (found for found in path.rglob("*") if not found.is_dir() or found.is_symlink())
+    return all(found.name == LOCK or found.name.endswith(".part") for found in files)
+
+
+def _incomplete(what: str) -> MutualignError:
+    return MutualignError(
+        f"{what}\n  hint:    restore metrics.jsonl from a copy, or train the run again in another folder"
+    )
 
 
 def _record(line: str, where: str) -> EpochRecord:

@@ -1,4 +1,4 @@
-"""The history and the result of a run, as types, and what they are summarised to."""
+"""The history and the result of a run, as types, and their summaries."""
 
 from __future__ import annotations
 
@@ -17,13 +17,17 @@ class Selection:
     kind: Literal["last", "validator", "oracle"]
     validator: str | None = None
 
+    def __post_init__(self) -> None:
+        if (self.kind == "validator") != bool(self.validator):
+            raise ValueError(f"a selection of the kind {self.kind} with the validator {self.validator!r}")
+
     def __str__(self) -> str:
         """The form used in results files: `last`, `validator:NAME`, `oracle`."""
         return f"validator:{self.validator}" if self.kind == "validator" else self.kind
 
     @classmethod
     def parse(cls, text: str) -> Selection:
-        """Read what `str` gives. Raises ValueError for anything else."""
+        """Read the form that `str` returns. Raises ValueError for anything else."""
         kind, _, validator = text.partition(":")
         if kind == "validator" and validator:
             return cls("validator", validator)
@@ -54,6 +58,13 @@ class StageResult:
     train_seconds: float
     selections: list[SelectedEpoch]
 
+    def __post_init__(self) -> None:
+        kinds = [one.selection.kind for one in self.selections]
+        if not {"last", "validator"} <= set(kinds):
+            raise ValueError(f"selections must contain last and one by a validator, got {', '.join(kinds) or 'none'}")
+        if any(not 1 <= one.epoch <= self.epochs for one in self.selections):
+            raise ValueError(f"selected epochs must be from 1 to {self.epochs}")
+
     @property
     def last(self) -> SelectedEpoch:
         """The last epoch."""
@@ -66,7 +77,7 @@ class StageResult:
 
     @property
     def oracle(self) -> SelectedEpoch | None:
-        """The best epoch by target labels; None where there are none."""
+        """The best epoch by target labels; None without target labels."""
         return next((one for one in self.selections if one.selection.kind == "oracle"), None)
 
     def _selected(self, kind: str) -> SelectedEpoch:
@@ -86,18 +97,36 @@ class Result:
 
     recipe: str
     task: str
-    data: str  # what exactly the images are
+    data: str  # exact identity of the images
     seed: int
     command: str
     hardware: str
     versions: dict[str, str]
     stages: list[StageResult]
     created: str = ""
-    class_names: list[str] | None = None  # None in runs from before they were recorded, as are those below
+    class_names: list[str] | None = None  # None in early runs, as are the fields below
     source_class_shares: list[float] | None = None
-    domain_accuracy: float | None = None  # how well pixels tell the domains apart: 0.5 is not at all
-    compared_with: str | None = None  # the source-only run that negative transfer was checked against
+    domain_accuracy: float | None = None  # how well pixels separate the domains: 0.5 is chance
+    compared_with: str | None = None  # the source-only run that was used to check for negative transfer
     alarms: list[StageAlarm] | None = None
+
+
+def first_gap(records: Sequence[EpochRecord]) -> int | None:
+    """Return the position of the first record that does not follow the one before it; None if all do.
+
+    Records start with epoch 1 of stage 0. Each is the next epoch of its stage, or epoch 1 of the next stage.
+    """
+    stage, epoch = 0, 0
+    for position, record in enumerate(records):
+        if (record.stage, record.epoch) not in ((stage, epoch + 1), *([(stage + 1, 1)] if epoch else [])):
+            return position
+        stage, epoch = record.stage, record.epoch
+    return None
+
+
+def epochs_by_stage(records: Sequence[EpochRecord]) -> list[int]:
+    """Return the number of epochs of each stage that has any."""
+    return [sum(record.stage == stage for record in records) for stage in sorted({record.stage for record in records})]
 
 
 def summarise(records: Sequence[EpochRecord], validator: str) -> list[StageResult]:
@@ -120,11 +149,9 @@ def summarise(records: Sequence[EpochRecord], validator: str) -> list[StageResul
 def curves(epochs: Sequence[EpochRecord]) -> dict[str, list[float]]:
     """Return every number that all of the epochs have, as a curve by name."""
     flat = [_numbers(epoch) for epoch in epochs]
-    return (
-        {name: [values[name] for values in flat] for name in flat[-1] if all(name in values for values in flat)}
-        if flat
-        else {}
-    )
+    if not flat:
+        return {}
+    return {name: [values[name] for values in flat] for name in flat[-1] if all(name in values for values in flat)}
 
 
 def _numbers(epoch: EpochRecord) -> dict[str, float]:

@@ -13,8 +13,10 @@ from jaxtyping import Float
 from lightning_fabric import Fabric
 from torch import Tensor
 
+from mutualign.data.features.network import FeatureNetwork, feature_network
 from mutualign.data.types import ImageShape, Pixels, UnlabelledImages
 from mutualign.errors import MutualignError
+from mutualign.nn.backbones.efficientnet_lite import VARIANTS
 from mutualign.nn.classifier import Classifier
 from mutualign.runs.checkpoints import Which
 from mutualign.runs.folder import RunFolder
@@ -24,27 +26,29 @@ from mutualign.training.inference import predict_logits
 from mutualign.training.setup import build_classifier
 
 CHUNK = 2000  # images that are held at once
+AT_ONCE = 16  # images of which features are computed at once
 
 
 class Prediction(NamedTuple):
-    """What a classifier says of an image."""
+    """The prediction for one image."""
 
     path: str
     label: str
     probability: float  # of the label
-    entropy: float  # of the class probabilities, in nats: 0 is sure, ln(classes) knows nothing
+    entropy: float  # of the class probabilities, in nats, from 0 (certain) to ln(classes) (uniform)
 
 
 @dataclass(frozen=True)
 class Predictor:
-    """A trained classifier, what images it takes, and what its classes are called."""
+    """A trained classifier, with the shape of its images and the names of its classes."""
 
     classifier: Classifier  # in evaluation mode
-    shape: ImageShape
+    shape: ImageShape  # of the images to predict
     class_names: tuple[str, ...]
     fabric: Fabric
     run: RunFolder
     result: Result
+    features: FeatureNetwork | None = None  # computes what the classifier takes, if that is not pixels
 
     @classmethod
     def load(
@@ -54,16 +58,17 @@ class Predictor:
         accelerator: str = "auto",
         precision: str | None = None,
     ) -> Predictor:
-        """The classifier that a run's last stage gave, at the epoch chosen without labels or at the last one.
+        """Load the classifier of a run's last stage, at the epoch chosen without labels or at the last one.
 
-        `precision` is the recipe's unless given. Raises MutualignError, which says what to do, if the run is not
-        complete, or of a version that did not write down what images it takes.
+        `precision` defaults to the recipe's. Raises MutualignError if the run is not complete, if an early version made
+        it that did not record the shape of its images, and if its weights are damaged, not finite, or of another
+        network.
         """
         folder = RunFolder.open(path)
         config, result = folder.config(), folder.require_result()
         if config.images is None or config.class_names is None:
             raise MutualignError(
-                f"{path} was made by an early version, which did not record what images it takes\n"
+                f"{path} was made by an early version, which did not record the shape of its images\n"
                 f"  hint:    retrain into a new folder: {result.command} --out OTHER"
             )
         recipe, shape, names = config.recipe, config.images, tuple(config.class_names)
@@ -72,7 +77,7 @@ class Predictor:
             with torch.device("meta"):  # allocates nothing before config and weights are known to agree
                 expected = build_classifier(recipe, shape, len(names)).state_dict()
             if {key: one.shape for key, one in expected.items()} != {key: one.shape for key, one in weights.items()}:
-                raise MutualignError("the weights do not belong to the network that config.toml describes")
+                raise MutualignError("the weights belong to another network than the one in config.toml")
         except MutualignError as error:
             raise MutualignError(
                 f"{path}: its classifier cannot be loaded\n  fault    {error}\n"
@@ -83,10 +88,15 @@ class Predictor:
             classifier = build_classifier(recipe, shape, len(names))
         classifier.load_state_dict(weights)
         fabric = make_fabric(precision or recipe.precision, accelerator)
-        return cls(classifier.to(fabric.device).eval(), shape, names, fabric, folder, result)
+        classifier = classifier.to(fabric.device).eval()
+        if not recipe.features:
+            return cls(classifier, shape, names, fabric, folder, result)
+        side = VARIANTS[recipe.features].side
+        network = feature_network(recipe.features)
+        return cls(classifier, ImageShape(3, side, side), names, fabric, folder, result, network)
 
     def predict(self, images: Iterable[tuple[str, Tensor]]) -> Iterator[Prediction]:
-        """A prediction for each image, given with its path, as uint8 pixels [height, width, channels] of the shape."""
+        """Predict images, given as pairs of a path and uint8 pixels [height, width, channels] of the run's shape."""
         images = iter(images)
         while chunk := list(islice(images, CHUNK)):
             probabilities = self.probabilities(torch.stack([pixels for _, pixels in chunk])).double()
@@ -96,6 +106,15 @@ class Predictor:
                 yield Prediction(path, self.class_names[int(numbers[0])], *numbers[1:])
 
     def probabilities(self, pixels: Pixels) -> Float[Tensor, "n classes"]:
-        """Class probabilities of images of the run's height and width; grey ones serve where it takes colour."""
-        logits = predict_logits(self.classifier, UnlabelledImages(pixels), self.shape.channels, self.fabric)
-        return logits.softmax(1)
+        """Class probabilities of images of the run's height and width; grey images are repeated to its channels."""
+        images, channels = UnlabelledImages(pixels), self.shape.channels
+        if self.features is not None:
+            images = UnlabelledImages(self._features(pixels)[:, None, None, :])
+            channels = images.pixels.shape[3]
+        return predict_logits(self.classifier, images, channels, self.fabric).softmax(1)
+
+    def _features(self, pixels: Pixels) -> Float[Tensor, "n features"]:
+        """Features of images, rounded as they are kept for training."""
+        assert self.features is not None  # noqa: S101 - for the type checker
+        colour = pixels.expand(*pixels.shape[:3], 3).contiguous()
+        return torch.cat([self.features(part) for part in colour.split(AT_ONCE)]).half().float()

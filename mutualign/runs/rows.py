@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mutualign.io.atomic import write_atomically
+from mutualign.io.output import write_output
+from mutualign.io.text import LARGEST_JSON, parse_json, read_text
 from mutualign.io.typed import to_plain
 from mutualign.recipes import Recipe
 from mutualign.runs.folder import RunFolder
@@ -67,7 +68,7 @@ def rows_of(recipe: Recipe, run: RunFolder) -> list[Row]:
                 target_accuracy=chosen.target_accuracy,
                 source_accuracy=chosen.source_accuracy,
                 hardware=result.hardware,
-                commit=result.versions["commit"],
+                commit=result.versions.get("commit", "unknown"),
                 alarms=alarms if is_last else None,
                 curves=kept if is_last else None,
             )
@@ -84,5 +85,13 @@ def save_results(path: Path, command: str, rows: Sequence[Row]) -> None:
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "rows": [row.to_plain() for row in rows],
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
+    write_output(path, (json.dumps(content, indent=1) + "\n").encode(), force=True)
+
+
+def command_of_results(path: Path) -> str | None:
+    """Return the command that wrote a results file; None if the file is missing or something else."""
+    try:
+        command = parse_json(read_text(path, LARGEST_JSON))["command"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return str(command)

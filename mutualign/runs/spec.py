@@ -1,12 +1,13 @@
-"""What identifies a run: the recipe, the data and the seed; and the config that a run folder keeps of it."""
+"""What identifies a run, and the config that a run folder keeps."""
 
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+from mutualign.data.folders.folder_task import FolderTask
 from mutualign.data.types import ImageShape
 from mutualign.io.typed import encode_json
 from mutualign.recipes import Recipe
@@ -14,21 +15,26 @@ from mutualign.recipes import Recipe
 
 @dataclass(frozen=True)
 class RunSpec:
-    """A run to train: two runs with equal specs give the same result, bit for bit, on the same machine."""
+    """A run to train: two runs with equal specs and equal data give the same result, bit for bit, on one machine."""
 
     recipe: Recipe
     task: str
     seed: int
 
     def path(self, out: Path) -> Path:
-        """Where the run's folder is: OUT/TASK/RECIPE/seed-SEED. A changed recipe has another name."""
-        return out / self.task / self.recipe.name / f"seed-{self.seed}"
+        """Where the run's folder is: OUT/TASK/RECIPE/seed-SEED.
+
+        A recipe that is changed by overrides has another name. A folder with other settings is refused by whoever opens
+        it for this spec.
+        """
+        task = re.sub(r"[^\w.@+-]+", "-", self.task)  # folder:ROOT:SOURCE-TARGET is no name of a folder
+        return out / task / self.recipe.name / f"seed-{self.seed}"
 
     @property
     def digest(self) -> str:
-        """Twelve hexadecimal digits that differ for any two specs."""
-        key = [self.recipe.name, self.recipe.digest, self.task, self.seed]
-        return hashlib.sha256(encode_json(key).encode()).hexdigest()[:12]
+        """Sixteen hexadecimal digits of a hash of everything but the recipe's description."""
+        recipe = {key: value for key, value in self.recipe.to_dict().items() if key != "description"}
+        return hashlib.sha256(encode_json([recipe, self.task, self.seed]).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -38,14 +44,14 @@ class RunConfig:
     format: int
     command: str
     task: str
-    data: str  # what exactly the images are
+    data: str  # exact identity of the images
     seed: int
     recipe: Recipe
-    spec: str = ""  # digest of recipe, task and seed
-    images: ImageShape | None = None  # None in runs from before it was recorded, as are the class names
+    spec: str = ""  # digest of the RunSpec; empty in runs of format 1
+    images: ImageShape | None = None  # None in early runs, as are the class names
     class_names: list[str] | None = None
     notes: list[str] = field(default_factory=list)
-    own_images: dict[str, Any] | None = None
+    own_images: FolderTask | None = None  # where the user's own images are
     plugins: list[str] = field(default_factory=list)  # modules that must be imported before the recipe is read
 
     def __post_init__(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from scipy import special
@@ -52,7 +52,7 @@ class Summary:
 
     def target_by(self, kind: str) -> Interval | None:
         """Target accuracy by a kind of selection: last, validator or oracle."""
-        return next((interval for selection, interval in self.target.items() if selection.kind == kind), None)
+        return _by_kind(self.target, kind)
 
 
 def summarise(rows: Iterable[Row]) -> list[Summary]:
@@ -90,7 +90,7 @@ class Difference:
 
     def target_by(self, kind: str) -> Interval | None:
         """The difference by a kind of selection: last, validator or oracle."""
-        return next((interval for selection, interval in self.target.items() if selection.kind == kind), None)
+        return _by_kind(self.target, kind)
 
 
 def differences(rows: Iterable[Row]) -> list[Difference]:
@@ -118,3 +118,7 @@ def differences(rows: Iterable[Row]) -> list[Difference]:
         if gains:
             paired.append(Difference(task, recipe, baseline, gains))
     return paired
+
+
+def _by_kind(intervals: Mapping[Selection, Interval], kind: str) -> Interval | None:
+    return next((interval for selection, interval in intervals.items() if selection.kind == kind), None)

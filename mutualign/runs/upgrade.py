@@ -13,8 +13,8 @@ BACKBONES = {"published_cnn": "mani_cnn"}
 def upgrade_recipe(data: Mapping[str, Any]) -> dict[str, Any]:
     """Rename the keys of a recipe, and move the learning rate into `optim`."""
     recipe = dict(data)
-    if recipe.get("backbone") in BACKBONES:
-        recipe["backbone"] = BACKBONES[recipe["backbone"]]
+    if isinstance(backbone := recipe.get("backbone"), str):
+        recipe["backbone"] = BACKBONES.get(backbone, backbone)
     stages = recipe.get("stages")
     if isinstance(stages, list):
         recipe["stages"] = [_upgrade_stage(stage) if isinstance(stage, Mapping) else stage for stage in stages]

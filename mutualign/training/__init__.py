@@ -1,1 +1,1 @@
-"""Training: batches, the loop, the run folder, the machine."""
+"""Training: batches, the loop, optimisers, callbacks, processes."""

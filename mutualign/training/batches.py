@@ -21,7 +21,7 @@ class Rows(NamedTuple):
 
 
 class EpochSampler:
-    """Passes over `length` images, each in a new random order, cut into batches.
+    """Passes over `length` images, each in a new random order, cut into batches; the order depends on `key` only.
 
     The last batch of a pass may be smaller. A remainder of one image joins the batch before it, since batch
     normalisation cannot train on a single value per channel.
@@ -58,7 +58,7 @@ class Batches:
     """The batches of one stage; `batches[step]` is on the device of the images.
 
     An epoch is one pass over the source, or the fewest passes with `epoch_steps` steps; the target has passes of its
-    own. Without a source, an epoch is a pass over the target.
+    own. Without a source, an epoch is one pass over the target, or more. Raises MutualignError without either.
     """
 
     def __init__(
@@ -71,14 +71,15 @@ class Batches:
         stage: int,
         epoch_steps: int = 0,
     ) -> None:
-        if source is None and target is None:
+        leading = target if source is None else source.images  # an epoch is a pass over these
+        if leading is None:
             raise MutualignError("a stage needs source images, target images, or both")
         self.source, self.target, self.channels = source, target, channels
+        self.device = leading.pixels.device
         self.key = (seed, stage)
         self.source_order = None if source is None else EpochSampler(len(source), batch_size, *self.key, "source")
         self.target_order = None if target is None else EpochSampler(len(target), batch_size, *self.key, "target")
-        length = len(source) if source is not None else len(target or ())
-        self.steps_per_epoch = steps_per_epoch(length, batch_size, epoch_steps)
+        self.steps_per_epoch = steps_per_epoch(len(leading), batch_size, epoch_steps)
 
     def rows(self, step: int) -> Rows:
         """Return the rows of the training sets that a step sees."""
@@ -88,15 +89,15 @@ class Batches:
         )
 
     def __getitem__(self, step: int) -> Batch:
-        rows, parts = self.rows(step), []
-        labels = torch.empty(0, dtype=torch.int64)
+        # Row numbers are copied without waiting for a GPU; a copy that blocks would wait for the step before it.
+        source, target = (rows.to(self.device, non_blocking=True) for rows in self.rows(step))
+        labels, parts = torch.empty(0, dtype=torch.int64, device=self.device), []
         if self.source is not None:
-            parts.append(self._take(self.source.images, rows.source, "source", step))
-            labels = self.source.labels[rows.source.to(self.source.labels.device)]
+            parts.append(self._take(self.source.images, source, "source", step))
+            labels = self.source.labels[source]
         if self.target is not None:
-            parts.append(self._take(self.target, rows.target, "target", step))
-        images = to_floats(torch.cat(parts), self.channels)
-        return Batch(images, labels.to(images.device), rows.target.to(images.device))
+            parts.append(self._take(self.target, target, "target", step))
+        return Batch(to_floats(torch.cat(parts), self.channels), labels, target)
 
     def _take(self, images: UnlabelledImages, rows: Tensor, domain: str, step: int) -> Tensor:
         pixels = images.take(rows, derive_seed(*self.key, "take", domain, step))

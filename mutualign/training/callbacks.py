@@ -1,4 +1,4 @@
-"""What the loop calls, what it writes checkpoints to, and how often."""
+"""The loop's connections to the outside: callbacks, and where and how often it writes checkpoints."""
 
 from __future__ import annotations
 
@@ -28,16 +28,19 @@ def _nothing(*_: Any) -> None:
 
 @dataclass(frozen=True)
 class Callbacks:
-    """Functions that the loop calls."""
+    """Functions that the loop calls; with several processes, only the first process calls the first two."""
 
     on_step: Callable[[int, int, int], None] = _nothing  # stage, steps done, steps in all
     on_epoch: Callable[[Method, Epoch], None] = _nothing  # before the epoch's checkpoint is written
-    should_stop: Callable[[], bool] = lambda: False  # asked after each step; if so, the loop saves and raises Stopped
+    should_stop: Callable[[], bool] = lambda: False  # asked after each step; the loop then saves and raises Stopped
 
 
 @dataclass(frozen=True)
 class CheckpointPolicy:
-    """How often checkpoints for resuming are written, and how many of the newest are kept."""
+    """How often checkpoints for resuming are written, and how many of the newest are kept.
+
+    Raises MutualignError if `keep` is below 1 or `every` below 0.
+    """
 
     every: float = 60.0  # seconds; one is also written after each epoch
     keep: int = 2
@@ -60,10 +63,10 @@ class Checkpoint(NamedTuple):
 
 @runtime_checkable
 class CheckpointStore(Protocol):
-    """Where the loop writes its checkpoints; a run folder is one."""
+    """Where the loop writes its checkpoints: `runs.checkpoints.Checkpoints`, or a stand-in."""
 
     def save_resumable(self, tensors: Mapping[str, Tensor], info: Mapping[str, Any], keep: int = 2) -> None:
         """Write a checkpoint and keep the newest `keep`."""
 
     def load_resumable(self) -> Checkpoint | None:
-        """Return the newest intact checkpoint, None before the first one is written."""
+        """Return the newest intact checkpoint; None before the first one is written."""

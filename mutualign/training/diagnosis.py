@@ -1,7 +1,8 @@
-"""Losses and gradients that are not finite: found without stalling a GPU, and traced to their origin."""
+"""Detection of losses and gradients that are not finite, without stalling a GPU, and their diagnosis."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -25,14 +26,14 @@ class NotFinite(MutualignError):
 class FiniteCheck:
     """Checks the loss and the gradients of every update.
 
-    On the CPU, `NotFinite` is raised before the weights are touched. On other devices, reading the outcome would stall
-    the device in every step. There, fused optimisers skip the update and all later ones by themselves, and the error
-    is raised at the next `raise_if_any`: before a checkpoint is written, and at the end of an epoch.
+    `NotFinite` is raised before the weights change, except on CUDA devices: there, reading the outcome would stall the
+    device in every step. Instead, the fused optimiser skips the update and all later ones by itself, and the error is
+    raised at the next `raise_if_any`: before a checkpoint is written, and at the end of an epoch.
     """
 
     def __init__(self, method: Method, fabric: Fabric, where: str, deferred: bool | None = None) -> None:
         self.method, self.fabric, self.where = method, fabric, where
-        self.deferred = fabric.device.type != "cpu" if deferred is None else deferred
+        self.deferred = fabric.device.type == "cuda" if deferred is None else deferred
         self.first_bad = torch.full((), -1, device=fabric.device)  # the first step that was not finite
 
     def __call__(self, update: Update, batch: Batch, rows: Rows, step: int, optimiser: torch.optim.Optimizer) -> None:
@@ -41,12 +42,13 @@ class FiniteCheck:
             weight.grad for group in optimiser.param_groups for weight in group["params"] if weight.grad is not None
         ]
         total = update.total.detach()
-        # The norm is not finite if a value is not; it may also overflow, so then every gradient is looked at.
-        finite = torch.isfinite(total + torch.nn.utils.get_total_norm(gradients))
+        # The largest absolute value: NaN or infinite if any value is, and unlike a sum it cannot overflow.
+        largest = torch.nn.utils.get_total_norm(gradients, norm_type=math.inf).to(total.device)
+        finite = total.isfinite() & largest.isfinite()
         if self.deferred:
             self.first_bad = torch.where((self.first_bad < 0) & ~finite, step, self.first_bad)
             optimiser.found_inf = (self.first_bad >= 0).float()  # type: ignore[attr-defined]
-        elif not finite and not (total.isfinite() and all(gradient.isfinite().all() for gradient in gradients)):
+        elif not finite:
             raise NotFinite(
                 diagnose(self.method, update.losses, batch, rows, f"{self.where}, step {step}", self.fabric)
             )
@@ -61,7 +63,7 @@ class FiniteCheck:
 
 
 def diagnose(method: Method, losses: Mapping[str, Tensor], batch: Batch, rows: Rows, step: str, fabric: Fabric) -> str:
-    """Return the error message for a step whose losses or gradients are not finite."""
+    """Compose the error message for a step whose losses or gradients are not finite."""
     values = ", ".join(f"{name} {loss.item():g}" for name, loss in losses.items())
     if all(loss.isfinite() for loss in losses.values()):
         names = [name for name, weight in method.named_parameters() if not _finite(weight.grad)]
@@ -76,7 +78,7 @@ def diagnose(method: Method, losses: Mapping[str, Tensor], batch: Batch, rows: R
 
 
 def _origin(method: Method, batch: Batch, rows: Rows, fabric: Fabric) -> str:
-    """Describe where the first value that is not finite came from."""
+    """Describe the first place where values are not finite: images, weights, logits, or the losses."""
     if (bad := ~_finite_rows(batch.images)).any():
         return f"images that are not finite themselves: {_named(rows, bad)}"
     if broken := [name for name, weight in method.named_parameters() if not _finite(weight)]:

@@ -1,4 +1,4 @@
-"""The machine and the software: precision, set-up for training, and the lines that go with every number."""
+"""The machine and the software: precision, memory settings, and descriptions to publish with every number."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
 def has_bf16(device: torch.device) -> bool:
-    """Whether matrix products in bf16 run in hardware there, not by emulation."""
+    """Whether a device computes bf16 matrix products in hardware, without emulation."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
@@ -25,10 +25,10 @@ def has_bf16(device: torch.device) -> bool:
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep what is freed, for the next step to reuse.
+    """Let glibc keep freed memory for the next step.
 
-    By default every large tensor is mapped and unmapped anew; its page faults took a quarter of the published network's
-    training step on CPU. Elsewhere than on glibc this does nothing.
+    By default, each large tensor is mapped and unmapped again; the page faults took a quarter of the published
+    network's training step on CPU. With other C libraries this does nothing.
     """
     if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
@@ -37,7 +37,7 @@ def keep_freed_memory() -> None:
 
 
 def describe_hardware(fabric: Fabric) -> str:
-    """Processor, cores, threads in use, precision: the line that goes with every number."""
+    """Describe processor, threads, precision and processes in one line."""
     if fabric.device.type == "cuda":
         name = torch.cuda.get_device_name(fabric.device)
     else:
@@ -57,17 +57,17 @@ def _cpu_name() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Of Python, of the libraries that decide numbers, of mutualign and, in a git checkout, its commit."""
+    """Return the versions of Python, of mutualign and its commit, and of the libraries that affect results."""
     found = {"python": platform.python_version(), "commit": _commit()}
     return found | {name: metadata.version(name) for name in ("mutualign", "torch", "numpy", "lightning-fabric")}
 
 
 def _commit() -> str:
-    """The commit of the checkout that the package runs from, marked if the package is changed; `none` elsewhere."""
+    """Return the commit of the package's git checkout, with "+changed" if the package differs; else "none"."""
     package = Path(__file__).parents[1]
     git = ["git", "-C", str(package)]
     try:
-        # A package that is installed inside somebody else's checkout is not tracked there.
+        # A package that is installed inside another project's checkout is not tracked there.
         subprocess.run([*git, "ls-files", "--error-unmatch", "__init__.py"], capture_output=True, check=True)
         commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
         changed = subprocess.run(

@@ -1,4 +1,4 @@
-"""Inference: what a network gives for many images."""
+"""Inference: logits and features of many images, batch by batch."""
 
 from __future__ import annotations
 
@@ -27,9 +27,10 @@ def predict_logits(
     view: View | None = None,
     batch_size: int = 500,
 ) -> Float[Tensor, "n classes"]:
-    """Logits in evaluation mode, float32, on the CPU.
+    """Compute logits in evaluation mode: float32, on the CPU.
 
-    `key` seeds what is random in an access to the images and in the `view`; torch's generator is left as it was found.
+    `key` seeds images that vary at each access, and the random `view`. The network's mode and torch's generator are
+    restored.
     """
     with _evaluating(network):
         logits = []
@@ -48,7 +49,7 @@ def predict(
     batch_size: int = 500,
     narrow: bool = True,
 ) -> Outputs:
-    """Compute logits and features together; arguments as of `predict_logits`.
+    """Compute logits and features in one pass; the arguments are those of `predict_logits`.
 
     With `narrow`, features wider than 256 go through a fixed random projection to 256 dimensions.
     """
@@ -76,7 +77,7 @@ def _evaluating(network: nn.Module) -> Iterator[None]:
 def _batches(
     images: UnlabelledImages, channels: int, fabric: Fabric, key: int, view: View | None, batch_size: int
 ) -> Iterator[Tensor]:
-    """Float batches in the order of the images."""
+    """Yield batches of floats, in the order of the images."""
     for number, rows in enumerate(torch.split(torch.arange(len(images)), batch_size)):
         batch = to_floats(images.take(rows, key + number).to(fabric.device), channels)
         if view is not None:
@@ -87,9 +88,10 @@ def _batches(
 
 
 def _narrowed(features: Float[Tensor, "n features"]) -> Float[Tensor, "n kept"]:
-    """Distances and angles between wide features, kept within about a tenth (Johnson and Lindenstrauss, 1984)."""
+    """Project wide features; distances and angles change by about a tenth (Johnson and Lindenstrauss, 1984)."""
     width = features.shape[1]
     if width <= KEPT_FEATURES:
         return features
-    projection = torch.randn(width, KEPT_FEATURES, generator=generator("projection", width)) / KEPT_FEATURES**0.5
+    drawn = torch.randn(width, KEPT_FEATURES, generator=generator("projection", width), dtype=torch.float32)
+    projection = drawn / KEPT_FEATURES**0.5
     return features @ projection.to(features.device)  # type: ignore[no-any-return]

@@ -14,7 +14,7 @@ from mutualign.data.types import ImageShape, LabelledImages, UnlabelledImages
 from mutualign.errors import MutualignError
 from mutualign.methods import Method, Update
 from mutualign.nn.classifier import Classifier, Outputs
-from mutualign.nn.distributed import average_gradients
+from mutualign.nn.distributed import any_process, average_gradients
 from mutualign.nn.randomness import derive_seed
 from mutualign.recipes import Recipe, Stage
 from mutualign.training.batches import Batches
@@ -22,15 +22,15 @@ from mutualign.training.callbacks import Callbacks, CheckpointPolicy, Checkpoint
 from mutualign.training.diagnosis import FiniteCheck, NotFinite
 from mutualign.training.inference import predict
 from mutualign.training.optim import build_optimisers
-from mutualign.training.setup import build_classifier, build_method, initial_classifier
+from mutualign.training.setup import build_classifier, build_method, initial_classifier, standard_modes
 
 
 class Stopped(Exception):
-    """Training was asked to stop and has saved its state."""
+    """Training was stopped by a callback and has saved its state."""
 
 
 class StageTrainer:
-    """One stage in training: a method, its optimisers and its place in the data; everything that a resume restores."""
+    """A stage in training: its method, optimisers, step count and running sums, which a checkpoint contains."""
 
     def __init__(self, index: int, stage: Stage, seed: int, method: Method, batches: Batches, fabric: Fabric) -> None:
         self.index, self.stage, self.seed = index, stage, seed
@@ -40,25 +40,25 @@ class StageTrainer:
         self.total_steps = stage.epochs * batches.steps_per_epoch
         self.steps_done = 0
         self.train_seconds = 0.0
-        self.sums: dict[str, Tensor] = {}  # of losses and metrics since the epoch began
+        self.sums: dict[str, Tensor] = {}  # of losses and metrics since the start of the epoch
 
     def step(self) -> None:
-        """Do one training step. Raises NotFinite before the weights are touched."""
-        start = time.perf_counter()
-        step = self.steps_done
-        # The same in every process: what is drawn for a part of a batch is a part of what is drawn for all of it.
+        """Run one training step. Raises NotFinite if a loss or a gradient is not finite (see FiniteCheck)."""
+        start, step = time.perf_counter(), self.steps_done
+        # The same in every process: each draws for the whole batch, and uses the part of its own rows.
         torch.manual_seed(derive_seed(self.seed, self.index, "step", step, 0))
-        batch, progress = self.batches[step], torch.tensor(step / self.total_steps)
+        batch, done = self.batches[step], step / self.total_steps
         if step % self.batches.steps_per_epoch == 0:
             self.method.begin_epoch(self._look)
         # In mixed precision, inputs are rounded to bf16 first, as Fabric does: augmentation then moves half the bytes.
-        inputs = self.fabric._precision.convert_input((batch, progress.to(self.fabric.device)))
+        progress = torch.full((), done, device=self.fabric.device)  # unlike a copy, a fill does not wait for a GPU
+        inputs = self.fabric._precision.convert_input((batch, progress))
         for update in in_autocast(self.fabric, self.method.updates(*inputs)):
             optimiser = self.optimisers[update.player]
-            optimiser.set_rate(progress)
+            optimiser.set_rate(torch.tensor(done))
             self.method.zero_grad()
             self.fabric.backward(update.total)
-            average_gradients(self.method.parameters())
+            average_gradients(optimiser.parameters)
             self.check(update, batch, self.batches.rows(step), step, optimiser.torch)
             optimiser.torch.step()
             self._add(update)
@@ -72,35 +72,29 @@ class StageTrainer:
             self.sums[name] = self.sums.get(name, torch.zeros((), device=value.device)) + value.detach().float()
 
     def _look(self) -> Outputs:
-        """Outputs of the classifier on all target training images, for `begin_epoch`."""
+        """Compute the classifier's outputs on all target training images, for `begin_epoch`."""
         if self.batches.target is None:
             raise MutualignError(f"method {self.stage.method} looks at the target but sets uses_target = False")
         return predict(self.method.classifier, self.batches.target, self.batches.channels, self.fabric, narrow=False)
 
-    def any_stops(self, stop: bool) -> bool:
-        """Whether any process wants to stop."""
-        if self.fabric.world_size == 1:
-            return stop
-        return bool(self.fabric.all_reduce(torch.tensor(float(stop), device=self.fabric.device), reduce_op="sum"))
-
     def finish_epoch(self) -> Epoch:
-        """Return the epoch that ends with the last step, and reset the sums."""
+        """Return the means of the epoch that ends with the last step, and reset the sums."""
         self.check.raise_if_any()
         means = {name: float(total) / self.batches.steps_per_epoch for name, total in self.sums.items()}
         self.sums = {}
         return Epoch(self.index, self.steps_done // self.batches.steps_per_epoch, means, self.train_seconds)
 
     def save(self, store: CheckpointStore, keep: int) -> None:
-        """Write a checkpoint that `restore` continues from, bit for bit; the newest `keep` are kept.
+        """Write a checkpoint that `restore` reads; the newest `keep` are kept.
 
-        Raises NotFinite, and leaves the last checkpoint as it was, if a weight is not finite.
+        Raises NotFinite, and keeps the last checkpoint, if a weight is not finite.
         """
         self.check.raise_if_any()
         tensors = {f"method.{name}": value for name, value in self.method.state_dict().items()}
         if broken := [name for name, value in tensors.items() if not torch.isfinite(value).all()]:
             raise NotFinite(
                 f"{broken[0]} is not finite after step {self.steps_done} of stage {self.index} "
-                f"({self.stage.method}); the checkpoint before it is kept\n"
+                f"({self.stage.method}); the previous checkpoint is kept\n"
                 "  hint:    lower the learning rate, or try precision=float32"
             )
         for player, optimiser in self.optimisers.items():
@@ -110,7 +104,7 @@ class StageTrainer:
         store.save_resumable(tensors, info, keep)
 
     def restore(self, tensors: dict[str, Tensor], info: dict[str, Any]) -> None:
-        """Return to the state of a checkpoint."""
+        """Restore the state of a checkpoint; training continues from it bit for bit."""
         parts: dict[str, dict[str, Tensor]] = {"method": {}, "optimiser": {}, "sums": {}}
         for key, value in tensors.items():
             part, _, name = key.partition(".")
@@ -150,13 +144,13 @@ def train(
     """Train a recipe's stages from the start, or from the store's last checkpoint, and return the classifier.
 
     A checkpoint is written after each epoch, when `policy.every` seconds have passed, and before `Stopped` is raised.
-    torch's global generator is left as it was found.
+    torch's global generator and modes are restored. Raises NotFinite if training diverges.
     """
     source, target = source.to(fabric.device), target.to(fabric.device)
-    with fabric.rank_zero_first():  # which sets damaged checkpoints aside
+    with fabric.rank_zero_first():  # the first process renames damaged checkpoints
         checkpoint = store.load_resumable()
     first = checkpoint.info["stage"] if checkpoint else 0
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), standard_modes():
         torch.manual_seed(derive_seed(seed, "classifier"))
         classifier = (build_classifier if checkpoint else initial_classifier)(recipe, shape, classes)
         previous: Method | None = None
@@ -167,7 +161,7 @@ def train(
                 method.warm_start_from(previous)
             previous = method
             if index < first:
-                continue  # this stage is done; the checkpoint holds its result
+                continue  # finished before the checkpoint, which contains its result
             used_source = source if method.uses_source else None
             used_target = target if method.uses_target else None
             batches = Batches(
@@ -181,7 +175,7 @@ def train(
 
 
 def _train_stage(trainer: StageTrainer, store: CheckpointStore, callbacks: Callbacks, policy: CheckpointPolicy) -> None:
-    """Train a stage to its end. With several processes, the first one calls back and saves, and all stop together."""
+    """Train a stage to its end. Of several processes, the first one calls back and saves; all stop together."""
     first, saved_at = trainer.fabric.is_global_zero, time.monotonic()
     while trainer.steps_done < trainer.total_steps:
         trainer.step()
@@ -191,7 +185,7 @@ def _train_stage(trainer: StageTrainer, store: CheckpointStore, callbacks: Callb
             callbacks.on_step(trainer.index, trainer.steps_done, trainer.total_steps)
             if epoch:
                 callbacks.on_epoch(trainer.method, epoch)
-        stop = trainer.any_stops(callbacks.should_stop())
+        stop = any_process(callbacks.should_stop())
         if first and (epoch or stop or time.monotonic() - saved_at > policy.every):
             trainer.save(store, policy.keep)
             saved_at = time.monotonic()

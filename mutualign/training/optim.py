@@ -14,7 +14,7 @@ from mutualign.recipes import OptimConfig
 
 
 class Optimiser:
-    """A torch optimiser that follows its schedule; its state can be saved as flat tensors."""
+    """A torch optimiser with its learning-rate schedule; its state can be saved as flat tensors."""
 
     def __init__(self, config: OptimConfig, groups: Sequence[ParameterGroup], device: torch.device) -> None:
         self.schedule, self.lr = LEARNING_RATES[config.schedule], config.lr
@@ -29,17 +29,17 @@ class Optimiser:
 
     @property
     def parameters(self) -> list[nn.Parameter]:
-        """All parameters that this optimiser moves, in order."""
+        """The parameters that this optimiser updates, in order."""
         return [weight for group in self.torch.param_groups for weight in group["params"]]
 
     def set_rate(self, progress: Tensor) -> None:
-        """Set the learning rates for a progress in [0, 1], which is on the CPU."""
+        """Set the learning rates for a progress in [0, 1], a tensor on the CPU."""
         rate = self.lr * self.schedule(progress).item()
         for group, factor in zip(self.torch.param_groups, self.factors, strict=True):
             group["lr"] = rate * factor
 
     def state(self) -> dict[str, Tensor]:
-        """Return moments and counters as `NUMBER.NAME`, with the number of the parameter."""
+        """Return moments and counters by `NUMBER.NAME`, with the number of the parameter."""
         states = self.torch.state_dict()["state"]
         return {
             f"{number}.{name}": value
@@ -54,7 +54,7 @@ class Optimiser:
         state: dict[int, dict[str, Tensor]] = {}
         for key, saved in tensors.items():
             number, _, name = key.partition(".")
-            # Fused optimisers walk through memory: moments must have the memory layout of their weights.
+            # Fused optimisers index raw memory: moments must have the memory layout of their weights.
             value = saved if saved.dim() == 0 else torch.empty_like(parameters[int(number)]).copy_(saved)
             state.setdefault(int(number), {})[name] = value
         self.torch.load_state_dict({**self.torch.state_dict(), "state": state})

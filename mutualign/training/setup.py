@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+import torch
 
 from mutualign.data.types import ImageShape
 from mutualign.methods import METHODS, Method
@@ -15,9 +19,10 @@ from mutualign.recipes import Recipe, Stage
 def build_classifier(recipe: Recipe, shape: ImageShape, classes: int) -> Classifier:
     """Build the recipe's classifier for images of a shape, initialised from torch's global generator.
 
-    `backbone_weights` is not read: a finished run's checkpoints contain the trained weights.
+    `backbone_weights` is not read, since the checkpoints of a run contain the trained weights.
     """
-    return Classifier(build_backbone(recipe.backbone, *shape), classes)
+    with standard_modes():
+        return Classifier(build_backbone(recipe.backbone, *shape), classes)
 
 
 def initial_classifier(recipe: Recipe, shape: ImageShape, classes: int) -> Classifier:
@@ -33,4 +38,20 @@ def initial_classifier(recipe: Recipe, shape: ImageShape, classes: int) -> Class
 
 def build_method(stage: Stage, classifier: Classifier) -> Method:
     """Build a stage's method over a classifier; what it adds is initialised from torch's global generator."""
-    return METHODS[stage.method].build(classifier, stage.options)
+    with standard_modes():
+        return METHODS[stage.method].build(classifier, stage.options)
+
+
+@contextmanager
+def standard_modes() -> Iterator[None]:
+    """Context in which torch computes as it does by default, whatever its caller has set.
+
+    New tensors are float32 and gradients are on, also within `torch.no_grad` or `torch.inference_mode`.
+    """
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        with torch.inference_mode(False), torch.enable_grad():
+            yield
+    finally:
+        torch.set_default_dtype(before)

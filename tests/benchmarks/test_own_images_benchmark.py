@@ -9,7 +9,7 @@ import shapes
 import torch
 
 from mutualign.data.datasets.bsds500 import Photos
-from mutualign.data.folders.own_images import FolderTask
+from mutualign.data.folders.folder_task import FolderTask
 from mutualign.data.types import UnlabelledImages
 
 PHOTO = torch.arange(80 * 90 * 3).reshape(80, 90, 3).remainder(256).to(torch.uint8)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -65,7 +66,8 @@ def test_the_peak_excludes_memory_freed_before_the_reset_and_includes_later_memo
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux")
-def test_the_results_have_a_row_per_size_with_its_memory(run_benchmark, tmp_path):
+def test_the_results_have_a_row_per_size_with_its_memory(run_benchmark, tmp_path, monkeypatch):
+    monkeypatch.setattr(scaling, "ProcessPoolExecutor", lambda n, context: ThreadPoolExecutor(n))
     recipe = tmp_path / "short.toml"
     recipe.write_text('backbone = "mlp"\n[[stages]]\nmethod = "source_only"\nepochs = 1\nbatch_size = 512\n')
     results, _ = run_benchmark("scaling.py", "--task", "digits", "--recipe", recipe, "--factors", "1", "2")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import plain_loop
 import pytest
 import throughput
@@ -13,6 +15,7 @@ from mutualign.data.types import Batch, ImageShape
 from mutualign.methods.dann import DANN, DANNConfig
 from mutualign.nn.backbones import ManiCNN
 from mutualign.nn.classifier import Classifier
+from mutualign.recipes import load_recipe
 
 
 def test_the_operations_that_torch_counts_in_a_training_step_equal_the_closed_form(tmp_path):
@@ -116,8 +119,14 @@ def test_a_row_has_median_minimum_and_maximum_and_states_whether_its_requirement
     assert not any("required" in row for row in results.rows(None))
 
 
-@pytest.mark.slow
-def test_the_results_on_the_embedded_task_have_every_row(run_benchmark):
+def test_the_results_on_the_embedded_task_have_every_row(run_benchmark, monkeypatch, tmp_path):
+    def load_small(name, overrides=()):  # one network is small, so that its evaluation is quick
+        return load_recipe(name, [*overrides, "backbone=mlp"] if name == "mani" else overrides)
+
+    monkeypatch.setattr(throughput, "load_recipe", load_small)
+    monkeypatch.setattr(throughput, "_fresh_process", lambda **options: ThreadPoolExecutor(1, **options))
+    monkeypatch.setattr(throughput, "WORKERS", (0, 1))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # the benchmark changes it
     options = ["--task", "digits", "--steps", "1", "--rounds", "1", "--warm-up", "0", "--size", "64"]
     results, _ = run_benchmark("throughput.py", *options)
     assert all(row["n"] == 1 and row["min"] == row["value"] == row["max"] for row in results["rows"])
@@ -155,4 +164,4 @@ def test_the_results_on_the_embedded_task_have_every_row(run_benchmark):
         "peak memory": "MiB",
     }
     cases = {(row["name"], row["case"]) for row in results["rows"]}
-    assert {("plain step, decoded once", f"{workers} worker(s)") for workers in (0, 1, 2)} <= cases
+    assert {("plain step, decoded once", f"{workers} worker(s)") for workers in (0, 1)} <= cases

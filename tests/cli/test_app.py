@@ -1,211 +1,167 @@
-"""The command line, in this process and, for signals, in another."""
+"""The command as a whole: help, errors, text from outside, poor terminals, plugins."""
 
 from __future__ import annotations
 
-import json
+import io
 import os
 import re
-import signal
+import resource
 import subprocess
 import sys
-import time
 
 import pytest
-import tomli_w
-import torch
 
-from mutualign.cli import app as cli
-from mutualign.recipes import load_recipe
-from mutualign.runs.folder import RunFolder
+from mutualign.cli import app
+from mutualign.cli.console import PlainConsole, printable
+from mutualign.cli.names import recipe_names, registered
+from mutualign.data.datasets import TASKS
+from mutualign.errors import nearest
+from mutualign.evaluation.validators import VALIDATORS
+from mutualign.io import plugins
+from mutualign.methods import METHODS
+from mutualign.nn.backbones import BACKBONES
+from mutualign.recipes import recipe_names as real_recipe_names
+from tests.cli.conftest import IMAGES, call
 
-SHORT = ["--set", "stages.0.epochs=2", "stages.0.batch_size=128"]
-
-
-@pytest.fixture
-def mutualign(monkeypatch, capsys, tmp_path):
-    """Call the command line in this process; gives exit code, standard output and standard error."""
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "160")
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["mutualign", *arguments])
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as leaving:
-            code = int(leaving.code or 0)
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    yield call
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
+# Help -----------------------------------------------------------------------------------------------------------------
 
 
-def test_compare_trains_prints_a_table_and_keeps_the_rows(mutualign, tmp_path):
-    command = [
-        "compare",
-        "--recipes",
-        "source_only,dann",
-        "--task",
-        "digits",
-        "--seeds",
-        "1",
-        *SHORT,
-        "--save",
-        "rows.json",
-    ]
-    code, out, _ = mutualign(*command)
-    assert code == 0
-    for part in (
-        "source_only",
-        "dann",
-        "oracle",
-        "needs labels",
-        "next, for example: mutualign show runs/digits/dann/seed-0",
-    ):
-        assert part in out
-    content = json.loads((tmp_path / "rows.json").read_text())
-    assert content["command"] == " ".join(["mutualign", *command])
-    assert len(content["rows"]) == 6
-    code, out, _ = mutualign("show", "runs/digits/dann/seed-0")
-    assert code == 0
-    assert "stage 1: dann" in out
-
-    both = ["runs/digits/source_only/seed-0", "runs/digits/dann/seed-0"]
-    code, out, _ = mutualign("select", *both, "--validator", "source_accuracy")
-    assert code == 0
-    assert all(run in out for run in both)
-    assert "by source accuracy, without target labels" in out
-    config = tmp_path / both[0] / "config.toml"
-    config.write_text(config.read_text().replace("scikit-learn", "other"))
-    code, _, err = mutualign("select", *both)
-    assert code == 2
-    assert "different data" in err
+def test_help_version_and_completion_take_less_than_a_second_and_no_torch():
+    code = (
+        "import sys\nfrom mutualign.cli.app import main\n"
+        "for line in (['--help'], ['--version'], [], ['run', '--help'], ['--tyro-print-completion', 'bash']):\n"
+        "    sys.argv = ['mutualign', *line]\n"
+        "    try: main()\n"
+        "    except SystemExit as leaving: assert not leaving.code\n"
+        "assert 'torch' not in sys.modules"
+    )
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1
 
 
-def test_run_refuses_a_folder_that_holds_a_run_and_says_what_to_do(mutualign):
-    command = ["run", "--recipe", "source_only", "--set", "stages.0.epochs=1", "stages.0.batch_size=128"]
-    code, out, _ = mutualign(*command)
-    assert code == 0
-    assert "runs/digits/source_only/seed-0" in out
-    code, _, err = mutualign(*command)
-    assert code == 2
-    assert "mutualign run --resume runs/digits/source_only/seed-0" in err
-    assert mutualign("run", "--resume", "runs/digits/source_only/seed-0")[0] == 0
-
-
-@pytest.mark.parametrize(
-    ("arguments", "told"),
-    [
-        (["run", "--task", "digitz"], 'unknown task "digitz"; did you mean "digits"?'),
-        (["run", "--recipe", "dan"], 'unknown recipe "dan"; did you mean "dann"?'),
-        (["compare", "--task", "digits,mnist"], 'unknown task "mnist"'),
-        (["run", "--set", "stages.0.options.treshold=0.5"], 'unknown key "treshold"; did you mean "threshold"?'),
-        (["run", "--resume", "nowhere"], "nowhere is not a run folder"),
-        (["show", "nowhere"], "nowhere is not a run folder"),
-        (["select"], "name one or more run folders"),
-        (["select", "nowhere"], "nowhere is not a run folder"),
-        (["estimate"], "name one or more run folders"),
-        (["estimate", "nowhere"], "nowhere is not a run folder"),
-        (["run", "--task", "digits@some"], "after the @ goes a number of images, such as digits@6000"),
-        (["compare", "--seeds", "0"], "at least one seed"),
-        (["compare", "--recipes", "dann,dann"], 'the recipe "dann" is named twice'),
-        (["run", "--data", "nowhere", "--task", "mnist-mnistm"], "--data nowhere: no such folder"),
-    ],
-)
-def test_bad_input_is_answered_in_a_sentence_without_a_traceback(mutualign, arguments, told):
-    code, _, err = mutualign(*arguments)
-    assert code == 2
-    assert err.startswith("mutualign: ")
-    assert told in err
-    assert "Traceback" not in err
-
-
-@pytest.mark.parametrize(
-    "command", ["run", "compare", "select", "estimate", "report", "predict", "show", "export", "demo", "data"]
-)
-def test_every_help_teaches(mutualign, command):
+@pytest.mark.parametrize("command", app.COMMANDS)
+def test_every_command_has_help_with_an_example(mutualign, command):
     code, out, _ = mutualign(command, "--help")
     assert code == 0
-    assert "--help" in out
-    assert len(out.splitlines()) > 5
+    assert re.search(rf"mutualign {command} \S", out.replace("usage: mutualign", ""))
 
 
-def test_data_list_names_every_task(mutualign, tmp_path):
-    (tmp_path / "data").mkdir()
-    code, out, _ = mutualign("data", "list", "--data", "data")
+def test_names_in_help_are_those_of_the_registries():
+    assert registered("method") == sorted(METHODS)
+    assert registered("backbone") == sorted(BACKBONES)
+    assert registered("validator") == sorted(VALIDATORS)
+    assert recipe_names() == real_recipe_names()
+
+
+def test_without_arguments_four_lines_say_what_to_do_next(mutualign):
+    code, out, _ = mutualign()
     assert code == 0
-    assert "mnist-mnistm-resampled" in out
-    assert "0 of 504 files" in out
+    assert len(out.splitlines()) == 4
 
 
-def test_data_verify_names_a_damaged_file(mutualign, tmp_path):
-    (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(b"damaged")
-    code, _, err = mutualign("data", "verify", "--data", ".")
-    assert code == 2
-    assert "damaged  train-images-idx3-ubyte.gz" in err
+# Errors ---------------------------------------------------------------------------------------------------------------
 
 
-def test_data_verify_finds_the_real_files_whole(mutualign, real_data):
-    code, out, _ = mutualign("data", "verify", "mnist-mnistm-resampled", "--data", str(real_data))
-    assert code == 0
-    assert "504 of 504 files, 0 damaged" in out
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["rnu"], 'unknown command "rnu"; did you mean "run"?'),
+        (["run", "--task", "digitz"], 'unknown task "digitz"; did you mean "digits"?'),
+        (["run", "--recipe", "dan"], 'unknown recipe "dan"; did you mean "dann"?'),
+        (["run", "--set", "stages.0.options.treshold=0.5"], 'unknown key "treshold"; did you mean "threshold"?'),
+        (["run", "--backbone", "resnet18"], "allowed: mani_cnn, mlp"),
+        (["run", "--source", "here"], "both --source and --target"),
+        (["run", "--task", "digits", "--source", "a", "--target", "b"], "two sources"),
+        (["run", "--resume", "nowhere"], "nowhere is not a run folder"),
+        (["run", "--out", "x" * 300], "longer than 255 bytes"),
+        (["run", "--out", "\udcff"], "not UTF-8 text"),
+        (["run", "--keep", "1" + 20 * "0"], "--keep must be from 1 to"),
+        (["run", "--save-every", "nan"], "--save-every must be from 0 to"),
+        (["run", "--seed", "-1"], "--seed must be from 0 to"),
+        (["run", "--devices", "0"], "--devices must be from 1 to"),
+        (["run", "--nodes", "100000000000"], "--nodes must be from 1 to"),
+        (["compare", "--seeds", "1000000000"], "--seeds must be from 1 to 10,000, got 1000000000"),
+        (["compare", "--recipes", "dann,dann"], 'the recipe "dann" is named twice'),
+        (["compare", "--task", "digits,mnist"], 'did you mean "mnist-mnistm" or'),
+        (["compare", "--save", os.devnull], "not a regular file"),
+        (["select"], "name one or more run folders"),
+        (["estimate"], "name one or more run folders"),
+        (["report", "nowhere"], "nowhere"),
+        (["--plugin"], "--plugin needs the name of a module"),
+        (["show", "x", "--plugin", "absent_module"], "plugin absent_module: cannot be imported: ModuleNotFoundError"),
+    ],
+)
+def test_bad_input_is_answered_in_a_sentence(refused, tmp_path, arguments, message):
+    assert message in refused(*arguments)
+    assert list(tmp_path.iterdir()) == []
 
 
-SHORT_RUN = ["--recipe", "dann", "--set", "stages.0.epochs=3", "stages.0.batch_size=128"]
+def test_torchruns_variables_are_checked(refused, monkeypatch):
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "x")
+    assert "LOCAL_WORLD_SIZE is not a number of processes" in refused("run")
 
 
-def start_run(folder, *arguments: str) -> subprocess.Popen[str]:
-    """`mutualign run` in a process of its own."""
-    command = [sys.executable, "-m", "mutualign", "run", *arguments]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True)
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (KeyboardInterrupt(), 130, ""),
+        (MemoryError(), 2, "mutualign: out of memory(.|\n)*ulimit -v"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 2, "mutualign: out of memory"),
+        (PermissionError(13, "Permission denied", "a file"), 2, "mutualign: a file: Permission denied\n"),
+    ],
+)
+def test_what_the_system_refuses_is_no_traceback(mutualign, monkeypatch, error, code, message):
+    def fail(_):
+        raise error
+
+    monkeypatch.setattr(app, "parse", fail)
+    answer = mutualign("show", "x")
+    assert answer.code == code
+    assert re.match(message, answer.err)
 
 
-@pytest.fixture(scope="module")
-def whole_run(tmp_path_factory) -> RunFolder:
-    """A run that nothing stopped."""
-    folder = tmp_path_factory.mktemp("whole")
-    whole = start_run(folder, *SHORT_RUN)
-    whole.communicate(timeout=120)
-    assert whole.returncode == 0
-    return RunFolder(folder / "runs" / "digits" / "dann" / "seed-0")
+def test_names_that_begin_as_the_word_does_are_suggested_before_similar_ones():
+    assert nearest("MNIST", TASKS).startswith('did you mean "mnist-mnistm" or "mnist-mnistm-imbalanced" or')
+    assert nearest("tresholds", ["threshold", "weight"]) == 'did you mean "threshold"?'
+    assert nearest("resnet18", BACKBONES) == f"allowed: {', '.join(sorted(BACKBONES))}"
+    assert nearest("anything", []) == "allowed: nothing"
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("number", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
-def test_a_stopped_run_resumes_bit_for_bit(tmp_path, whole_run, number, expected, faults):
-    stopped = start_run(tmp_path, "--out", "stopped", *SHORT_RUN)
-    folder = RunFolder(tmp_path / "stopped" / "digits" / "dann" / "seed-0")
-    deadline = time.monotonic() + 120
-    while not folder.metrics() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    stopped.send_signal(number)
-    _, err = stopped.communicate(timeout=60)
-    assert stopped.returncode == expected
-    assert folder.result() is None
-    if number != signal.SIGKILL:
-        assert "go on with: mutualign run --resume stopped/digits/dann/seed-0" in err
-
-    with faults.injected("killed at any moment" if number == signal.SIGKILL else "stopped by a signal"):
-        resumed = start_run(tmp_path, "--resume", "stopped/digits/dann/seed-0")
-        resumed.communicate(timeout=120)
-        assert resumed.returncode == 0
-        ours, theirs = folder.load_tensors("last")[0], whole_run.load_tensors("last")[0]
-        assert ours.keys() == theirs.keys()
-        assert all(torch.equal(ours[key], theirs[key]) for key in ours)
-        assert numbers(folder) == numbers(whole_run)
+# Text from outside, and where it goes ---------------------------------------------------------------------------------
 
 
-def numbers(run: RunFolder) -> list[dict]:
-    return [{key: value for key, value in record.items() if key != "train_seconds"} for record in run.metrics()]
+def test_nothing_from_outside_is_markup_an_emoji_or_a_control():
+    console = PlainConsole(file=io.StringIO(), width=30, force_terminal=True)
+    for text in ("[bold]a[/bold]", "[/]", ":smile:", "runs[v2]"):
+        console.print(text)
+        assert console.file.getvalue().endswith(f"{text}\n")
+    console.print("\x1b[2J\x07\r\u202e\x9b", "\ud800", style="bold")
+    assert r"\x1b[2J\x07\r\u202e\x9b \ud800" in console.file.getvalue()
 
 
-def test_the_module_runs_as_a_program():
-    help_ = subprocess.run([sys.executable, "-m", "mutualign", "--help"], capture_output=True, text=True, check=True)
-    assert "compare" in help_.stdout
+def test_commands_are_not_wrapped_and_a_narrow_encoding_is_served():
+    buffer = io.BytesIO()
+    console = PlainConsole(file=io.TextIOWrapper(buffer, encoding="ascii", write_through=True), width=20)
+    console.print("mutualign show " + "é" * 30)
+    console.print("86.9 ± 0.8 → ▁█")
+    assert buffer.getvalue().decode() == "mutualign show " + r"\xe9" * 30 + "\n86.9 +/- 0.8 -> _#\n"
+    assert printable("é\u200d\ttab\n") == "é\u200d\ttab\n"
+
+
+def test_every_command_ends_well_where_standard_output_is_ascii(mutualign, runs, monkeypatch):
+    run = runs["dann"]
+    os.link("target/li-0.png", "é.png")
+    for command in (["show", run], ["select", run], ["estimate", run], ["predict", run, "é.png"]):
+        buffer = io.BytesIO()
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "stdout", io.TextIOWrapper(buffer, encoding="ascii"))
+            assert call(*map(str, command)) == 0
+            sys.stdout.flush()
+            shown = buffer.getvalue()
+        assert shown
+    assert rb"\xe9.png" in shown
 
 
 def test_a_reader_that_has_read_enough_is_no_traceback():
@@ -215,91 +171,45 @@ def test_a_reader_that_has_read_enough_is_no_traceback():
     assert done.stderr == ""
 
 
-def test_strict_turns_an_alarm_into_an_exit_status_and_keeps_the_result(mutualign, tmp_path):
-    short = [
-        "--recipe",
-        "dann",
-        "--task",
-        "digits@100",
-        "--set",
-        "stages.0.epochs=1",
-    ]  # far too short to learn anything
-    code, out, _ = mutualign("run", *short, "--strict", "--out", "strict")
-    assert code == 3
-    assert "alarm: source is not learnt" in out
-    assert RunFolder.open(tmp_path / "strict" / "digits@100" / "dann" / "seed-0").result()["alarms"]
-    code, out, _ = mutualign("run", *short, "--out", "lenient")
-    assert code == 0
-    assert "alarm: source is not learnt" in out
-    code, out, _ = mutualign(
-        *("compare", "--recipes", "dann", "--task", "digits@100", "--seeds", "1", "--set", "stages.0.epochs=1"),
-        *("--strict", "--out", "lenient"),
-    )
-    assert code == 3
-    assert "alarm: dann on digits@100, seed 0: source is not learnt" in out
+# Plugins --------------------------------------------------------------------------------------------------------------
+
+PLUGIN = """
+from mutualign.methods import register_method
+from mutualign.methods.source_only import SourceOnly
+
+@register_method("own")
+class Own(SourceOnly):
+    '''A method of a user.'''
+"""
 
 
-def test_estimate_prints_an_interval_for_each_run_and_says_when_it_is_a_rough_guess(mutualign):
-    mutualign("compare", "--recipes", "source_only", "--task", "digits", "--seeds", "2", *SHORT)
-    runs = [f"runs/digits/source_only/seed-{seed}" for seed in (0, 1)]
-    code, out, _ = mutualign("estimate", *runs)
-    assert code == 0
-    assert all(run in out for run in runs)
-    assert " to " in out
-    assert "rough guess" not in out
-    code, out, _ = mutualign("estimate", runs[0])
-    assert code == 0
-    assert "rough guess" in out
-
-
-@pytest.mark.slow
-def test_two_folders_become_a_run_whose_predictions_are_kept(mutualign, tmp_path):
-    from PIL import Image
-
-    for number in range(30):
-        for name, value in (("dark", 20), ("light", 220)):
-            for domain in ("source", "target"):
-                path = tmp_path / domain / name / f"{number}.png"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                Image.new("L", (12, 14), value + number % 10).save(path)
-    command = ["run", "--source", "source", "--target", "target", "--recipe", "source_only", "--backbone", "mlp"]
-    code, out, err = mutualign(*command, "--set", "stages.0.epochs=2", "stages.0.epoch_steps=50")
-    assert code == 0, err
-    assert "unknown" in out  # the target accuracy
-    assert "oracle" not in out
-    run = tmp_path / "runs" / "source-to-target" / "source_only" / "seed-0"
-    config = RunFolder.open(run).config()
-    assert config["images"] == {"channels": 1, "height": 12, "width": 12}
-    assert config["own_images"]["source"] == str(tmp_path / "source")
-
-    (tmp_path / "target" / "light" / "broken.png").write_bytes(b"no image")
-    code, out, err = mutualign("predict", str(run), "target", "--out", "found.json")
-    assert code == 0, err
-    assert "left out: target/light/broken.png" in out
-    found = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))
-    assert len(found) == 60
-    assert all(one["path"].split("/")[1] == one["label"] for one in found)
-    for suffix in ("csv", "parquet"):
-        assert mutualign("predict", str(run), "target", "--out", f"found.{suffix}")[0] == 0
-    code, out, _ = mutualign("predict", str(run), "target/dark/0.png")
-    assert "  dark  probability" in out
-
-    (tmp_path / "target" / "light" / "broken.png").unlink()
-    both = ["--recipes", "source_only,benchmark.toml", "--seeds", "1", "--source", "source", "--target", "target"]
-    fewer = load_recipe("source_only", ["stages.0.epochs=1"]).to_dict() | {"name": "benchmark"}
-    (tmp_path / "benchmark.toml").write_text(tomli_w.dumps(fewer))
-    code, out, err = mutualign("compare", *both, "--set", "backbone=mlp", "--out", "compared")
-    assert code == 0, err
-    assert "the target has no labels: `mutualign select` ranks the runs without" in " ".join(out.split())
-    code, out, err = mutualign("compare", *both, "--target-test", "target", "--set", "backbone=mlp", "--out", "judged")
-    assert code == 0, err
-    assert re.search(r"gain over source_only.*\n.*benchmark", out, re.DOTALL)
-
-    for arguments, told in (
-        (["predict", str(run), "target"], "say where to"),
-        (["predict", str(run), "absent.png"], "no such image"),
-        (["predict", str(run), "target", "--out", "found.txt"], "must end in one of"),
-        (["run", "--source", "source"], "both --source and --target"),
-    ):
-        code, _, err = mutualign(*arguments)
-        assert (code, told in err) == (2, True), err
+def test_every_command_takes_a_method_of_a_plugin(mutualign, here, monkeypatch):
+    monkeypatch.setattr(plugins, "_loaded", [])
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (here / "own_method.py").write_text(PLUGIN)
+    (here / "own.toml").write_text('backbone = "mlp"\n[[stages]]\nmethod = "own"\nepochs = 1\n')
+    own = ["--plugin", "own_method.py"]
+    try:
+        code, _, err = mutualign("run", "--recipe", "own.toml", *IMAGES, "--out", "own", *own)
+        assert code == 0, err
+        (run,) = (path.parent for path in here.glob("own/*/*/*/config.toml"))
+        assert 'plugins = [\n    "own_method.py",\n]' in (run / "config.toml").read_text()
+        commands = (
+            ["show", run],
+            ["predict", run, "target", "--out", "found.csv"],
+            ["export", run, "--format", "safetensors"],
+            ["report", run],
+            ["run", "--resume", run],
+        )
+        for command in commands:
+            code, _, err = mutualign(*command, *own)
+            assert code == 0, err
+        plugins._loaded.clear()
+        del METHODS["own"], sys.modules["own_method"]
+        code, _, err = mutualign("show", run)
+        assert code == 2
+        assert "needs the plugin own_method.py" in err
+        assert "--plugin own_method.py" in err
+    finally:
+        METHODS.pop("own", None)
+        sys.modules.pop("own_method", None)

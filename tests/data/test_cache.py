@@ -41,29 +41,26 @@ def test_the_second_time_the_tensors_come_from_the_file(kept):
     assert not rebuilt()
 
 
-def test_whatever_bit_is_flipped_the_right_tensors_come_back(kept, faults):
+def test_whatever_bit_is_flipped_the_right_tensors_come_back(kept):
     good = kept.read_bytes()
     header = 8 + int.from_bytes(good[:8], "little")
     for i in range(len(good)):
         kept.write_bytes(good[:i] + bytes([good[i] ^ 1 << i % 8]) + good[i + 1 :])
-        with faults.injected("corruption is found"):
-            assert rebuilt() or i < header  # a space more in the header changes no tensor
+        assert rebuilt() or i < header  # a space more in the header changes no tensor
 
 
-def test_a_file_that_is_cut_or_has_bytes_added_is_built_anew(kept, faults):
+def test_a_file_that_is_cut_or_has_bytes_added_is_built_anew(kept):
     good = kept.read_bytes()
     for content in [*(good[:i] for i in range(0, len(good), 7)), good + b"\0"]:
         kept.write_bytes(content)
-        with faults.injected("corruption is found"):
-            assert rebuilt()
-            assert not rebuilt()
-
-
-def test_a_file_of_other_tensors_without_a_hash_is_not_used(kept, faults):
-    save_file({"pixels": torch.zeros(2)}, kept)
-    with faults.injected("corruption is found"):
         assert rebuilt()
         assert not rebuilt()
+
+
+def test_a_file_of_other_tensors_without_a_hash_is_not_used(kept):
+    save_file({"pixels": torch.zeros(2)}, kept)
+    assert rebuilt()
+    assert not rebuilt()
 
 
 def test_no_part_of_a_file_is_left_where_the_cache_cannot_be_written(tmp_path, kept):

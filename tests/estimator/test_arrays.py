@@ -1,3 +1,5 @@
+"""Arrays: checked, and converted to a task in memory."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -43,7 +45,7 @@ def test_bytes_are_not_copied():
         (np.zeros((2, 2, 8, 8, 3)), "X has 5 axes"),
         (
             np.stack([np.zeros((8, 8)), np.full((8, 8), np.nan)]),
-            r"1 of 2 images, the first is X\[1\]\n  do       leave",
+            r"1 of 2 images, the first is X\[1\]\n  hint:    leave",
         ),
         (np.full((2, 8, 8), np.inf), r"2 of 2 images, the first is X\[0\]"),
     ],

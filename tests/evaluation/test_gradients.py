@@ -1,15 +1,15 @@
-"""Gradients at the features against autograd by hand; the probe changes nothing."""
+"""Gradients at the features against autograd by hand; measuring them changes nothing."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from mutualign.data.types import Batch
-from mutualign.evaluation.gradients import probe
-from mutualign.methods import METHODS
-from mutualign.methods.base import Method
+from mutualign.evaluation.gradients import loss_gradients
+from mutualign.methods import METHODS, Method, ParameterGroup, Update
 from mutualign.nn.backbones import ManiCNN, TwoBlockCNN
 from mutualign.nn.classifier import Classifier
 from mutualign.training.distributed import make_fabric
@@ -17,23 +17,21 @@ from mutualign.training.distributed import make_fabric
 
 def built(name, backbone=ManiCNN, **config):
     torch.manual_seed(0)
-    config_type, build = METHODS[name]
-    return build(Classifier(backbone(3, 12, 12), 3), config_type(**config))
+    entry = METHODS[name]
+    return entry.build(Classifier(backbone(3, 12, 12), 3), entry.config(**config))
 
 
-def batch_for(method):
+def measured(method, progress=0.5):
     rng = torch.Generator().manual_seed(1)
-    n_target = 6 if method.uses_target else 0
-    return Batch(torch.rand(8 + n_target, 3, 12, 12, generator=rng), torch.arange(8) % 3)
-
-
-def probed(method, progress=0.5):
-    return probe(method, batch_for(method), torch.tensor(progress), 0, make_fabric("float32", "cpu"))
+    n_source, n_target = 8 * method.uses_source, 6 * method.uses_target
+    images = torch.rand(n_source + n_target, 3, 12, 12, generator=rng)
+    batch = Batch(images, torch.arange(n_source) % 3, torch.arange(n_target))
+    return loss_gradients(method, batch, torch.tensor(progress), 0, make_fabric("float32", "cpu")), batch
 
 
 def test_norms_are_those_of_autograd_by_hand():
     method = built("dann")
-    batch = batch_for(method)
+    found, batch = measured(method)
     method.eval()
     features = method.classifier.features(batch.images).detach().requires_grad_()
     classes = F.cross_entropy(method.classifier.head(features[:8]), batch.labels)
@@ -42,45 +40,71 @@ def test_norms_are_those_of_autograd_by_hand():
         "class": torch.autograd.grad(classes, features)[0].norm().item(),
         "domain": torch.autograd.grad(domain, features)[0].norm().item(),
     }
-    found = probed(method)
     assert found.norms == pytest.approx(expected, rel=1e-5)
     assert found.reversal == pytest.approx(-1, abs=1e-5)
 
 
-def test_a_loss_that_does_not_reach_the_features_has_norm_zero():
-    class Detached(Method):
-        def forward(self, batch, progress):
-            features = self.classifier.features(batch.images)
-            alone = self.classifier.head.layers if hasattr(self.classifier.head, "layers") else self.classifier.head
-            return {
-                "class": F.cross_entropy(self.classifier.head(features), batch.labels),
-                "detached": alone(features.detach()).square().mean(),
-                "constant": torch.zeros(()),
-            }, {}
+class Players(Method):
+    """Alternating players: features and head; a discriminator on detached features; a loss that reaches nothing."""
 
-    torch.manual_seed(0)
-    method = Detached(Classifier(ManiCNN(3, 12, 12), 3))
-    method.uses_target = False
-    norms = probed(method).norms
-    assert norms["class"] > 0
-    assert norms["detached"] == norms["constant"] == 0
+    def __init__(self, classifier, config=None):
+        super().__init__(classifier, config)
+        self.discriminator = nn.Linear(classifier.feature_dim, 1)
+        self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
+
+    def updates(self, batch, progress):
+        self.seen += len(batch.images)  # state that a measurement must not touch
+        features = self.classifier.features(batch.images)
+        classes = F.cross_entropy(self.classifier.head(features[: batch.n_source]), batch.labels)
+        detached = self.discriminator(features.detach()).square().mean()
+        yield Update("main", {"class": classes, "detached": detached, "constant": torch.zeros(())})
+        features = self.classifier.features(batch.images)
+        yield Update("discriminator", {"domain": self.discriminator(features.detach()).mean()})
+
+    def parameter_groups(self):
+        return {
+            "main": [ParameterGroup(list(self.classifier.parameters()))],
+            "discriminator": [ParameterGroup(list(self.discriminator.parameters()))],
+        }
 
 
-def test_where_nothing_is_reversed_there_is_no_direction():
-    assert probed(built("source_only")).reversal is None
-    assert probed(built("mutual_align"), progress=0.0).reversal is None  # the ramp begins at zero
+def test_losses_of_players_that_do_not_train_the_features_are_left_out():
+    found, _ = measured(Players(Classifier(ManiCNN(3, 12, 12), 3)))
+    assert found.norms.keys() == {"class", "detached", "constant"}
+    assert found.norms["class"] > 0
+    assert found.norms["detached"] == found.norms["constant"] == 0
 
 
-@pytest.mark.parametrize("name", METHODS)
-@pytest.mark.parametrize("backbone", [ManiCNN, TwoBlockCNN])
-def test_a_probe_leaves_weights_statistics_gradients_mode_and_generator_as_they_were(name, backbone):
-    method = built(name, backbone).train()
+def test_a_method_without_updates_or_with_frozen_features_has_no_norms():
+    class Nothing(Method):
+        def updates(self, batch, progress):
+            self.classifier.features(batch.images)
+            yield from ()
+
+        def parameter_groups(self):
+            return {}
+
+    assert measured(Nothing(Classifier(ManiCNN(3, 12, 12), 3)))[0] == ({}, None)
+    frozen = built("source_only")
+    frozen.classifier.features.requires_grad_(False)
+    assert measured(frozen)[0] == ({}, None)
+
+
+def test_there_is_no_reversal_without_an_adversary_or_with_a_strength_of_zero():
+    assert measured(built("source_only"))[0].reversal is None
+    assert measured(built("mutual_align"), progress=0.0)[0].reversal is None  # the ramp starts at zero
+
+
+@pytest.mark.parametrize("build", [*METHODS, Players], ids=str)
+def test_measuring_leaves_weights_buffers_gradients_modes_and_generator_as_they_were(build):
+    method = built(build, TwoBlockCNN) if isinstance(build, str) else build(Classifier(TwoBlockCNN(3, 12, 12), 3))
+    method.train()
     before = {key: value.clone() for key, value in method.state_dict().items()}
     modes = {key: module.training for key, module in method.named_modules()}
     torch.manual_seed(7)
     expected = torch.rand(1)
     torch.manual_seed(7)
-    first, second = probed(method), probed(method)
+    first, second = measured(method)[0], measured(method)[0]
     assert torch.equal(torch.rand(1), expected)
     assert first == second
     assert all(torch.equal(before[key], value) for key, value in method.state_dict().items())

@@ -5,18 +5,20 @@ from __future__ import annotations
 import pytest
 
 from mutualign.errors import MutualignError
+from mutualign.evaluation.records import EpochRecord
 from mutualign.evaluation.selection import Choice, best_epoch, rank
 
 
 def epochs(*scores, stage=0, validator="mano"):
     return [
-        {"stage": stage, "epoch": number, "scores": {validator: score}} for number, score in enumerate(scores, start=1)
+        EpochRecord(stage, number, "dann", 1.0, {}, {validator: score}, 0.9, None)
+        for number, score in enumerate(scores, start=1)
     ]
 
 
 def test_the_best_epoch_has_the_highest_score_and_is_the_first_of_equals():
-    assert best_epoch(epochs(0.1, 0.7, 0.3, 0.7), "mano")["epoch"] == 2
-    assert best_epoch(epochs(-3.0), "mano")["epoch"] == 1
+    assert best_epoch(epochs(0.1, 0.7, 0.3, 0.7), "mano").epoch == 2
+    assert best_epoch(epochs(-3.0), "mano").epoch == 1
 
 
 def test_runs_are_ranked_by_the_best_epoch_of_their_last_stage():
@@ -33,14 +35,14 @@ def test_runs_are_ranked_by_the_best_epoch_of_their_last_stage():
 
 
 @pytest.mark.parametrize(
-    ("runs", "validator", "told"),
+    ("runs", "validator", "message"),
     [
         ({"a": epochs(0.5)}, "manno", 'unknown validator "manno"; did you mean "mano"?'),
         ({"a": epochs(0.5), "b": []}, "mano", "b: no epoch is complete yet"),
-        ({"a": epochs(0.5)}, "class_ami", "a: was not scored by class_ami, but by: mano"),
+        ({"a": epochs(0.5)}, "class_ami", "a: epoch 1 of stage 0 was not scored by class_ami, but by: mano"),
     ],
 )
-def test_what_cannot_be_ranked_is_told_with_the_name_of_the_run(runs, validator, told):
+def test_runs_that_cannot_be_ranked_are_named(runs, validator, message):
     with pytest.raises(MutualignError) as caught:
         rank(runs, validator)
-    assert told in str(caught.value)
+    assert message in str(caught.value)

@@ -1,61 +1,51 @@
-"""The label-free scores against closed forms and loops."""
+"""Label-free scores against closed forms and naive loops."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from mutualign.evaluation.validators import (
     DEFAULT_VALIDATOR,
     VALIDATORS,
     ValidatorInputs,
-    augmentation_consistency,
-    class_ami,
-    combined,
-    coverage,
-    deep_embedded_validation,
     entropy,
-    information_maximisation,
     kept_information,
-    mano,
-    nuclear_norm,
+    register_validator,
     scores,
-    soft_neighbourhood_density,
-    source_accuracy,
-    target_entropy,
 )
 
 SURE = 1e4  # a logit that makes a softmax one-hot in double precision
 
 
 def one_hot(labels, classes):
-    return SURE * torch.nn.functional.one_hot(torch.tensor(labels), classes).float()
+    return SURE * F.one_hot(torch.tensor(labels), classes).float()
 
 
-def seen(logits, features=None, **others):
-    """ValidatorInputs of target logits; what is not given is random, or as many zeros."""
+def score(name, logits, features=None, **others):
+    """Score target logits; what is not given is random or zero."""
     rng = torch.Generator().manual_seed(0)
     n, classes = logits.shape
     features = torch.randn(n, 6, generator=rng) if features is None else features
     width = features.shape[1]
-    return ValidatorInputs(
-        **{
-            "target_logits": logits,
-            "target_features": features,
-            "view_logits": logits,
-            "source_logits": torch.zeros(4, classes),
-            "source_features": torch.randn(4, width, generator=rng),
-            "source_labels": torch.zeros(4, dtype=torch.int64),
-            "trained_features": torch.randn(9, width, generator=rng),
-            **others,
-        }
-    )
+    inputs = {
+        "target_logits": logits,
+        "target_features": features,
+        "view_logits": logits,
+        "source_logits": torch.zeros(4, classes),
+        "source_features": torch.randn(4, width, generator=rng),
+        "source_labels": torch.zeros(4, dtype=torch.int64),
+        "trained_features": torch.randn(9, width, generator=rng),
+    }
+    return VALIDATORS[name](ValidatorInputs(**inputs | others))
 
 
-def some_evidence(seed=0, n=40, classes=4, width=6, shift=0.5):
-    """Random evidence of two overlapping domains."""
+def random_inputs(seed=0, n=40, classes=4, width=6, shift=0.5):
+    """Random inputs from two overlapping domains."""
     rng = torch.Generator().manual_seed(seed)
 
     def randn(rows, columns):
@@ -84,210 +74,189 @@ def naive_entropy(probabilities):
     return -sum(p * math.log(p) for p in probabilities if p > 0)
 
 
-@pytest.mark.parametrize("classes", [2, 10])
-def test_uniform_predictions_have_entropy_ln_classes_and_no_information(classes):
-    logits = torch.full((20, classes), 3.7)
-    assert target_entropy(seen(logits)) == pytest.approx(-math.log(classes))
-    assert information_maximisation(seen(logits)) == pytest.approx(0, abs=1e-12)
+# Confidence -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("classes", [2, 10])
-def test_sure_predictions_spread_over_the_classes_have_ln_classes_of_information(classes):
-    logits = one_hot(list(range(classes)) * 3, classes)
-    assert target_entropy(seen(logits)) == pytest.approx(0, abs=1e-9)
-    assert information_maximisation(seen(logits)) == pytest.approx(math.log(classes))
+@pytest.mark.parametrize(
+    ("logits", "negative_entropy", "information"),
+    [
+        (torch.full((20, 10), 3.7), -math.log(10), 0),  # uniform
+        (one_hot(list(range(10)) * 3, 10), 0, math.log(10)),  # sure and spread
+        (one_hot([4] * 30, 10), 0, 0),  # collapsed
+        (one_hot([0] * 5 + [1] * 3 + [2] * 2, 4), 0, naive_entropy([0.5, 0.3, 0.2])),
+    ],
+)
+def test_entropy_and_information_of_known_predictions(logits, negative_entropy, information):
+    assert score("target_entropy", logits) == pytest.approx(negative_entropy, abs=1e-9)
+    assert score("information_maximisation", logits) == pytest.approx(information, abs=1e-9)
 
 
-def test_a_collapse_to_one_class_has_the_highest_negative_entropy_and_no_information():
-    collapsed, good = one_hot([4] * 30, 10), one_hot(list(range(10)) * 3, 10) / SURE * 3
-    assert target_entropy(seen(collapsed)) == pytest.approx(0, abs=1e-9)
-    assert target_entropy(seen(collapsed)) > target_entropy(seen(good))
-    assert information_maximisation(seen(collapsed)) == pytest.approx(0, abs=1e-9)
-    assert information_maximisation(seen(collapsed)) < information_maximisation(seen(good))
-
-
-def test_sure_predictions_in_known_shares_have_the_entropy_of_the_shares():
-    logits = one_hot([0] * 5 + [1] * 3 + [2] * 2, 4)
-    assert information_maximisation(seen(logits)) == pytest.approx(naive_entropy([0.5, 0.3, 0.2]))
-
-
-def test_the_scores_are_those_of_a_loop_over_the_images():
-    torch.manual_seed(0)
-    logits = 3 * torch.randn(40, 7)
+def test_entropy_and_information_equal_a_loop_over_the_images():
+    logits = random_inputs().target_logits
     rows = naive_probabilities(logits)
     mean_of_entropies = sum(map(naive_entropy, rows)) / 40
-    mean = [sum(row[c] for row in rows) / 40 for c in range(7)]
-    assert target_entropy(seen(logits)) == pytest.approx(-mean_of_entropies)
-    assert information_maximisation(seen(logits)) == pytest.approx(naive_entropy(mean) - mean_of_entropies)
+    mean = [sum(row[c] for row in rows) / 40 for c in range(4)]
+    assert score("target_entropy", logits) == pytest.approx(-mean_of_entropies)
+    assert score("information_maximisation", logits) == pytest.approx(naive_entropy(mean) - mean_of_entropies)
+    nested = torch.tensor([[rows[0], rows[1]], [rows[2], rows[3]]])
+    assert entropy(nested).flatten().tolist() == pytest.approx([naive_entropy(row) for row in rows[:4]])
 
 
-def test_entropy_is_taken_over_the_last_dimension():
-    probabilities = torch.tensor([[[0.5, 0.5], [1.0, 0.0]], [[0.25, 0.75], [0.9, 0.1]]], dtype=torch.float64)
-    expected = [[naive_entropy(row) for row in rows] for rows in probabilities.tolist()]
-    assert torch.allclose(entropy(probabilities), torch.tensor(expected, dtype=torch.float64))
-
-
-# The others against loops ---------------------------------------------------------------------------------------------
-
-
-def test_the_nuclear_norm_is_that_of_known_matrices():
-    same = one_hot([2] * 9, 3)  # rank 1: one singular value, sqrt(9)
-    assert nuclear_norm(seen(same)) == pytest.approx(3 / 9)
+def test_the_nuclear_norm_of_known_matrices():
+    assert score("nuclear_norm", one_hot([2] * 9, 3)) == pytest.approx(3 / 9)  # rank 1: one singular value, sqrt(9)
     spread = one_hot([0] * 4 + [1] * 9 + [2] * 16, 3)  # orthogonal columns of lengths 2, 3, 4
-    assert nuclear_norm(seen(spread)) == pytest.approx((2 + 3 + 4) / 29)
-    uniform = torch.zeros(8, 2)  # rank 1: every entry 1/2, the Frobenius norm is sqrt(16 / 4)
-    assert nuclear_norm(seen(uniform)) == pytest.approx(2 / 8)
+    assert score("nuclear_norm", spread) == pytest.approx((2 + 3 + 4) / 29)
 
 
-def test_the_density_of_neighbourhoods_is_that_of_a_loop_over_pairs():
-    features = some_evidence().target_features
-    rows = (features / features.norm(dim=1, keepdim=True)).double().tolist()
+def test_mano_is_the_fourth_norm_of_the_softmax_or_of_its_taylor_expansion():
+    def fourth_norm(rows):
+        powers = [p**4 for row in rows for p in row]
+        return (sum(powers) / len(powers)) ** 0.25
+
+    far = 20 * random_inputs().target_logits  # cross-entropy with uniform labels: far above 5 nats
+    assert score("mano", far) == pytest.approx(fourth_norm(naive_probabilities(far)))
+    near = 0.1 * random_inputs().target_logits
+    terms = [[1 + q + q * q / 2 for q in row] for row in near.double().tolist()]
+    assert score("mano", near) == pytest.approx(fourth_norm([[t / sum(row) for t in row] for row in terms]))
+
+
+# Structure ------------------------------------------------------------------------------------------------------------
+
+
+def test_snd_is_the_entropy_of_neighbours_in_the_space_of_probabilities():
+    logits = random_inputs().target_logits
+    rows = naive_probabilities(logits)
     total = 0.0
     for i, a in enumerate(rows):
-        cosines = [sum(x * y for x, y in zip(a, b, strict=True)) for j, b in enumerate(rows) if j != i]
+        cosines = [
+            sum(x * y for x, y in zip(a, b, strict=True)) / math.sqrt(sum(x * x for x in a) * sum(y * y for y in b))
+            for j, b in enumerate(rows)
+            if j != i
+        ]
         weights = [math.exp((c - max(cosines)) / 0.05) for c in cosines]
         total += naive_entropy([w / sum(weights) for w in weights])
-    found = soft_neighbourhood_density(seen(torch.zeros(40, 4), features))
-    assert found == pytest.approx(total / 40, rel=1e-4)
+    assert score("soft_neighbourhood_density", logits) == pytest.approx(total / 40, rel=1e-4)
+    assert score("soft_neighbourhood_density", torch.zeros(6, 2)) == pytest.approx(math.log(5))  # five neighbours each
+    assert score("soft_neighbourhood_density", torch.zeros(1, 2)) == 0
 
 
-def test_equal_features_are_all_neighbours_and_one_image_has_none():
-    assert soft_neighbourhood_density(seen(torch.zeros(6, 2), torch.ones(6, 3))) == pytest.approx(math.log(5))
-    assert soft_neighbourhood_density(seen(torch.zeros(1, 2), torch.ones(1, 3))) == 0
-
-
-def test_predictions_that_are_the_clusters_score_one_and_unrelated_ones_about_zero():
+def test_class_ami_is_one_for_predictions_that_are_the_clusters_and_about_zero_for_unrelated_ones():
     labels = torch.arange(300) % 3
     rng = torch.Generator().manual_seed(0)
     features = 10 * torch.eye(3)[labels] + torch.randn(300, 3, generator=rng)
-    assert class_ami(seen(one_hot(labels.tolist(), 3), features)) == pytest.approx(1)
-    renamed = (labels + 1) % 3
-    assert class_ami(seen(one_hot(renamed.tolist(), 3), features)) == pytest.approx(1)
+    assert score("class_ami", one_hot(((labels + 1) % 3).tolist(), 3), features) == pytest.approx(1)
     unrelated = torch.randint(3, (300,), generator=rng)
-    assert abs(class_ami(seen(one_hot(unrelated.tolist(), 3), features))) < 0.05
+    assert abs(score("class_ami", one_hot(unrelated.tolist(), 3), features)) < 0.05
+    assert score("class_ami", torch.zeros(5, 3), torch.ones(5, 2)) == 0  # fewer distinct images than classes
 
 
-def test_fewer_distinct_images_than_classes_say_nothing_of_clusters():
-    assert class_ami(seen(torch.zeros(5, 3), torch.ones(5, 2))) == 0
+# Source ---------------------------------------------------------------------------------------------------------------
 
 
-def test_mano_is_the_fourth_norm_of_the_probabilities():
-    logits = some_evidence().target_logits
-    powers = [p**4 for row in naive_probabilities(logits) for p in row]
-    assert mano(seen(logits)) == pytest.approx((sum(powers) / len(powers)) ** 0.25)
-    assert mano(seen(one_hot([0, 1], 2))) == pytest.approx(0.5**0.25)
-
-
-def test_dev_is_its_formula_with_the_weights_of_a_logistic_regression():
+def test_dev_equals_its_formula_with_the_weights_of_a_logistic_regression():
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
 
-    evidence = some_evidence()
-    trained, target = evidence.trained_features.double().numpy(), evidence.target_features.double().numpy()
+    inputs = random_inputs()
+    trained, target = inputs.trained_features.double().numpy(), inputs.target_features.double().numpy()
     scaler = StandardScaler().fit([*trained, *target])
     model = LogisticRegression(tol=1e-10, max_iter=1000).fit(scaler.transform([*trained, *target]), [0] * 45 + [1] * 40)
-    chances = model.predict_proba(scaler.transform(evidence.source_features.double().numpy()))
+    chances = model.predict_proba(scaler.transform(inputs.source_features.double().numpy()))
     weights = [p1 / p0 * 45 / 40 for p0, p1 in chances.tolist()]
-    rows = naive_probabilities(evidence.source_logits)
-    losses = [-math.log(row[label]) for row, label in zip(rows, evidence.source_labels.tolist(), strict=True)]
+    rows = naive_probabilities(inputs.source_logits)
+    losses = [-math.log(row[label]) for row, label in zip(rows, inputs.source_labels.tolist(), strict=True)]
     weighted = [w * loss for w, loss in zip(weights, losses, strict=True)]
     n, mean_w, mean_wl = 43, sum(weights) / 43, sum(weighted) / 43
     covariance = sum((a - mean_wl) * (w - mean_w) for a, w in zip(weighted, weights, strict=True)) / n
     eta = -covariance / (sum((w - mean_w) ** 2 for w in weights) / n)
-    assert deep_embedded_validation(evidence) == pytest.approx(-(mean_wl + eta * mean_w - eta), rel=1e-6)
+    assert VALIDATORS["deep_embedded_validation"](inputs) == pytest.approx(-(mean_wl + eta * mean_w - eta), rel=1e-6)
 
 
-def test_dev_of_equal_domains_is_the_source_risk():
-    """Domains that no feature tells apart have weights of 1, and a control variate of 0."""
-    evidence = some_evidence()
-    blind = dict.fromkeys(("target_features", "source_features", "trained_features"))
-    for key in blind:
-        blind[key] = torch.ones(len(getattr(evidence, key)), 2)
-    evidence = ValidatorInputs(**{**vars(evidence), **blind})
-    risk = torch.nn.functional.cross_entropy(evidence.source_logits.double(), evidence.source_labels).item()
-    assert deep_embedded_validation(evidence) == pytest.approx(-risk, rel=1e-3)
+def test_dev_of_domains_with_equal_features_is_the_source_risk():
+    inputs = random_inputs()
+    names = ("target_features", "source_features", "trained_features")
+    blind = dataclasses.replace(inputs, **{name: torch.ones(len(getattr(inputs, name)), 2) for name in names})
+    risk = F.cross_entropy(inputs.source_logits.double(), inputs.source_labels).item()
+    assert VALIDATORS["deep_embedded_validation"](blind) == pytest.approx(-risk, rel=1e-3)
 
 
-def test_shares_are_counted():
+# Shares, and the combined score ---------------------------------------------------------------------------------------
+
+
+def test_shares_of_images_are_counted():
     logits = torch.tensor([[3.0, 0.0], [0.0, 0.5], [0.0, 9.0], [2.0, 0.0]])  # top probabilities .95 .62 1 .88
     views = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
-    evidence = seen(logits, view_logits=views, source_logits=logits, source_labels=torch.tensor([0, 1, 1, 1]))
-    assert coverage(evidence) == 0.5
-    assert coverage(evidence, threshold=0.6) == 1.0
-    assert augmentation_consistency(evidence) == 0.5
-    assert source_accuracy(evidence) == 0.75
+    labels = torch.tensor([0, 1, 1, 1])
+    assert score("coverage", logits) == 0.5
+    assert score("augmentation_consistency", logits, view_logits=views) == 0.5
+    assert score("source_accuracy", logits, source_logits=logits, source_labels=labels) == 0.75
 
 
-def test_kept_information_is_fanos_bound_and_nothing_where_all_predictions_are_the_same():
+def test_kept_information_is_fanos_bound():
     assert kept_information([0.1] * 10, 1.0) == pytest.approx(math.log(10))
     assert kept_information([1.0, 0.0], 1.0) == pytest.approx(0)
     # two classes, a tenth changes: ln 2 - h(0.1), the capacity of a binary symmetric channel
     assert kept_information([0.5, 0.5], 0.9) == pytest.approx(math.log(2) - naive_entropy([0.1, 0.9]))
-
-
-def test_kept_information_is_below_the_mutual_information_of_the_predictions():
     rng = torch.Generator().manual_seed(0)
     joint = torch.rand(5, 5, generator=rng, dtype=torch.float64) + 4 * torch.eye(5)
     joint /= joint.sum()
-    independent = joint.sum(1, keepdim=True) * joint.sum(0)
-    information = float((joint * (joint / independent).log()).sum())
+    information = float((joint * (joint / (joint.sum(1, keepdim=True) * joint.sum(0))).log()).sum())
     assert 0 < kept_information(joint.sum(1).tolist(), float(joint.trace())) <= information
 
 
 def test_the_combined_score_is_the_sum_of_its_parts():
-    evidence = some_evidence()
-    predicted = evidence.target_logits.argmax(1).tolist()
+    inputs = random_inputs()
+    predicted = inputs.target_logits.argmax(1).tolist()
     shares = [predicted.count(label) / len(predicted) for label in range(4)]
-    kept = kept_information(shares, augmentation_consistency(evidence))
-    expected = (information_maximisation(evidence) + kept) / math.log(4) + source_accuracy(evidence)
-    assert combined(evidence) == pytest.approx(expected)
+    parts = scores(inputs)
+    kept = kept_information(shares, parts["augmentation_consistency"])
+    expected = (parts["information_maximisation"] + kept) / math.log(4) + parts["source_accuracy"]
+    assert parts["combined"] == pytest.approx(expected)
     perfect = one_hot([0, 1, 2, 3], 4)
-    assert combined(seen(perfect, source_logits=perfect, source_labels=torch.arange(4))) == pytest.approx(3)
+    assert score("combined", perfect, source_logits=perfect, source_labels=torch.arange(4)) == pytest.approx(3)
 
 
-# All of them ----------------------------------------------------------------------------------------------------------
+# Every registered validator -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", VALIDATORS)
-def test_the_order_of_the_images_does_not_matter(name):
-    evidence = some_evidence()
-    rng = torch.Generator().manual_seed(3)
+def test_neither_the_order_of_images_nor_the_numbers_of_classes_matter(name):
+    inputs = random_inputs()
+    rng, renaming = torch.Generator().manual_seed(3), torch.tensor([2, 0, 3, 1])
     orders = {group: torch.randperm(n, generator=rng) for group, n in (("target", 40), ("source", 43), ("trained", 45))}
     orders["view"] = orders["target"]
-    shuffled = ValidatorInputs(**{key: value[orders[key.split("_")[0]]] for key, value in vars(evidence).items()})
-    tolerance = 0.1 if name == "class_ami" else 1e-6  # k-means begins at images that are drawn by their place
-    assert VALIDATORS[name](shuffled) == pytest.approx(VALIDATORS[name](evidence), abs=tolerance)
+    changed = {}
+    for key, value in vars(inputs).items():
+        rows = value[orders[key.split("_")[0]]]
+        changed[key] = rows[:, renaming.argsort()] if key.endswith("logits") else rows
+    changed["source_labels"] = renaming[changed["source_labels"]]
+    tolerance = 0.1 if name == "class_ami" else 1e-6  # k-means starts from images drawn by their position
+    assert VALIDATORS[name](ValidatorInputs(**changed)) == pytest.approx(VALIDATORS[name](inputs), abs=tolerance)
 
 
 @pytest.mark.parametrize("name", VALIDATORS)
-def test_the_names_of_the_classes_do_not_matter(name):
-    evidence = some_evidence()
-    renaming = torch.tensor([2, 0, 3, 1])
-    renamed = {
-        key: value[:, renaming.argsort()] if key.endswith("logits") else value for key, value in vars(evidence).items()
-    } | {"source_labels": renaming[evidence.source_labels]}
-    assert VALIDATORS[name](ValidatorInputs(**renamed)) == pytest.approx(VALIDATORS[name](evidence), abs=1e-9)
-
-
-@pytest.mark.parametrize(("n", "classes"), [(30, 1), (1, 4), (1, 1), (2, 30)])
-@pytest.mark.parametrize("name", VALIDATORS)
-def test_a_score_is_finite_for_one_class_or_one_image(name, n, classes):
-    assert math.isfinite(VALIDATORS[name](some_evidence(n=n, classes=classes)))
-
-
-@pytest.mark.parametrize("name", VALIDATORS)
-def test_a_score_is_finite_on_extreme_logits_and_features(name):
+def test_a_score_is_finite_for_one_class_for_one_image_and_for_extreme_values(name):
+    for n, classes in ((30, 1), (1, 4), (1, 1), (2, 30)):
+        assert math.isfinite(VALIDATORS[name](random_inputs(n=n, classes=classes)))
     logits = torch.tensor([[1e30, -1e30, 0.0], [-1e30, -1e30, -1e30], [1e30, 1e30, 1e30]])
     features = torch.tensor([[1e15, 0.0], [-1e15, 1.0], [0.0, 0.0]])
-    evidence = ValidatorInputs(logits, features, logits, logits, features, torch.tensor([0, 1, 2]), features)
-    assert math.isfinite(VALIDATORS[name](evidence))
+    inputs = ValidatorInputs(logits, features, logits, logits, features, torch.tensor([0, 1, 2]), features)
+    assert math.isfinite(VALIDATORS[name](inputs))
 
 
-def test_evidence_has_no_place_for_target_labels():
+def test_the_inputs_of_a_validator_have_no_target_labels():
     assert [name for name in ValidatorInputs.__annotations__ if "label" in name] == ["source_labels"]
 
 
-def test_the_default_is_one_of_the_validators():
+def test_a_registered_validator_is_scored_by_name_and_the_default_is_registered():
+    @register_validator("constant")
+    def constant(inputs):
+        """Score every model 7."""
+        return 7.0
+
+    try:
+        assert scores(random_inputs())["constant"] == 7.0
+        assert VALIDATORS["constant"].summary == "Score every model 7."
+    finally:
+        del VALIDATORS["constant"]
     assert DEFAULT_VALIDATOR in VALIDATORS
-    evidence = some_evidence()
-    assert scores(evidence) == {name: validator(evidence) for name, validator in VALIDATORS.items()}

@@ -1,10 +1,8 @@
-"""How the examples are run in tests: as users run them, in a folder of their own."""
+"""Fixtures for the tests of examples: they are imported from their files and run through their `main`."""
 
 from __future__ import annotations
 
 import importlib.util
-import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +14,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 def load_example(name: str) -> ModuleType:
-    """An example as a module, from its file."""
+    """Import an example from its file."""
     spec = importlib.util.spec_from_file_location(f"example_{name}", EXAMPLES / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[module.__name__] = module  # dataclasses look there
@@ -25,24 +23,18 @@ def load_example(name: str) -> ModuleType:
 
 
 @pytest.fixture
-def run_example(tmp_path: Path) -> Callable[..., list[str]]:
-    """Run an example with warnings as errors; gives the lines that it prints. It may leave nothing where it ran."""
+def run_example(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., list[str]]:
+    """Run an example with warnings as errors, and return the lines it prints; it must leave its folder empty."""
 
-    def run(name: str, *arguments: str, ignored: str = "", timeout: int = 280) -> list[str]:
+    def run(name: str, *arguments: str) -> list[str]:
         folder = tmp_path / "here"
         folder.mkdir()
-        flags = ["-W", "error", *(["-W", f"ignore:{ignored}"] if ignored else [])]
-        done = subprocess.run(
-            [sys.executable, *flags, EXAMPLES / f"{name}.py", *arguments],
-            cwd=folder,
-            env=os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"},
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
+        monkeypatch.chdir(folder)
+        monkeypatch.setattr(sys, "argv", [f"{name}.py", *arguments])
+        load_example(name).main()
         assert list(folder.iterdir()) == []
-        return done.stdout.splitlines()
+        return capsys.readouterr().out.splitlines()
 
     return run

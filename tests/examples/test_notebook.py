@@ -1,4 +1,4 @@
-"""The notebook runs, and the outputs that are committed are those of its code."""
+"""The notebook runs, and its committed outputs come from its committed code."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PNG = b"\x89PNG\r\n\x1a\n"
 
 @pytest.fixture(autouse=True)
 def own_places(tmp_path, monkeypatch):
-    """Kernels write nothing to the user's folders; the list of fonts is that of this process."""
+    """Kernels write nothing to the user's folders, and use this process's list of fonts."""
     for name in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR"):
         monkeypatch.setenv(name, str(tmp_path / name))
     assert matplotlib.font_manager.fontManager.ttflist
@@ -43,58 +43,46 @@ def pictures(notebook):
     return [base64.b64decode(picture) for picture in found]
 
 
-def test_the_committed_outputs_are_those_of_the_committed_code():
-    assert story().metadata[KEY] == code_hash(story())
-
-
-def test_every_committed_cell_ran_in_order_and_without_a_complaint():
+def test_the_committed_outputs_come_from_the_committed_code_run_in_order_without_warnings():
     cells = [cell for cell in story().cells if cell.cell_type == "code"]
+    assert story().metadata[KEY] == code_hash(story())
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
     assert {output.output_type for output in outputs(story())} <= {"stream", "display_data", "execute_result"}
     assert "stderr" not in {output.get("name") for output in outputs(story())}
 
 
-def test_the_committed_story_has_pictures_and_is_not_large():
+def test_the_committed_notebook_has_its_pictures_is_small_and_names_no_folder_of_a_machine():
     assert len(pictures(story())) == 6
     assert all(picture.startswith(PNG) for picture in pictures(story()))
     assert STORY.stat().st_size < 1.5e6
-
-
-def test_the_committed_outputs_name_no_folder_of_a_machine():
     texts = [json.dumps({**output, "data": {**output.get("data", {}), "image/png": ""}}) for output in outputs(story())]
     assert not [text for text in texts if "/home" in text or "/root" in text or str(Path.cwd()) in text]
 
 
 @pytest.mark.slow
-def test_the_story_runs(tmp_path):
+def test_the_notebook_runs(tmp_path):
     ran = execute(with_parameters(story(), EPOCHS=1, EPOCH_STEPS=1), tmp_path)
     assert len(pictures(ran)) == 6
-    assert "epoch 1 is chosen" in str(outputs(ran))
+    assert "epoch 1 is selected" in str(outputs(ran))
     assert list(tmp_path.glob("runs*")) == []
 
 
-def test_a_cell_that_fails_fails_the_run(tmp_path):
-    with pytest.raises(CellExecutionError, match="broken on purpose"):
-        execute(notebook_of("1 + 1", "raise OSError('broken on purpose')"), tmp_path)
-
-
-def test_a_cell_that_warns_fails_the_run(tmp_path):
+def test_parameters_are_replaced_and_a_cell_that_warns_or_fails_fails_the_run(tmp_path):
+    notebook = notebook_of("steps, rate = 1, 2", "import sys; print(steps, rate); print('careful', file=sys.stderr)")
+    notebook.cells[0].metadata["tags"] = ["parameters"]
+    changed = with_parameters(notebook, rate=5)
+    assert len(notebook.cells) == 2
     with pytest.raises(ValueError, match="careful"):
-        execute(notebook_of("import warnings", "warnings.warn('careful')"), tmp_path)
+        execute(changed, tmp_path)
+    assert outputs(changed)[0].text == "1 5\n"
+    with pytest.raises(CellExecutionError, match="broken on purpose"):
+        execute(notebook_of("raise OSError('broken on purpose')"), tmp_path)
 
 
-def test_the_hash_is_of_the_code_alone():
+def test_the_hash_covers_the_code_and_its_division_into_cells_only():
     first, second = notebook_of("a = 1", "b = 2"), notebook_of("a = 1", "b = 2")
     second.cells.append(nbformat.v4.new_markdown_cell("text"))
     second.cells[0].outputs = [nbformat.v4.new_output("stream", text="seen")]
     assert code_hash(first) == code_hash(second)
     assert code_hash(first) != code_hash(notebook_of("a = 1b = 2"))
     assert code_hash(first) != code_hash(notebook_of("a = 1", "b = 3"))
-
-
-def test_parameters_take_the_place_of_those_in_the_notebook(tmp_path):
-    notebook = notebook_of("steps, rate = 1, 2", "print(steps, rate)")
-    notebook.cells[0].metadata["tags"] = ["parameters"]
-    ran = execute(with_parameters(notebook, rate=5), tmp_path)
-    assert outputs(ran)[0].text == "1 5\n"
-    assert len(notebook.cells) == 2

@@ -1,4 +1,4 @@
-"""The example scripts run, learn what they say, and their losses are what they say."""
+"""The example scripts run and learn, and their losses are the formulas of their docstrings."""
 
 from __future__ import annotations
 
@@ -15,50 +15,43 @@ from mutualign.nn.backbones import TwoBlockCNN
 from mutualign.nn.classifier import Classifier
 from tests.examples.conftest import load_example
 
-OF_LIGHTNING = "`isinstance(treespec"  # its own use of torch
-
 
 def percentages(line):
     return [float(found) for found in re.findall(r"([\d.]+) ?%", line)]
 
 
-def test_the_plain_loop_says_what_both_models_reach(run_example):
-    source_only, adapted = run_example("plain_loop", "--epochs", "1")
-    assert source_only.startswith("source only")
-    assert adapted.startswith("adapted")
-    assert len(percentages(source_only)) == len(percentages(adapted)) == 2
-    assert percentages(source_only)[0] > 80  # one epoch is enough for the source
-    assert source_only.split()[2:] != adapted.split()[1:]
-
-
 @pytest.mark.slow
 def test_the_two_losses_of_the_plain_loop_gain_target_accuracy(run_example):
-    source_only, adapted = (percentages(line) for line in run_example("plain_loop"))
-    assert min(source_only[0], adapted[0]) > 97
-    assert adapted[1] > source_only[1] + 2
+    source_only, adapted = run_example("plain_loop", "--epochs", "4")
+    assert source_only.startswith("source only")
+    assert adapted.startswith("adapted")
+    (source_before, target_before), (source_after, target_after) = percentages(source_only), percentages(adapted)
+    assert min(source_before, source_after) > 95
+    assert target_after > target_before
 
 
-def test_the_lightning_loop_says_what_both_models_reach(run_example):
-    source_only, adapted = run_example("lightning_loop", "--epochs", "1", ignored=f"{OF_LIGHTNING}:FutureWarning")
+@pytest.mark.filterwarnings("ignore:`isinstance\\(treespec:FutureWarning")  # lightning's own use of torch
+def test_the_lightning_loop_trains_and_prints_both_target_accuracies(run_example):
+    source_only, adapted = run_example("lightning_loop", "--epochs", "1")
     assert source_only.startswith("source only")
     assert adapted.startswith("adapted")
     assert 20 < percentages(source_only)[0] != percentages(adapted)[0] > 20
 
 
-class Sure(nn.Module):
-    """A teacher without doubts: the first image is a zero, the next a one, and so on."""
+class Certain(nn.Module):
+    """A teacher that is certain: the first image is a zero, the next a one, and so on."""
 
     def forward(self, images):
         return 100 * nn.functional.one_hot(torch.arange(len(images)) % 10, 10).float()
 
 
 @pytest.mark.parametrize("adapt", [False, True])
-def test_the_lightning_losses_reach_every_part_that_they_should(adapt):
+def test_the_lightning_losses_reach_the_parts_they_should_and_no_others(adapt):
     torch.manual_seed(0)
     module = load_example("lightning_loop").Adaptation(adapt)
     module._trainer = SimpleNamespace(max_steps=2)
     type(module).global_step = property(lambda _: 1)
-    module.teacher.model = Sure()
+    module.teacher.model = Certain()
     module.training_step(Batch(torch.rand(40, 3, 28, 28), torch.arange(20) % 10), 0).backward()
 
     def reached(part):
@@ -71,7 +64,7 @@ def test_the_lightning_losses_reach_every_part_that_they_should(adapt):
 
 @pytest.fixture
 def coral(monkeypatch):
-    monkeypatch.setitem(METHODS, "coral", None)  # so that it is taken out again
+    monkeypatch.setitem(METHODS, "coral", None)  # restores the registry afterwards
     return load_example("own_method")
 
 
@@ -96,7 +89,7 @@ def test_coral_is_the_squared_distance_of_covariances_summed_entry_by_entry(cora
     assert loss.item() == pytest.approx(3 * expected, rel=1e-3)
 
 
-def test_coral_is_nothing_between_a_batch_and_itself(coral):
+def test_coral_is_zero_between_a_batch_and_itself(coral):
     images = torch.rand(8, 3, 28, 28)
     loss, _ = losses_of(coral, torch.cat([images, images]), torch.arange(8))
     assert loss.item() == pytest.approx(0, abs=1e-9)
@@ -104,7 +97,7 @@ def test_coral_is_nothing_between_a_batch_and_itself(coral):
 
 @pytest.mark.slow
 def test_the_own_method_beats_source_only(run_example):
-    head, *rows = run_example("own_method")
+    head, *rows = run_example("own_method", "--epochs", "1")
     assert "last epoch" in head
     assert "selected epoch" in head
     assert [row.split()[0] for row in rows] == ["source_only", "coral"]

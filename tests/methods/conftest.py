@@ -16,7 +16,7 @@ from mutualign.nn.classifier import Classifier
 
 @pytest.fixture
 def build() -> Callable[..., Method]:
-    """An method by name over a new tiny classifier; keywords are its config's."""
+    """Build a method by name over a new tiny classifier; keywords are its settings."""
 
     def build(name, shape=(3, 12, 12), classes=3, seed=0, **config):
         torch.manual_seed(seed)
@@ -28,7 +28,7 @@ def build() -> Callable[..., Method]:
 
 @pytest.fixture
 def make_batch() -> Callable[..., Batch]:
-    """Random images of both domains, the source's classes in turn; the target only where the method uses it."""
+    """Random images of the domains that the method uses; the source's classes in turn."""
 
     def make_batch(method, n_source=8, n_target=6, shape=(3, 12, 12), labels=None, seed=1):
         rng = torch.Generator().manual_seed(seed)

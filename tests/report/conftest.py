@@ -1,51 +1,90 @@
-"""One tiny run of each kind, made once for all tests of reports, and two short ones on digits for the demo."""
+"""Tiny runs that all tests of reports share: with target labels, without, and degenerate ones."""
 
 from __future__ import annotations
 
+import json
+import tarfile
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+import torch
 
-from mutualign.data.datasets import find_task
+from mutualign.data.task import Task
 from mutualign.data.types import TargetDataset, UnlabelledImages
-from mutualign.nn.backbones import BACKBONES
 from mutualign.recipes import load_recipe
+from mutualign.report.html import write_report
 from mutualign.runs.experiment import Experiment
 from tests.conftest import make_tiny_task
 
-SHORT = ["stages.0.epochs=2", "stages.1.epochs=1", "stages.0.batch_size=20", "stages.1.batch_size=20"]
-EAGER = ["stages.1.options.threshold=0.34", "stages.0.learning_rate=1e-2"]
+ARCHIVES = sorted((Path(__file__).parents[1] / "fixtures" / "run_folders").glob("format-*.tar.xz"))
+STAGES = ["stages.0.batch_size=20", "stages.1.batch_size=20", "stages.1.options.threshold=0.34"]
+
+
+def train(task: Task, path: Path, recipe: str = "source_only", seed: int = 0, epochs: int = 1, name: str = "") -> Path:
+    """Train a run of one epoch per stage, or more in the first."""
+    stages = STAGES if recipe == "mani" else STAGES[:1]
+    lengths = [f"stages.0.epochs={epochs}", *(["stages.1.epochs=1"] if recipe == "mani" else [])]
+    loaded = load_recipe(recipe, [*stages, *lengths, "stages.0.optim.lr=1e-2"])
+    Experiment.start(replace(loaded, name=name or recipe), task, seed, path).run()
+    return path
+
+
+def without_labels(task: Task) -> Task:
+    """The same task without target labels."""
+    train_set, test_set = (TargetDataset(one.images, None) for one in (task.target_train, task.target_test))
+    return replace(task, target_train=train_set, target_test=test_set)
+
+
+def edit_json(path: Path, **changes: object) -> None:
+    """Change fields of a JSON file."""
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
 @pytest.fixture(scope="session")
-def tiny_runs(tmp_path_factory):
-    """Folder of a comparison on the tiny task: source_only and mani, one seed each, and a run that never began."""
-    out, task = tmp_path_factory.mktemp("runs"), make_tiny_task()
-    for name, overrides in (("source_only", SHORT[::2]), ("mani", SHORT + EAGER)):
-        Experiment.start(load_recipe(name, overrides), task, 0, out / "tiny" / name / "seed-0").run()
+def labelled(tmp_path_factory):
+    """Source only and mani with target labels, one seed each, and a dann run that never started training."""
+    out, task = tmp_path_factory.mktemp("labelled"), make_tiny_task()
+    for recipe in ("source_only", "mani"):
+        train(task, out / "tiny" / recipe / "seed-0", recipe, epochs=2)
     Experiment.start(load_recipe("dann"), task, 0, out / "tiny" / "dann" / "seed-0")
     return out
 
 
 @pytest.fixture(scope="session")
-def digit_runs(tmp_path_factory):
-    """Run folders of `fast` and of source only on digits, in this order, trained for a few steps."""
-    out = tmp_path_factory.mktemp("digits")
-    task = find_task("digits").load(out)
-    for name in ("fast", "source_only"):
-        recipe = load_recipe(name, ["stages.0.epochs=1", "stages.0.epoch_steps=12"])
-        Experiment.start(recipe, task, 0, out / "digits" / name / "seed-0").run()
-    return [out / "digits" / name / "seed-0" for name in ("fast", "source_only")]
+def unlabelled(tmp_path_factory):
+    """Two seeds of dann and of source only under another name, without target labels."""
+    out, task = tmp_path_factory.mktemp("unlabelled"), without_labels(make_tiny_task())
+    for seed in (0, 1):
+        train(task, out / "tiny" / "baseline" / f"seed-{seed}", seed=seed, name="baseline")
+        train(task, out / "tiny" / "dann" / f"seed-{seed}", "dann", seed)
+    return out
 
 
 @pytest.fixture(scope="session")
-def small_runs(tmp_path_factory):
-    """Folder of one run for each backbone, and of one on grey images only."""
-    out, task = tmp_path_factory.mktemp("runs"), make_tiny_task()
-    for name in BACKBONES:
-        Experiment.start(load_recipe("source_only", [*SHORT[::2], f"backbone={name}"]), task, 0, out / name).run()
-    source = task.source_train
-    grey = TargetDataset(UnlabelledImages(255 - source.images.pixels), source.labels)
-    recipe = load_recipe("source_only", [*SHORT[::2], "precision=bf16"])
-    Experiment.start(recipe, replace(task, target_train=grey, target_test=grey), 0, out / "grey").run()
-    return out
+def one_class(tmp_path_factory):
+    """An adapted run of one epoch, alone, on a target of equal images: one class predicted, equal features."""
+    task, out = without_labels(make_tiny_task()), tmp_path_factory.mktemp("one_class")
+    grey = TargetDataset(UnlabelledImages(torch.full((20, 12, 12, 3), 128, dtype=torch.uint8)), None)
+    return train(replace(task, target_train=grey, target_test=grey), out / "tiny" / "dann" / "seed-0", "dann")
+
+
+@pytest.fixture(scope="session", params=ARCHIVES, ids=lambda path: path.name.removesuffix(".tar.xz"))
+def early(request, tmp_path_factory):
+    """Runs that an early version made: NAME/complete and NAME/stopped."""
+    folder = tmp_path_factory.mktemp("early") / "tiny"
+    with tarfile.open(request.param) as archive:
+        archive.extractall(folder, filter="data")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def pages(labelled, unlabelled, tmp_path_factory):
+    """The reports of a run and of a comparison, with and without target labels."""
+    out = tmp_path_factory.mktemp("pages")
+    return {
+        "run": write_report(labelled / "tiny" / "mani" / "seed-0", out / "run.html"),
+        "comparison": write_report(labelled, out / "comparison.html"),
+        "unlabelled run": write_report(unlabelled / "tiny" / "dann" / "seed-0", out / "unlabelled_run.html"),
+        "unlabelled comparison": write_report(unlabelled, out / "unlabelled.html"),
+    }

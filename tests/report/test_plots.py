@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
+import re
+from importlib.resources import files
+from itertools import combinations
+
 import numpy as np
 import pytest
-from matplotlib.colors import to_hex
+from matplotlib.colors import to_hex, to_rgb
 
-from mutualign.report.drawing import BLUE, ORANGE, TEXT, shorten, to_png, to_svg
+from mutualign.report.class_plots import class_shares, confidence_histograms, shares_heatmap
+from mutualign.report.comparison_plots import recipe_curves, score_against_accuracy
 from mutualign.report.embedding import embed
-from mutualign.report.evaluation_plots import (
+from mutualign.report.epoch_plots import Stages, accuracy_curves, gradient_norms, score_curve, shares_by_epoch
+from mutualign.report.figure_style import BLUE, NAMED, ORANGE, PALETTE, TEXT, shorten, to_png, to_svg
+from mutualign.report.output_plots import (
+    STRONGEST,
     confusion_matrix,
     embedding_by_class,
     embedding_by_domain,
     reliability_diagram,
 )
-from mutualign.report.plots import (
-    Stages,
-    class_shares,
-    confidence_histograms,
-    gradient_norms,
-    learning_curves,
-    recipe_curves,
-    score_against_accuracy,
-    shares_by_epoch,
-    shares_heatmap,
-)
+from mutualign.report.output_sections import calibration_error
+from mutualign.report.page import Gallery, Page, Section
+from tests.report.test_browser import contrast
 
-STAGES = Stages([2, 1], ["1: dann", "2: mani"], chosen=2)
+STAGES = Stages([2, 1], ["1: dann", "2: mani"], selected=2)
 
 
 def lines(figure, axis=0) -> dict[str, tuple[list, list]]:
@@ -37,15 +37,14 @@ def vertical(figure, axis=0) -> list[float]:
     return [x[0] for x, y in lines(figure, axis).values() if list(x) == [x[0], x[0]] and list(y) == [0, 1]]
 
 
-def test_learning_curves_hold_the_accuracies_the_score_the_border_and_the_chosen_epoch():
-    accuracies = {"target": [0.5, 0.7, 0.6], "source": [0.9, 0.95, 0.97]}
-    figure = learning_curves(accuracies, [1.0, 3.0, 2.0], "some score", 2, STAGES)
-    above, below = lines(figure), lines(figure, 1)
-    assert above["target accuracy"] == ([1, 2, 3], [0.5, 0.7, 0.6])
-    assert above["source accuracy"] == ([1, 2, 3], [0.9, 0.95, 0.97])
-    assert below["some score"] == ([1, 2, 3], [1.0, 3.0, 2.0])
-    assert below["epoch chosen by it: 2"] == ([2], [3.0])
-    assert vertical(figure) == vertical(figure, 1) == [2.5, 2]
+def test_curves_hold_accuracies_score_the_border_of_stages_and_the_selected_epoch():
+    accuracy = accuracy_curves({"target": [0.5, 0.7, 0.6], "source": [0.9, 0.95, 0.97]}, STAGES)
+    score = score_curve([1.0, 3.0, 2.0], "some score", STAGES)
+    assert lines(accuracy)["target accuracy"] == ([1, 2, 3], [0.5, 0.7, 0.6])
+    assert lines(accuracy)["source accuracy"] == ([1, 2, 3], [0.9, 0.95, 0.97])
+    assert lines(score)["some score"] == ([1, 2, 3], [1.0, 3.0, 2.0])
+    assert lines(score)["selected epoch"] == ([2], [3.0])
+    assert vertical(accuracy) == vertical(score) == [2.5, 2]
 
 
 def test_a_curve_has_a_gap_where_nothing_was_measured():
@@ -62,14 +61,24 @@ def test_a_dead_gradient_lies_on_the_lower_edge_and_below_all_others():
     assert lines(figure)["class"][1] == [1e-1, 1e-2, 1e-3]
 
 
-@pytest.mark.parametrize("n", [3, 40])
-def test_class_shares_are_bars_and_marks(n):
-    prior, predicted = list(np.linspace(0.1, 0.2, n)), list(np.linspace(0.2, 0.1, n))
-    figure = class_shares({"source": prior, "predicted": predicted}, [str(k) for k in range(n)])
-    bars = figure.axes[0].patches
-    assert [bar.get_width() if n == 3 else bar.get_height() for bar in bars] == prior
-    x, y = lines(figure)["predicted"]
-    assert (x if n == 3 else y) == predicted
+def test_class_shares_are_bars_and_marks_of_named_classes():
+    figure = class_shares({"source": [0.1, 0.2, 0.7], "predicted": [0.3, 0.3, 0.4]}, ["a", "b", "c"])
+    assert [bar.get_width() for bar in figure.axes[0].patches] == [0.1, 0.2, 0.7]
+    assert lines(figure)["predicted"] == ([0.3, 0.3, 0.4], [0, 1, 2])
+    assert rows(figure) == ["a", "b", "c"]
+
+
+def test_of_many_classes_those_that_differ_most_are_shown_by_name():
+    names, prior, predicted = [f"name{k}" for k in range(40)], [1 / 40] * 40, [1 / 40] * 40
+    predicted[37], predicted[3] = 0.04, 0.01
+    shares = class_shares({"source": prior, "predicted": predicted}, names)
+    heatmap = shares_heatmap([prior, predicted], prior, names, STAGES)
+    expected = [*names[: NAMED - 1], "name37"]
+    assert rows(shares) == rows(heatmap) == expected
+
+
+def rows(figure) -> list[str]:
+    return [label.get_text() for label in figure.axes[0].get_yticklabels()]
 
 
 def test_the_heatmap_is_orange_above_the_prior_blue_below_and_clear_at_it():
@@ -80,7 +89,7 @@ def test_the_heatmap_is_orange_above_the_prior_blue_below_and_clear_at_it():
 
 
 def test_a_confidence_histogram_has_a_bar_a_bin():
-    figure = confidence_histograms({"chosen": [0.25, 0.75], "first": [0.5, 0.5]})
+    figure = confidence_histograms({"selected": [0.25, 0.75], "first": [0.5, 0.5]})
     assert [(bar.get_x(), bar.get_width(), bar.get_height()) for bar in figure.axes[0].patches[:2]] == [
         (0, 0.5, 0.25),
         (0.5, 0.5, 0.75),
@@ -95,7 +104,8 @@ def test_the_confusion_matrix_counts_in_its_cells_and_is_coloured_by_shares_of_r
         (1, 0): "2",
         (1, 1): "5",
     }
-    assert axis.collections[0].get_array()[..., 3].ravel().tolist() == [0.8, 0.2, 0.0, 1.0]
+    shares = np.asarray(axis.collections[0].get_array())[..., 3].ravel()
+    assert shares == pytest.approx(STRONGEST * np.array([0.8, 0.2, 0.0, 1.0]))
     assert axis.yaxis_inverted()
 
 
@@ -108,6 +118,7 @@ def test_the_reliability_diagram_leaves_out_empty_bins():
 
 def test_embeddings_show_every_point_once_by_domain_and_by_class():
     points = np.arange(12.0).reshape(6, 2)
+    points[4] = 0, 11
     is_source, labels = np.array([True] * 3 + [False] * 3), np.array([0, 1, 0, 1, 0, 1])
     source, target = figure_points(embedding_by_domain(points, is_source))
     assert source.tolist() == points[:3].tolist()
@@ -115,8 +126,8 @@ def test_embeddings_show_every_point_once_by_domain_and_by_class():
     figure = embedding_by_class(points, is_source, labels, ["a", "b"])
     drawn = [part.tolist() for part in figure_points(figure)]
     assert drawn == [points[[0, 2]].tolist(), points[[4]].tolist(), points[[1]].tolist(), points[[3, 5]].tolist()]
-    assert [text.get_text() for text in figure.axes[0].texts] == ["a", "b"]
-    assert figure.axes[0].texts[1].get_position() == (8.0, 9.0)  # between the two target images of class b
+    names = {text.get_text(): text.get_position() for text in figure.axes[0].texts}
+    assert names == {"a": (0, 11), "b": (8, 9)}  # b is between the two target images of its class
 
 
 def figure_points(figure) -> list[np.ndarray]:
@@ -124,9 +135,10 @@ def figure_points(figure) -> list[np.ndarray]:
 
 
 def test_recipes_have_a_colour_and_a_line_a_seed():
-    figure = recipe_curves({"one": [[(1.0, 0.5), (2.0, 0.6)], [(1.0, 0.4), (2.0, 0.7)]], "two": [[(3.0, 0.9)]]})
+    figure = recipe_curves({"one": [[(1.0, 0.5), (2.0, 0.6)], [(1.0, 0.4), (2.0, 0.7)]], "two": [[(0.0, 0.9)]]}, "y")
     drawn = figure.axes[0].lines
     assert [line.get_ydata().tolist() for line in drawn] == [[0.5, 0.6], [0.4, 0.7], [0.9]]
+    assert drawn[2].get_xdata()[0] > 0  # the axis is logarithmic
     assert drawn[0].get_color() == drawn[1].get_color() != drawn[2].get_color()
 
 
@@ -168,3 +180,33 @@ def test_an_svg_has_the_inks_of_the_page_its_own_ids_and_escaped_words():
 def test_a_long_name_is_cut_and_what_cannot_be_printed_is_replaced():
     assert shorten("a" * 30, 5) == "aaaa…"
     assert shorten("a\nb") == "a\N{REPLACEMENT CHARACTER}b"
+
+
+def test_every_colour_of_a_figure_has_a_contrast_of_three_to_one_to_both_pages():
+    css = (files("mutualign.report") / "templates" / "style.css").read_text(encoding="utf-8")
+    papers = re.findall(r"--page: (#\w{6})", css)
+    assert len(papers) == 2
+    for colour in PALETTE:
+        for paper in papers:
+            assert contrast(*(str([round(255 * x) for x in to_rgb(one)]) for one in (colour, paper))) >= 3
+
+
+def test_names_of_classes_do_not_cover_each_other_in_an_embedding():
+    points, labels = np.random.default_rng(0).normal(size=(60, 2)), np.arange(60) % 6
+    figure = embedding_by_class(points, np.arange(60) < 0, labels, ["some class"] * 6)
+    figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
+    assert not any(a.overlaps(b) for a, b in combinations(boxes, 2))
+
+
+def test_galleries_of_large_noisy_photos_stay_small_and_smooth():
+    photos = np.random.default_rng(0).integers(256, size=(120, 224, 224, 3)).astype(np.uint8)
+    gallery = Gallery("g", "G", "c", photos)
+    assert len(Page("t", "w", "s", [], [Section("samples", "Samples", [gallery])], "0").html()) < 5e6
+    assert not gallery.pixelated
+    assert Gallery("g", "G", "c", photos[:, :28, :28]).pixelated
+
+
+def test_the_calibration_error_is_the_mean_gap_weighted_by_images():
+    reliability = np.array([[0.0, 0.0, 0.0], [30.0, 0.6, 0.5], [10.0, 0.9, 0.6]])
+    assert calibration_error(reliability) == pytest.approx((30 * 0.1 + 10 * 0.3) / 40)

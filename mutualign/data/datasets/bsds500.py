@@ -1,4 +1,4 @@
-"""Photos as backgrounds: decoded once into one tensor, cropped at random in one gather."""
+"""BSDS500 photos as backgrounds: decoded once into one tensor, cropped at random in one gather."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from mutualign.data.folders.image_io import decode_rgb
 from mutualign.errors import MutualignError
 
 _MIRROR = "https://raw.githubusercontent.com/BIDS/BSDS500/a04b7c6c3a9f0ace74bf205c72a43d32e1c72722/"
-_LAYOUTS = ("BSDS500/data/images", "BSR/BSDS500/data/images")  # the repository's, the official archive's
+_LAYOUTS = ("BSDS500/data/images", "BSR/BSDS500/data/images")  # of the repository, of the official archive
 
 
 def _bsds500() -> dict[str, tuple[DataFile, ...]]:
-    """The photos by split, as the list of hashes beside this file names them."""
+    """The photos by split, from the list of hashes next to this file."""
     lines = (files("mutualign.data.datasets") / "bsds500.sha256").read_text(encoding="utf-8").splitlines()
     splits: dict[str, tuple[DataFile, ...]] = {"train": (), "val": (), "test": ()}
     for sha256, name in map(str.split, lines):
@@ -34,26 +34,31 @@ def _bsds500() -> dict[str, tuple[DataFile, ...]]:
 BSDS500_FILES = _bsds500()
 
 
+def photo_files(*splits: str) -> tuple[DataFile, ...]:
+    """Return the files of some splits: train (200), val (100), test (200)."""
+    return tuple(file for split in splits for file in BSDS500_FILES[split])
+
+
 class Photos:
-    """Photos of any sizes, all pixels in one tensor, in reading order, photo after photo."""
+    """Photos of any sizes in one tensor of pixels, in reading order, photo after photo."""
 
     def __init__(self, photos: Sequence[UInt8[Tensor, "_ _ 3"]]) -> None:
-        # "_": each photo has a height and a width of its own
+        # "_": every photo may have another height and width
         self.pixels = torch.cat([photo.reshape(-1, 3) for photo in photos])
         self.heights, self.widths = (torch.tensor([photo.shape[axis] for photo in photos]) for axis in (0, 1))
         areas = self.heights * self.widths
         self.offsets = areas.cumsum(0) - areas
 
     def to(self, device: torch.device) -> Photos:
-        """The same photos with the pixels on a device; crops are drawn on the CPU, alike for every device."""
+        """Copy the pixels to a device; crops are drawn on the CPU, so they are the same on every device."""
         moved = copy.copy(self)
         moved.pixels = self.pixels.to(device)
         return moved
 
     def crops(self, n: int, height: int, width: int, generator: torch.Generator) -> UInt8[Tensor, "n height width 3"]:
-        """Random crops: the photo and the corner are each drawn uniformly.
+        """Draw random crops, uniform over photos and then over corners.
 
-        Raises MutualignError where one of the photos is smaller than a crop.
+        Raises MutualignError if a photo is smaller than a crop.
         """
         small = ((self.heights < height) | (self.widths < width)).nonzero()
         if len(small):
@@ -71,7 +76,7 @@ class Photos:
     def crops_at(
         self, photo: Int64[Tensor, " n"], top: Int64[Tensor, " n"], left: Int64[Tensor, " n"], height: int, width: int
     ) -> UInt8[Tensor, "n height width 3"]:
-        """The crops whose upper left corners are given, one photo's index a crop."""
+        """Return the crops with the given photos and upper left corners."""
         stride = self.widths[photo]
         corner = self.offsets[photo] + top * stride + left
         rows = corner[:, None] + torch.arange(height) * stride[:, None]  # [n, height]
@@ -79,7 +84,7 @@ class Photos:
 
 
 def load_bsds500(splits: Sequence[str], task: str, folder: Path) -> Photos:
-    """The photos of some of BSDS500's splits: train (200), val (100), test (200)."""
-    paths = require([file for split in splits for file in BSDS500_FILES[split]], task, folder)
+    """Load the photos of some splits: train (200), val (100), test (200)."""
+    paths = require(photo_files(*splits), task, folder)
     with ThreadPoolExecutor() as pool:
         return Photos(list(pool.map(lambda path: decode_rgb(path, path, "JPEG"), paths)))

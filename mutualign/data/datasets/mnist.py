@@ -12,6 +12,11 @@ from mutualign.data.types import LabelledImages, UnlabelledImages
 from mutualign.errors import MutualignError
 
 _MIRRORS = ("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/")
+DIGIT_NAMES = tuple("0123456789")
+
+# Part of identities: editing these words breaks resume for existing runs.
+MNIST_IDENTITY = "MNIST 28x28, 60000 train / 10000 test"
+
 _SHA256 = {  # of the gzipped file, and of its content
     "train-images-idx3-ubyte": (
         "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
@@ -34,7 +39,7 @@ _SHA256 = {  # of the gzipped file, and of its content
 
 def _file(name: str) -> DataFile:
     zipped, plain = _SHA256[name]
-    folders = ("MNIST/raw", "mnist", ".")  # torchvision's, a folder of its own, flat
+    folders = ("MNIST/raw", "mnist", ".")  # the first is torchvision's
     return DataFile(
         accepted={f"{folder}/{name}.gz": zipped for folder in folders}
         | {f"{folder}/{name}": plain for folder in folders},
@@ -46,7 +51,10 @@ MNIST_FILES = tuple(map(_file, _SHA256))
 
 
 def load_mnist(folder: Path, task: str = "mnist") -> tuple[LabelledImages, LabelledImages]:
-    """Training and test digits: 60,000 and 10,000 grey images of 28x28, white on black."""
+    """Load the training and test digits: 60,000 and 10,000 grey images of 28x28, white on black.
+
+    Missing files are downloaded. Raises MutualignError, naming `task`, if files are missing or damaged.
+    """
     paths = require(MNIST_FILES, task, folder)
     train_images, train_labels, test_images, test_labels = map(read_idx, paths)
     return _labelled(train_images, train_labels, paths[0]), _labelled(test_images, test_labels, paths[2])
@@ -54,5 +62,7 @@ def load_mnist(folder: Path, task: str = "mnist") -> tuple[LabelledImages, Label
 
 def _labelled(pixels: Tensor, labels: Tensor, path: Path) -> LabelledImages:
     if pixels.ndim != 3 or labels.shape != pixels.shape[:1]:
-        raise MutualignError(f"{path}: images {tuple(pixels.shape)} do not go with labels {tuple(labels.shape)}")
+        raise MutualignError(
+            f"{path}: images of shape {tuple(pixels.shape)} do not match labels of shape {tuple(labels.shape)}"
+        )
     return LabelledImages(UnlabelledImages(pixels[..., None]), labels.long())

@@ -1,4 +1,4 @@
-"""MNIST-M made here: digits blended with patches of photos, in the variants frozen and resampled."""
+"""MNIST-M from its parts: digits blended with patches of photos, in the variants frozen and resampled."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from mutualign.nn.randomness import generator
 def blend(
     patches: UInt8[Tensor, "n height width 3"], digits: UInt8[Tensor, "n height width 1"]
 ) -> UInt8[Tensor, "n height width 3"]:
-    """|patch - digit|, the difference blend of MNIST-M (Ganin and Lempitsky, ICML 2015, section 4)."""
+    """Return |patch - digit|, the blend of MNIST-M. Source: Ganin and Lempitsky, ICML 2015, section 4."""
     return torch.maximum(patches, digits) - torch.minimum(patches, digits)
 
 
 def blend_over_photos(
     digits: UInt8[Tensor, "n height width 1"], photos: Photos, key: int
 ) -> UInt8[Tensor, "n height width 3"]:
-    """Each digit over a random patch of a random photo."""
+    """Blend each digit with a random patch of a random photo; `key` is the seed."""
     n, height, width, _ = digits.shape
     return blend(photos.crops(n, height, width, torch.Generator().manual_seed(key)), digits)
 
 
 @dataclass(frozen=True)
 class ResampledImages(UnlabelledImages):
-    """Digits (`pixels`) that get a new background at every access: the published code's quirk."""
+    """Digits (`pixels`) with a new background at every access, as in the published code."""
 
     photos: Photos
 
@@ -47,12 +47,15 @@ class ResampledImages(UnlabelledImages):
 def frozen(
     train: LabelledImages, test: LabelledImages, folder: Path, task: str, seed: int = 0
 ) -> tuple[TargetDataset, TargetDataset]:
-    """One background an image, fixed by the seed; training ones from BSDS500 train, test ones from BSDS500 test."""
+    """Blend each image with one background, fixed by the seed; training and test images use the split of their name.
+
+    The result is cached by the digits' content. Raises MutualignError if photos are missing.
+    """
 
     def build(digits: LabelledImages, split: str) -> UInt8[Tensor, "n height width 3"]:
         photos = load_bsds500([split], task, folder)
         key = generator("mnistm", split, seed).initial_seed()
-        chunks = torch.split(digits.images.pixels, 5000)  # bounds the size of the gather's indices
+        chunks = torch.split(digits.images.pixels, 5000)  # bounds the size of the index tensors
         return torch.cat([blend_over_photos(chunk, photos, key + i) for i, chunk in enumerate(chunks)])
 
     digits = digest({"train": train.images.pixels, "test": test.images.pixels})
@@ -69,7 +72,7 @@ def frozen(
 def resampled(
     train: LabelledImages, test: LabelledImages, folder: Path, task: str
 ) -> tuple[TargetDataset, TargetDataset]:
-    """New backgrounds at every access, training and test alike, from all 500 photos."""
+    """Blend images with new backgrounds at every access, in training and test, from all 500 photos."""
     photos = load_bsds500(["train", "val", "test"], task, folder)
     return (
         TargetDataset(ResampledImages(train.images.pixels, photos), train.labels),

@@ -1,4 +1,4 @@
-"""MNIST-M, variant original: the 32x32 release of its authors, from its folder or straight from its archive."""
+"""MNIST -> MNIST-M, variant original: the 32x32 release of its authors, from its folder or its archive."""
 
 from __future__ import annotations
 
@@ -14,16 +14,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import UInt8
 from torch import Tensor
 
 from mutualign.data.cache import cached
+from mutualign.data.datasets.mnist import DIGIT_NAMES, MNIST_FILES, load_mnist
+from mutualign.data.datasets.registry import register_task
 from mutualign.data.fetch.data_files import DATA_VARIABLE, sha256_of
 from mutualign.data.folders.image_io import decode_rgb
-from mutualign.data.types import TargetDataset, UnlabelledImages
+from mutualign.data.task import Task
+from mutualign.data.types import LabelledImages, TargetDataset, UnlabelledImages
 from mutualign.errors import MutualignError
 from mutualign.io.tensors import digest
 
+NAME = "mnist-mnistm-original"
 FOLDER, ARCHIVE = "mnist_m", "mnist_m.tar.gz"
 SIZE = 32  # pixels, height and width
 CLASSES = 10
@@ -32,8 +37,8 @@ COMPLETE = {"train": 59_001, "test": 9_001}  # images of the whole release
 MAX_FILE = 1 << 20  # bytes of an image or a list of labels; the largest real one, the training labels, has 0.9 MB
 MAX_FILES = 200_000  # files of the folder or members of the archive; the release has 68,004
 MAX_BYTES = 1 << 30  # of all files, or of the archive unzipped; the release has about 0.2 GB
-MAX_RATIO, SMALL = 20, 16 << 20  # unzipped bytes a zipped one, beyond the first 16 MiB; PNGs hardly shrink
-MAX_EXTENDED = 4 << 10  # bytes of a long name or a member's extended header; tarfile's patterns take their square
+MAX_RATIO, SMALL = 20, 16 << 20  # unzipped bytes per zipped byte, beyond the first 16 MiB; PNGs hardly shrink
+MAX_EXTENDED = 4 << 10  # bytes of a long name or an extended header; tarfile's patterns take quadratic time
 
 _NAME = re.compile(r"mnist_m_(?:train|test)(?:_labels\.txt|/\d{8}\.png)", re.ASCII)
 _LABEL_LINE = re.compile(r"(\d{8}\.png)\s+(-?\d{1,9})", re.ASCII)
@@ -41,9 +46,39 @@ _FILES = (tarfile.REGTYPE, tarfile.AREGTYPE)
 _DAMAGE = (tarfile.TarError, OSError, EOFError, zlib.error, ValueError, OverflowError, RecursionError)
 
 
+@register_task(
+    NAME,
+    "MNIST -> MNIST-M, variant original: the 32x32 release (mnist_m.tar.gz or mnist_m/, which has no mirror)",
+    MNIST_FILES,
+    unpublished=(FOLDER, ARCHIVE),
+)
+def load_task(folder: Path) -> Task:
+    """MNIST with a black border, and the release of MNIST-M."""
+    target = load_original(folder, NAME)  # first, because it cannot be downloaded
+    train, test = (pad(digits, SIZE) for digits in load_mnist(folder, NAME))
+    return Task(
+        NAME,
+        # Editing these words breaks resume for existing runs.
+        f"MNIST 28x28 zero-padded to {SIZE}x{SIZE}, 60000 train / 10000 test; target MNIST-M, variant original: the "
+        f"release of {SIZE}x{SIZE} images, not resized, {target.identity}",
+        DIGIT_NAMES,
+        train,
+        test,
+        target.train,
+        target.test,
+    )
+
+
+def pad(digits: LabelledImages, size: int) -> LabelledImages:
+    """Centre square images in larger black ones; an odd border is one pixel wider below and on the right."""
+    border = size - digits.images.pixels.shape[1]
+    sides = (border // 2, border - border // 2)
+    return LabelledImages(UnlabelledImages(F.pad(digits.images.pixels, (0, 0, *sides, *sides))), digits.labels)
+
+
 @dataclass(frozen=True)
 class Original:
-    """The release as tensors. `identity` says how many images there are, and a SHA-256 of pixels and labels."""
+    """The release as tensors; `identity` has the numbers of images and a SHA-256 of pixels and labels."""
 
     train: TargetDataset
     test: TargetDataset
@@ -51,9 +86,9 @@ class Original:
 
 
 def load_original(folder: Path, task: str) -> Original:
-    """The release in a data folder: the folder `mnist_m`, else the archive `mnist_m.tar.gz`, which is never unpacked.
+    """Load the release from a data folder: from `mnist_m`, else from `mnist_m.tar.gz`, which is never unpacked.
 
-    Raises MutualignError where neither is there, or where a file of it is missing, malformed or not of its size.
+    Raises MutualignError if both are missing, or if a file in it is missing, malformed or of the wrong size.
     """
     if (place := folder / FOLDER).is_dir():
         names, key = _examine_folder(place)
@@ -74,7 +109,7 @@ def load_original(folder: Path, task: str) -> Original:
 
 
 def _examine_folder(place: Path) -> tuple[list[str], str]:
-    """Names, below the folder, of the release's files, and a key made of their names, sizes and times of change."""
+    """Return the names of the release's files in the folder, and a key of their names, sizes and times of change."""
     digest, names, total = hashlib.sha256(), [], 0
     try:
         for split in COMPLETE:
@@ -106,7 +141,7 @@ def _read_folder(place: Path, names: list[str]) -> dict[str, bytes]:
 
 
 class _Unzipped(gzip.GzipFile):
-    """A gzip stream that ends with an error after MAX_BYTES, or MAX_RATIO: a small file can unzip to any size."""
+    """A gzip stream that raises after MAX_BYTES or above MAX_RATIO: a small file can unzip to any size."""
 
     def read(self, size: int | None = -1) -> bytes:
         content = super().read(size)
@@ -118,7 +153,7 @@ class _Unzipped(gzip.GzipFile):
 
 
 class _Member(tarfile.TarInfo):
-    """A header of the archive, refused where it announces more than such a header has, before any of it is read."""
+    """A header of the archive; refused if it announces more bytes than such a member can have."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Member:
@@ -130,10 +165,10 @@ class _Member(tarfile.TarInfo):
 
 
 def _read_archive(place: Path) -> dict[str, bytes]:
-    """The release's files in an archive, by name below `mnist_m/`, read into memory as a stream; none is unpacked.
+    """Read the release's files from an archive into memory, by name in `mnist_m/`; nothing is unpacked.
 
-    Only regular files with exactly the release's names count; links, devices and all other names are passed over. A
-    name that comes twice is an error, as is a file with holes, which holds less than it announces.
+    Only regular files with exactly the release's names count; links, devices and other names are ignored. Raises
+    MutualignError for a repeated name, and for a sparse file, which holds less than it announces.
     """
     contents = {}
     try:
@@ -141,7 +176,7 @@ def _read_archive(place: Path) -> dict[str, bytes]:
             for count, member in enumerate(archive, 1):
                 if count > MAX_FILES:
                     raise MutualignError(f"{place}: more than {MAX_FILES} members; not the release of MNIST-M")
-                if not 0 <= member.size <= MAX_BYTES:  # as an extended header says; to pass over it would take for ever
+                if not 0 <= member.size <= MAX_BYTES:  # from an extended header; skipping it would never end
                     raise MutualignError(f"{place}: a member of {member.size:,} bytes; not the release of MNIST-M")
                 path = member.name.removeprefix("./")
                 name = path.removeprefix(f"{FOLDER}/")
@@ -150,10 +185,10 @@ def _read_archive(place: Path) -> dict[str, bytes]:
                 if name in contents:
                     raise MutualignError(f"{place}: holds {path} twice; not the release of MNIST-M")
                 if member.issparse():
-                    raise MutualignError(f"{place}, {path}: a file with holes; not the release of MNIST-M")
-                if file := archive.extractfile(member):  # a view of the stream, in spite of its name
+                    raise MutualignError(f"{place}, {path}: a sparse file; not the release of MNIST-M")
+                if file := archive.extractfile(member):  # despite its name, a view of the stream
                     contents[name] = _checked(file.read(MAX_FILE + 1), f"{place}, {path}")
-            while unzipped.read(1 << 20):  # up to the checksum at the end, which covers all that was read
+            while unzipped.read(1 << 20):  # to the checksum at the end
                 pass
     except _DAMAGE as error:
         raise MutualignError(f"{place}: cannot be read to its end: {error}") from error
@@ -167,7 +202,7 @@ def _checked(content: bytes, where: object) -> bytes:
 
 
 def _decode(contents: Mapping[str, bytes], place: Path) -> dict[str, Tensor]:
-    """The tensors `train`, `train labels`, `test` and `test labels`, in the order of the lists of labels."""
+    """Decode to the tensors `train`, `train labels`, `test` and `test labels`, in the order of the label lists."""
     tensors = {}
 
     def decode(names: Sequence[str]) -> UInt8[Tensor, "n size size 3"]:
@@ -181,21 +216,21 @@ def _decode(contents: Mapping[str, bytes], place: Path) -> dict[str, Tensor]:
                 raise MutualignError(
                     f"{place}: {len(missing)} of the {len(names)} images in mnist_m_{split}_labels.txt are missing\n"
                     f"  missing  {', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}\n"
-                    "  do       get the release anew: it was not copied, downloaded or unpacked to its end"
+                    "  hint:    get the release again: copying, downloading or unpacking it was interrupted"
                 )
-            chunks = [names[i : i + 500] for i in range(0, len(names), 500)]  # one image a call costs twice the time
+            chunks = [names[i : i + 500] for i in range(0, len(names), 500)]  # one image per call takes twice the time
             tensors[split] = torch.cat(list(pool.map(decode, chunks)))
             tensors[f"{split} labels"] = torch.tensor(list(labels.values()))
     return tensors
 
 
 def _labels(contents: Mapping[str, bytes], split: str, place: Path) -> dict[str, int]:
-    """The classes of a split's images, by name of the image: lines like `00000000.png 5`."""
+    """Parse the labels of a split by image name, from lines like `00000000.png 5`."""
     name = f"mnist_m_{split}_labels.txt"
     where = f"{place}, {name}"
     if name not in contents:
         raise MutualignError(
-            f"{where}: no such file\n  do       it lies beside the folder of the images, mnist_m_{split}"
+            f"{where}: no such file\n  hint:    it belongs next to the folder of images, mnist_m_{split}"
         )
     labels: dict[str, int] = {}
     for number, line in enumerate(contents[name].decode("ascii", "replace").splitlines(), 1):
@@ -221,8 +256,8 @@ def _missing_message(folder: Path, task: str) -> str:
             f"  missing  {ARCHIVE}, or the folder {FOLDER}/ with mnist_m_train/, mnist_m_train_labels.txt,",
             "           mnist_m_test/ and mnist_m_test_labels.txt",
             f"  looked in {folder} ({DATA_VARIABLE} is {'set' if os.environ.get(DATA_VARIABLE) else 'unset'})",
-            "  do       put one of them there; it cannot be downloaded from here: no lasting mirror is known. Or give",
-            "           another folder with --data, or take a variant that is made from files with mirrors:",
-            "           `--task mnist-mnistm`, `--task mnist-mnistm-resampled`; `--task digits` needs no files at all",
+            "  hint:    put one of them there; it cannot be downloaded, because no lasting mirror is known. Or give",
+            "           another folder with --data, or use a variant made from files with mirrors:",
+            "           `--task mnist-mnistm` or `--task mnist-mnistm-resampled`; `--task digits` needs no files",
         ]
     )

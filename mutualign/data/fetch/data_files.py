@@ -1,4 +1,4 @@
-"""Files that a task needs: found in the data folder in any layout people have, or downloaded, always checked."""
+"""Files that a task needs: found in the data folder in any common layout, or downloaded, and always checked."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ DATA_VARIABLE = "MUTUALIGN_DATA"
 
 @dataclass(frozen=True)
 class DataFile:
-    """One published file: `accepted` maps each place it may lie, relative to the data folder, to its SHA-256 there.
+    """A published file: `accepted` maps each of its possible places in the data folder to its SHA-256 there.
 
-    The first place is where a download is put; `mirrors` are tried in order.
+    A download goes to the first place; `mirrors` are tried in order.
     """
 
     accepted: dict[str, str]
@@ -31,10 +31,11 @@ class DataFile:
 
     @property
     def name(self) -> str:
+        """The first of its places."""
         return next(iter(self.accepted))
 
     def find(self, folder: Path) -> tuple[Path, str] | None:
-        """Where the file lies in a data folder, with the SHA-256 it should have there."""
+        """Return the file's path in a data folder and the SHA-256 that it should have, or None if it is missing."""
         for place, sha256 in self.accepted.items():
             if (folder / place).is_file():
                 return folder / place, sha256
@@ -42,12 +43,13 @@ class DataFile:
 
 
 def data_folder(option: Path | None = None) -> Path:
-    """The data folder: the option, else the environment variable MUTUALIGN_DATA, else the user's cache folder."""
+    """Return the data folder: the option, else the environment variable MUTUALIGN_DATA, else the user's cache folder.
+
+    Raises MutualignError if the option is not a folder.
+    """
     if option is not None:
         if not option.is_dir():
-            raise MutualignError(
-                f"--data {option}: no such folder\n  do       create it, or give the one that you mean"
-            )
+            raise MutualignError(f"--data {option}: no such folder\n  hint:    create it, or give another one")
         return option
     if variable := os.environ.get(DATA_VARIABLE):
         return Path(variable).expanduser()
@@ -55,7 +57,7 @@ def data_folder(option: Path | None = None) -> Path:
 
 
 def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal; a file that cannot be read is a MutualignError."""
+    """Return the SHA-256 of a file, in hexadecimal. Raises MutualignError if it cannot be read."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -64,15 +66,15 @@ def sha256_of(path: Path) -> str:
 
 
 def damaged(files: Sequence[DataFile], folder: Path) -> list[Path]:
-    """The files that are there but do not have the hash they should have."""
+    """Return the files that are there but do not have the published hash."""
     found = [place for file in files if (place := file.find(folder))]
     return [path for path, sha256 in found if sha256_of(path) != sha256]
 
 
 def require(files: Sequence[DataFile], task: str, folder: Path) -> list[Path]:
-    """The checked paths of all files, after downloading those that are missing.
+    """Download missing files, check all, and return their paths.
 
-    Raises MutualignError that names each file missing or damaged, where it was looked for, and what to do.
+    Raises MutualignError that names each missing or damaged file, the folder, and the sources.
     """
     missing = [file for file in files if file.find(folder) is None]
     if missing:
@@ -83,13 +85,13 @@ def require(files: Sequence[DataFile], task: str, folder: Path) -> list[Path]:
         raise MutualignError(
             f"{len(broken)} damaged file(s) for the task {task}: the SHA-256 is not the published one\n"
             + _listing("damaged", [str(path) for path in broken])
-            + f"\n  do       delete them and run `mutualign data fetch {task}`"
+            + f"\n  hint:    delete them and run `mutualign data fetch {task}`"
         )
     return [place[0] for file in files if (place := file.find(folder))]
 
 
 def _download(files: Sequence[DataFile], folder: Path) -> list[str]:
-    """Download files, mirror after mirror; gives the failures."""
+    """Download files, mirror after mirror, and return the failures."""
     columns = (
         TextColumn("downloading"),
         BarColumn(),
@@ -123,14 +125,14 @@ def _missing_message(missing: Sequence[DataFile], failures: Sequence[str], task:
             *parts,
             f"  looked in {folder} ({DATA_VARIABLE} is {'set' if variable else 'unset'})",
             _listing("tried", failures or ["nothing: no mirror is known"]),
-            f"  do       go online and run `mutualign data fetch {task}`, or put the files into the folder above, or",
+            f"  hint:    go online and run `mutualign data fetch {task}`, or put the files into the folder above, or",
             "           give another folder with --data, or try `--task digits`, which needs no files",
         ]
     )
 
 
 def _group(files: Sequence[DataFile]) -> str:
-    """The missing files of one folder: their names, where they come from, where else they may lie."""
+    """Describe the missing files of one folder: names, sources, other possible places."""
     sources = dict.fromkeys(url.rpartition("/")[0] + "/" for file in files for url in file.mirrors)
     elsewhere = list(files[0].accepted)[1:]
     return "\n".join(
@@ -143,7 +145,7 @@ def _group(files: Sequence[DataFile]) -> str:
 
 
 def _listing(title: str, lines: Sequence[str], most: int = 12) -> str:
-    """Lines under a title in the margin; of too many, the first and the last."""
+    """Put lines under a title in the margin; if there are too many, the first ones and the last."""
     if len(lines) > most:
         lines = [*lines[: most - 1], f"... and {len(lines) - most + 1} more, up to {lines[-1]}"]
     return "\n".join(f"  {title if i == 0 else '':<8} {line}" for i, line in enumerate(lines))

@@ -1,4 +1,4 @@
-"""Downloads: a file from one of its mirrors, checked before it gets its name; pooch does the work of one download."""
+"""Downloads: a file from one of its mirrors, checked before it gets its name; pooch does a single download."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ import requests
 
 from mutualign.errors import MutualignError
 
-TIMEOUT = (10.0, 30.0)  # seconds to connect, and of silence within an answer
-TRIES = 2  # of a mirror that does not answer, breaks off, or is out of order
+TIMEOUT = (10.0, 30.0)  # seconds: to connect, and between two pieces of an answer
+TRIES = 2  # per mirror that does not answer, breaks off, or has a server error
 PAUSE = 1.0  # seconds before the next try
-MAX_BYTES = 1 << 30  # of one file: a hundred times the largest that is asked for
+MAX_BYTES = 1 << 30  # of one file: a hundred times the largest one needed
 PIECE = 1 << 17  # bytes written at a time
 
 _SILENCE = (requests.ConnectionError, requests.Timeout)
 
-pooch.get_logger().setLevel("WARNING")  # what it tells is told by the progress bar and by the errors here
+pooch.get_logger().setLevel("WARNING")  # the progress bar and the errors here say the same
 
 
 class _WrongFile(Exception):
-    """What came is not what was asked for."""
+    """The server sent another file than expected."""
 
 
 class Mirrors:
-    """Downloads that remember what failed, and do not ask a host again that did not answer."""
+    """Downloads that collect failures and skip a host that did not answer."""
 
     def __init__(self) -> None:
         self.failures: list[str] = []
@@ -38,9 +38,10 @@ class Mirrors:
     def fetch(
         self, urls: Sequence[str], sha256: str, place: Path, received: Callable[[int], None] = lambda count: None
     ) -> bool:
-        """Whether one of the mirrors gave the file; then it lies at its place, whole and with the right SHA-256.
+        """Download a file to its place from the first mirror that has it; return whether one had.
 
-        `received` is told the size of every piece, in bytes. Raises MutualignError where the place cannot be written.
+        The file gets its name only when its SHA-256 is right. `received` is called with the size of every piece, in
+        bytes. Raises MutualignError if the place cannot be written.
         """
         return any(self._fetch_from(url, sha256, place, received) for url in urls)
 
@@ -63,35 +64,35 @@ class Mirrors:
             except OSError as error:
                 raise MutualignError(
                     f"{place}: cannot be written: {error}\n"
-                    "  do       make room or give the right to write there, or choose another folder with --data"
+                    "  hint:    free space or make the place writable, or choose another folder with --data"
                 ) from error
         return False
 
 
 class _Pieces:
-    """Where pooch tells of each piece that came: what it takes for a progress bar."""
+    """Receives the size of each piece from pooch, which takes it for a progress bar."""
 
     def __init__(self, received: Callable[[int], None]) -> None:
         self.total, self.size, self._received = 0, 0, received
 
     def update(self, count: int) -> None:
         if self.total:
-            count = min(count, self.total - self.size)  # pooch tells the last piece as if it were a whole one
+            count = min(count, self.total - self.size)  # pooch reports the last piece as if it were a full one
         self.size += count
         if self.size > MAX_BYTES:
             raise _WrongFile(f"more than {MAX_BYTES >> 20} MiB")
         self._received(count)
 
     def reset(self) -> None:
-        """Called at the end, before a last update with the total, which has been told piece by piece."""
+        """Called at the end, before an update with the total, which was counted already."""
         self.size, self._received = 0, lambda count: None
 
     def close(self) -> None:
-        """Called after the end."""
+        """Called after the end; nothing to do."""
 
 
 def _download(url: str, sha256: str, place: Path, received: Callable[[int], None]) -> None:
-    """Download beside the place, check, rename. Whatever happens, no part of a file stays behind."""
+    """Download to a temporary file, check, rename; the temporary file is removed in any case."""
     downloader = pooch.HTTPDownloader(
         progressbar=_Pieces(received),
         chunk_size=PIECE,
@@ -103,18 +104,18 @@ def _download(url: str, sha256: str, place: Path, received: Callable[[int], None
     except ValueError as error:
         if isinstance(error, requests.RequestException):
             raise
-        raise _WrongFile(f"what came does not have the SHA-256 {sha256}") from error
+        raise _WrongFile(f"the file does not have the SHA-256 {sha256}") from error
 
 
 def _in_short(error: Exception) -> str:
-    """The fault itself, without the wrappings of the library."""
+    """Return the fault itself, without what the library wraps it in."""
     reason = getattr(next(iter(error.args), None), "reason", None) or error
     return re.sub(r"^HTTPS?Connection(Pool)?\(.*?\): | for url: .*", "", str(reason))[:200]
 
 
 def _may_pass(error: Exception) -> bool:
-    """Whether another try may succeed: silence, an answer that broke off, a server out of order or too busy."""
+    """Whether another try may succeed: no answer, an answer that broke off, a server that fails or is busy."""
     if isinstance(error, requests.HTTPError):
         status: int = error.response.status_code
-        return status == 429 or status >= 500  # too many requests, or a fault of the server's
+        return status == 429 or status >= 500  # too many requests, or a server error
     return isinstance(error, (*_SILENCE, requests.exceptions.ChunkedEncodingError))

@@ -1,1 +1,1 @@
-"""A user's own images: list, decode, cache."""
+"""Images in folders and tables: list, read, decode, cache, and make a task of them."""

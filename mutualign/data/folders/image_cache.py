@@ -1,85 +1,28 @@
-"""Image files decoded once, in parallel, into a file of bytes that is mapped into memory; kept by content."""
+"""Image files turned into rows of bytes once, in parallel, in a file that is mapped into memory; kept by content."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any
 
 import platformdirs
-import torch
-from jaxtyping import Int64
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from torch import Tensor
 
-from mutualign.data.folders.image_io import decode_image, image_shape, read_image_file
-from mutualign.data.folders.listing import Listing
-from mutualign.data.types import ImageShape, Pixels, UnlabelledImages
+from mutualign.data.folders.image_io import BYTES_PER_PIXEL, decode_image, read_image_file
+from mutualign.data.folders.mapped_images import MappedImages
+from mutualign.data.folders.parallel import in_parallel
+from mutualign.data.folders.scan import Scan
+from mutualign.data.types import ImageShape, UnlabelledImages
 from mutualign.errors import MutualignError
-from mutualign.io.text import LARGEST_JSON, parse_json, read_text
+from mutualign.io.atomic import open_atomically
+from mutualign.io.text import LARGEST_JSON, read_text
+from mutualign.io.typed import decode_typed
 
-T = TypeVar("T")
-RULE = 1  # of decoding; raised when `decode_image` gives other pixels for the same file
-CHUNK = 512  # images that are decoded before any of them is written
-WHOLE = 4 << 30  # bytes up to which images are copied onto an accelerator as a whole
-BAD_SHARE = 0.01  # of images that may be unreadable and are left out
-OnBadImage = Literal["skip", "fail"]
-
-
-@dataclass(frozen=True)
-class MappedImages(UnlabelledImages):
-    """Images in a mapped file: what a batch needs is read when it is needed, so they may be larger than memory."""
-
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-
-    def take(self, indices: Int64[Tensor, " batch"], key: int) -> Pixels:
-        return self.pixels[indices.cpu()].to(self.device)
-
-    def to(self, device: torch.device) -> UnlabelledImages:
-        """On an accelerator as a whole if they are less than 4 GiB, else batch by batch."""
-        if device.type != "cpu" and self.pixels.numel() < WHOLE:
-            return UnlabelledImages(self.pixels.to(device))
-        return replace(self, device=device)
-
-
-@dataclass(frozen=True)
-class Scan:
-    """What the files of a listing hold, by their bytes and headers; nothing is decoded yet."""
-
-    listing: Listing  # of the images whose header can be read
-    digests: tuple[str, ...]  # SHA-256 of each file
-    shapes: tuple[ImageShape, ...]
-    bad: tuple[str, ...]  # the other images, each as a line that names the file and the fault
-
-    @property
-    def channels(self) -> int:
-        """1 if all images are grey, else 3."""
-        return max(shape.channels for shape in self.shapes)
-
-
-def scan(listing: Listing, what: str) -> Scan:
-    """Read every file of a listing once. Raises MutualignError if not a single one is an image."""
-
-    def look(path: Path) -> tuple[str, ImageShape] | str:
-        try:
-            content = read_image_file(path)
-            return hashlib.sha256(content).hexdigest(), image_shape(content, path)
-        except MutualignError as error:
-            return str(error)
-
-    found = list(in_parallel(look, listing.paths, f"reading {what}"))
-    good = [row for row, one in enumerate(found) if not isinstance(one, str)]
-    bad = tuple(one for one in found if isinstance(one, str))
-    if not good:
-        raise MutualignError(f"{listing.where}: none of the {len(listing)} images can be read\n  such as  {bad[0]}")
-    readable = [one for one in found if not isinstance(one, str)]
-    return Scan(listing.take(good), tuple(one[0] for one in readable), tuple(one[1] for one in readable), bad)
+RULE = 1  # of decoding; raised when `decode_image` returns other pixels for the same file
 
 
 @dataclass(frozen=True)
@@ -88,99 +31,133 @@ class Decoded:
 
     images: UnlabelledImages
     rows: tuple[int, ...]  # of the scan's listing
-    bad: tuple[str, ...]  # the images that cannot be read or decoded, each as a line that names the file and the fault
-    key: str  # says what the files held, and how they were decoded
+    bad: tuple[str, ...]  # one line per image that cannot be read or decoded: the file and the fault
+    key: str  # identifies the files' contents and how they were decoded
+
+
+@dataclass(frozen=True)
+class CacheInfo:
+    """The description of a cached file."""
+
+    bytes: int
+    sha256: str
+    seal: str  # SHA-256 of the rest; a wrong row of a bad image would shift all labels after it
+    bad: list[tuple[int, str]] = field(default_factory=list)  # rows of the scan that are missing, each with the fault
+
+
+@dataclass(frozen=True)
+class KeptRows:
+    """A cached file with one row of bytes per readable image of a scan."""
+
+    path: Path
+    rows: tuple[int, ...]  # of the scan's listing
+    bad: tuple[str, ...]  # one line per image that cannot be read or decoded
 
 
 def decode(scanned: Scan, shape: ImageShape, what: str) -> Decoded:
-    """The scanned images at a shape: mapped from the cache, or decoded into it now.
+    """Return the scanned images at a shape: mapped from the cache, or decoded into it now.
 
-    A cached file that is damaged is decoded anew. Raises MutualignError where the cache cannot be written, and if not
-    a single image can be decoded.
+    A damaged cached file is decoded again. Raises MutualignError if the cache cannot be written, or if no image can be
+    decoded.
     """
     key = hashlib.sha256(json.dumps([RULE, shape, scanned.digests]).encode()).hexdigest()[:32]
-    place = Path(platformdirs.user_cache_dir("mutualign")) / "images" / f"{key}.bytes"
-    about = _kept(place)
-    if about is None:
+    output = shape.channels * shape.height * shape.width
+    costs = [BYTES_PER_PIXEL * one.height * one.width + output for one in scanned.shapes]
+
+    def pixels(content: bytes, path: Path) -> bytes:
+        return decode_image(content, path, shape).numpy().tobytes()
+
+    kept = keep_rows(f"images/{key}", scanned, pixels, costs, f"decoding {what}")
+    return Decoded(MappedImages.open(kept.path, len(kept.rows), shape), kept.rows, kept.bad, key)
+
+
+def cache_file(name: str) -> Path:
+    """Where a cached file of rows is."""
+    return Path(platformdirs.user_cache_dir("mutualign")) / f"{name}.bytes"
+
+
+def keep_rows(
+    name: str, scanned: Scan, compute: Callable[[bytes, Path], bytes], costs: Sequence[int], what: str
+) -> KeptRows:
+    """Return a cached file of rows, one per scanned image, or compute it now by threads.
+
+    `compute` turns a file's content into a row; it raises MutualignError for what it cannot read. `costs` estimate the
+    bytes of memory for each image. `name` must identify everything that the rows depend on. Raises MutualignError if
+    the cache cannot be written, or if no row can be computed.
+    """
+    place = cache_file(name)
+    info = _read_info(place)
+    if info is None:
         try:
-            about = _write(place, scanned, shape, what)
+            info = _write(place, scanned, compute, costs, what)
         except OSError as error:
             raise MutualignError(
-                f"{place}: decoded images cannot be kept: {error.strerror}\n"
-                "  do       free space there, or choose another folder with the environment variable XDG_CACHE_HOME"
+                f"{place}: cannot be kept in the cache: {error.strerror}\n"
+                "  hint:    free space there, or choose another folder with the environment variable XDG_CACHE_HOME"
             ) from error
-    faults = dict(about["bad"])
+    faults = dict(info.bad)
     rows = tuple(row for row in range(len(scanned.listing)) if row not in faults)
     bad = (*scanned.bad, *(f"{scanned.listing.paths[row]}: {fault}" for row, fault in faults.items()))
     if not rows:
         raise MutualignError(f"{scanned.listing.where}: none of the images can be decoded\n  such as  {bad[0]}")
-    channels, height, width = shape
-    mapped = torch.from_file(str(place), shared=False, size=about["bytes"], dtype=torch.uint8)
-    return Decoded(MappedImages(mapped.view(len(rows), height, width, channels)), rows, bad, key)
+    return KeptRows(place, rows, bad)
 
 
-def _write(place: Path, scanned: Scan, shape: ImageShape, what: str) -> dict[str, Any]:
-    """Decode into a file beside, then put it and its description in place."""
-    paths, digests = scanned.listing.paths, dict(zip(scanned.listing.paths, scanned.digests, strict=True))
+def _write(
+    place: Path, scanned: Scan, compute: Callable[[bytes, Path], bytes], costs: Sequence[int], what: str
+) -> CacheInfo:
+    """Compute rows into a file, then write its description. Raises OSError."""
+    paths = scanned.listing.paths
+    digests = dict(zip(paths, scanned.digests, strict=True))
+    cost = dict(zip(paths, costs, strict=True)).__getitem__
 
-    def pixels(path: Path) -> bytes | str:
+    def read(path: Path) -> bytes | str:
         try:
             content = read_image_file(path)
             if hashlib.sha256(content).hexdigest() != digests[path]:
-                return "changed while it was read"  # what is kept goes by the digests of the scan
-            return decode_image(content, path, shape).numpy().tobytes()
+                return "changed while it was read"  # the cache is kept by the digests of the scan
+            return compute(content, path)
         except MutualignError as error:
             return str(error).removeprefix(f"{path}: ")
 
+    described = place.with_suffix(".json")
     place.parent.mkdir(parents=True, exist_ok=True)
-    beside, described = (place.with_suffix(f".{os.getpid()}.{end}") for end in ("part", "json.part"))
-    sha256 = hashlib.sha256()
-    about: dict[str, Any] = {"bytes": 0, "bad": []}
-    try:
-        with beside.open("wb") as file:
-            for row, one in enumerate(in_parallel(pixels, paths, f"decoding {what}")):
-                if isinstance(one, str):
-                    about["bad"].append([row, one])
-                    continue
-                file.write(one)
-                sha256.update(one)
-                about["bytes"] += len(one)
-        about["sha256"] = sha256.hexdigest()
-        place.with_suffix(".json").unlink(missing_ok=True)  # pixels without a description are decoded anew
-        beside.replace(place)
-        described.write_text(json.dumps(about | {"seal": _seal(about)}), encoding="utf-8")
-        described.replace(place.with_suffix(".json"))
-    finally:
-        for left in (beside, described):
-            left.unlink(missing_ok=True)
-    return about
+    bad: list[tuple[int, str]] = []
+    sha256, size = hashlib.sha256(), 0
+
+    def forget_old() -> None:
+        described.unlink(missing_ok=True)  # pixels without a description are decoded again
+
+    with (
+        open_atomically(place, forget_old, durable=False) as file,
+        closing(in_parallel(read, paths, what, cost)) as results,
+    ):
+        for row, one in enumerate(results):
+            if isinstance(one, str):
+                bad.append((row, one))
+                continue
+            file.write(one)
+            sha256.update(one)
+            size += len(one)
+    about = {"bytes": size, "bad": bad, "sha256": sha256.hexdigest()}
+    seal = _seal(about)
+    with open_atomically(described, durable=False) as file:
+        file.write(json.dumps(about | {"seal": seal}).encode())
+    return CacheInfo(size, sha256.hexdigest(), seal, bad)
 
 
 def _seal(about: dict[str, Any]) -> str:
-    """The SHA-256 of a description: a row of a bad image that is wrong by one would shift all labels after it."""
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
 
 
-def _kept(place: Path) -> dict[str, Any] | None:
-    """The description of a cached file, if the file is as described."""
+def _read_info(place: Path) -> CacheInfo | None:
+    """Read the description of a cached file; None if there is none, or if the file is not as described."""
     try:
-        about: dict[str, Any] = parse_json(read_text(place.with_suffix(".json"), LARGEST_JSON))
-        if about.pop("seal") != _seal(about):
+        info = decode_typed(read_text(place.with_suffix(".json"), LARGEST_JSON), CacheInfo, str(place))
+        if info.seal != _seal({"bytes": info.bytes, "bad": info.bad, "sha256": info.sha256}):
             return None
         with place.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
-        return about if found == about["sha256"] else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return info if found == info.sha256 else None
+    except (OSError, ValueError, MutualignError):
         return None
-
-
-def in_parallel(function: Callable[[Path], T], paths: Sequence[Path], what: str) -> Iterator[T]:
-    """The function of each path, in order, by threads; at most 512 results wait. Progress goes to a terminal only."""
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with (
-        ThreadPoolExecutor() as pool,
-        Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress,
-    ):
-        for first in progress.track(range(0, len(paths), CHUNK), description=what):
-            yield from pool.map(function, paths[first : first + CHUNK])

@@ -1,4 +1,4 @@
-"""Image files as tensors, or an error that names the file and the fault."""
+"""Image files: their header, and their pixels as tensors; errors name the file and the fault."""
 
 from __future__ import annotations
 
@@ -17,15 +17,28 @@ from torch import Tensor
 from mutualign.data.types import ImageShape
 from mutualign.errors import MutualignError
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
+_KNOWN = {
+    "PNG": {".png"},
+    "JPEG": {".jpg", ".jpeg", ".jpe", ".jfif"},
+    "WEBP": {".webp"},
+    "BMP": {".bmp"},
+    "TIFF": {".tif", ".tiff"},
+    "PPM": {".ppm", ".pgm", ".pbm", ".pnm"},
+    "GIF": {".gif"},
+    "AVIF": {".avif"},  # where Pillow was built with it
+    "HEIF": {".heic", ".heif"},  # with the plugin pillow_heif.HeifImagePlugin
+}
+# Formats that are read, each with the suffixes of its files.
+FORMATS = {name: suffixes for name, suffixes in _KNOWN.items() if name in Image.registered_extensions().values()}
+SUFFIXES = frozenset().union(*FORMATS.values())
 GREY = frozenset({"1", "L", "LA", "I;16", "I;16B", "I;16L", "I;16N", "I"})  # Pillow's modes of images without colour
 MOST_PIXELS = 2**26  # of a file, by its header: 64 megapixels, 192 MiB decoded
 MOST_BYTES = 1 << 30  # of a file: twice what 64 megapixels take without compression, at 16 bits and four channels
+BYTES_PER_PIXEL = 16  # of memory while an image is decoded: four copies at four bytes
 
 
 def read_image_file(path: Path) -> bytes:
-    """What a file holds. Raises MutualignError that names it for what is no regular file, or cannot be read."""
+    """Read a file. Raises MutualignError, naming it, if it is not a regular file or cannot be read."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise MutualignError(f"{path}: not a regular file")
@@ -36,23 +49,23 @@ def read_image_file(path: Path) -> bytes:
     except ValueError as error:  # a zero byte in the path
         raise MutualignError(f"{str(path)!r}: {error}") from error
     if len(content) > MOST_BYTES:
-        raise MutualignError(f"{path}: larger than {MOST_BYTES >> 20} MiB; not an image that is decoded")
+        raise MutualignError(f"{path}: larger than {MOST_BYTES >> 20} MiB, the most that is read")
     return content
 
 
 def decode_rgb(
     content: Path | bytes, where: object, image_format: str, size: tuple[int, int] | None = None
 ) -> UInt8[Tensor, "height width 3"]:
-    """The pixels of a PNG or JPEG (`image_format`), as colour; `size` is the height and width that it must have.
+    """Decode a PNG or JPEG (`image_format`) to colour; `size` is the height and width that it must have.
 
-    Raises MutualignError that begins with `where` for anything else. The size is checked before the pixels are decoded,
-    and a PNG's checksums before they are believed.
+    Raises MutualignError that starts with `where` for anything else. The size is checked before decoding, and a PNG's
+    checksums too.
     """
     try:
         stream = BytesIO(content if isinstance(content, bytes) else content.read_bytes())
         with Image.open(stream, formats=(image_format,)) as image:
             found = (image.height, image.width)
-            image.verify()  # decoding alone passes over damage in the pixels of a PNG
+            image.verify()  # decoding alone accepts damaged pixels of a PNG
         if size is None or found == size:
             with Image.open(stream, formats=(image_format,)) as image:
                 return torch.from_numpy(np.array(image.convert("RGB")))
@@ -64,13 +77,13 @@ def decode_rgb(
 
 
 def image_shape(content: bytes, where: object) -> ImageShape:
-    """Channels (1 of a grey image, 3 of any other), height and width as shown, by the file's header alone.
+    """Read channels (1 for grey, 3 for any other), height and width as shown, from the header alone.
 
-    Raises MutualignError that begins with `where` for what is not an image, and for one of more than 64 megapixels.
+    Raises MutualignError that starts with `where` if it is not an image, or has more than 64 megapixels.
     """
     try:
         with _opened(content, where) as image:
-            exif = Image.Image.getexif(image)  # a PNG's own getexif decodes it, to look behind the pixels
+            exif = Image.Image.getexif(image)  # a PNG's own getexif decodes it, to look after the pixels
             turned = exif.get(0x0112, 1) >= 5  # orientations that swap height and width
             height, width = (image.width, image.height) if turned else (image.height, image.width)
             return ImageShape(1 if image.mode in GREY else 3, height, width)
@@ -81,20 +94,20 @@ def image_shape(content: bytes, where: object) -> ImageShape:
 
 
 def decode_image(content: bytes, where: object, shape: ImageShape) -> UInt8[Tensor, "height width channels"]:
-    """The pixels of a PNG, JPEG, WebP, BMP or TIFF, grey (1 channel) or colour (3), brought to a height and width.
+    """Decode an image of one of the `FORMATS` to grey (1 channel) or colour (3) of a height and width.
 
-    Turned upright by its EXIF orientation; of several frames the first; transparent parts on white; 16 bits a value
-    divided by 257; of another size, scaled (bicubic, antialiased) until it covers height x width, and the middle cut
-    out. A JPEG much larger than that is first reduced by its decoder.
+    It is turned upright by its EXIF orientation; only the first frame counts; transparent parts become white; 16-bit
+    values are divided by 257. An image of another size is scaled (bicubic, antialiased) until it covers height x width,
+    and cropped to the middle. A JPEG that is much larger is first reduced by its decoder.
 
-    Raises MutualignError that begins with `where` for what cannot be read whole, for one of more than 64 megapixels
-    (found before decoding), and for floating-point pixels, whose range no file states.
+    Raises MutualignError that starts with `where` if it cannot be read to its end, has more than 64 megapixels (found
+    before decoding), or has floating-point pixels, whose range no file states.
     """
     channels, height, width = shape
     try:
         with _opened(content, where) as image:
             if image.format == "PNG":
-                image.verify()  # decoding alone passes over damage in the pixels of a PNG
+                image.verify()  # decoding alone accepts damaged pixels of a PNG
         with _opened(content, where) as image:
             image.draft(None, (2 * width, 2 * height))
             upright = _eight_bits(ImageOps.exif_transpose(image), where).convert("L" if channels == 1 else "RGB")
@@ -107,12 +120,23 @@ def decode_image(content: bytes, where: object, shape: ImageShape) -> UInt8[Tens
     return torch.from_numpy(np.array(upright)).view(height, width, channels)
 
 
+def decoding_bytes(path: Path) -> int:
+    """Return about how many bytes of memory decoding a file takes, from its header; 0 if it cannot be read."""
+    try:
+        if not path.is_file():
+            return 0
+        with warnings.catch_warnings(), Image.open(path, formats=tuple(FORMATS)) as image:
+            return path.stat().st_size + image.width * image.height * BYTES_PER_PIXEL
+    except Exception:  # decoding says what is wrong
+        return 0
+
+
 def _opened(content: bytes, where: object) -> Image.Image:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit here is lower
         try:
-            image = Image.open(BytesIO(content), formats=FORMATS)
-        except Image.DecompressionBombError as error:  # names no sides, only their product
+            image = Image.open(BytesIO(content), formats=tuple(FORMATS))
+        except Image.DecompressionBombError as error:  # names only the number of pixels
             found = re.search(r"\d+", str(error))
             raise _too_large(where, f"{int(found[0]):,} pixels" if found else str(error)) from error
     if image.width * image.height > MOST_PIXELS:
@@ -121,18 +145,18 @@ def _opened(content: bytes, where: object) -> Image.Image:
 
 
 def _too_large(where: object, found: str) -> MutualignError:
-    return MutualignError(f"{where}: {found}, more than the {MOST_PIXELS:,} that are decoded; make it smaller")
+    return MutualignError(f"{where}: {found}, more than the {MOST_PIXELS:,} that are read; make it smaller")
 
 
 def _eight_bits(image: Image.Image, where: object) -> Image.Image:
-    """With eight bits a value and no transparency."""
+    """Convert to eight bits per value without transparency."""
     if image.mode.startswith("I"):
         values = np.asarray(image).astype(np.int64)
         if values.min() < 0 or values.max() > 65535:
             raise MutualignError(f"{where}: values from {values.min()} to {values.max()}; save it with 8 or 16 bits")
         return Image.fromarray((values / 257).round().astype(np.uint8))
     if image.mode == "F":
-        raise MutualignError(f"{where}: floating-point pixels, whose range is not known; save it with 8 or 16 bits")
+        raise MutualignError(f"{where}: floating-point pixels, whose range is unknown; save it with 8 or 16 bits")
     if image.has_transparency_data:
         seen = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", seen.size, "white"), seen)

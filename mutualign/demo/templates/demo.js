@@ -1,10 +1,11 @@
-// Runs once for each component of the demo: `element` is its root, `trigger` tells the server what was done.
+// Runs once for each part of the demo: `element` is its root, `trigger` reports what a visitor does.
 const MOST_BYTES = 5e6;
 const canvas = element.querySelector('canvas');
 const pen = canvas?.getContext('2d');
 let last = null;      // where the pen is, while it is down
-let own = false;      // whether the box holds a drawing, which a stroke adds to; an example makes room for it
-let waiting = null;   // until the drawing is sent
+let own = false;      // whether the box holds a drawing that a stroke adds to; an example is replaced by it
+let waiting = null;   // timer until the drawing is sent
+let turn = 0;         // number of the drawing that was sent last
 
 function wipe(empty) {
   pen.fillStyle = 'black';
@@ -25,10 +26,21 @@ function press(button) {
   for (const other of element.querySelectorAll('[data-pick]')) other.setAttribute('aria-pressed', other === button);
 }
 
-function send(later) {
-  if (waiting && later) return;
+// Send the drawing, and send it again if the answer shown later is not about it: Gradio may drop an event that comes
+// while another one is being answered.
+function send(later, again = 3) {
   clearTimeout(waiting);
-  waiting = setTimeout(() => { waiting = null; trigger('input', {image: canvas.toDataURL('image/png')}); }, later);
+  waiting = setTimeout(() => {
+    waiting = null;
+    turn += 1;
+    trigger('input', {image: canvas.toDataURL('image/png'), turn});
+    if (again) waiting = setTimeout(() => { if (unanswered()) send(0, again - 1); }, 1000);
+  }, later);
+}
+
+function unanswered() {
+  const shown = document.querySelector('#results [data-turn]');
+  return own && shown && Number(shown.dataset.turn) !== turn;
 }
 
 function take(file) {
@@ -50,6 +62,7 @@ element.addEventListener('click', event => {
   const button = event.target.closest('[data-pick]');
   if (button) {
     press(button);
+    clearTimeout(waiting);
     if (canvas) show(button.querySelector('img'));
     trigger('select', {pick: Number(button.dataset.pick), group: Number(button.dataset.group ?? 0)});
   }
@@ -93,6 +106,7 @@ if (canvas) {
     if (!own) wipe(false);
     canvas.parentElement.classList.remove('empty');
     own = true;
+    clearTimeout(waiting);  // no answer about half a digit
     press(null);
     last = at(event);
     draw(last, last);
@@ -102,10 +116,9 @@ if (canvas) {
     const here = at(event);
     draw(last, here);
     last = here;
-    send(150);
   });
   for (const name of ['pointerup', 'pointercancel'])
-    canvas.addEventListener(name, () => { if (last) { last = null; send(0); } });
+    canvas.addEventListener(name, () => { if (last) { last = null; send(120); } });
   const chosen = element.querySelector('[aria-pressed="true"] img');
   wipe(!chosen);
   if (chosen) chosen.complete && chosen.naturalWidth ? show(chosen) : chosen.addEventListener('load', () => show(chosen));

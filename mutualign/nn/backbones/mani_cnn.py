@@ -16,8 +16,8 @@ from mutualign.nn.layers import Dropout
 class ManiCNN(Backbone):
     """conv 5x5 to 32 - ReLU - conv 5x5 to 64 - ReLU - max-pool 2 - dropout 0.25; 6,400 features for 28x28 images.
 
-    ReLU comes after the pooling here: the maximum and ReLU commute, and a quarter of the values is left to do. The
-    features are in (row, column, channel) order, which is how the channels-last convolution leaves them.
+    Here ReLU follows the pooling: the two commute, and a quarter of the values is left. Features are in (row, column,
+    channel) order, the memory order of the channels-last convolution. Raises MutualignError for images below 10x10.
     """
 
     def __init__(self, channels: int, height: int, width: int) -> None:
@@ -26,7 +26,7 @@ class ManiCNN(Backbone):
         if min(rows, columns) < 1:
             raise MutualignError(
                 f"backbone mani_cnn: images of {height}x{width} are too small; it takes 10x10 or more\n"
-                "  do       give larger images, or choose the backbone mlp, which takes any size"
+                "  hint:    use larger images, or the backbone mlp, which takes any size"
             )
         self.feature_dim = 64 * rows * columns
         self.conv1 = nn.Conv2d(channels, 32, kernel_size=5)

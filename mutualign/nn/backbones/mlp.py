@@ -13,7 +13,7 @@ from mutualign.nn.backbones.base import Backbone, register_backbone
 class MLP(Backbone):
     """flatten - linear to 128 - ReLU - linear to 128 - ReLU: for feature vectors, stored as images of one pixel.
 
-    Values are taken as they are. Nothing is normalised over the batch, so that a batch may be a single row.
+    Values are not scaled. Nothing is normalised over the batch, so a batch may be a single row.
     """
 
     feature_dim = 128

@@ -17,10 +17,10 @@ from mutualign.nn.layers import BatchNorm2d, standardise
 class SmallResNet(Backbone):
     """A stem that makes large images small; residual blocks to 32, 64 and 128 channels; the mean over pixels.
 
-    Each image is standardised first, channel by channel. The stem is a conv 3x3 to 32 - batch norm - ReLU where the
-    shorter side is below 48 pixels, one of stride 2 from 48, two of these from 96, three from 192, and so on: the maps
-    of larger images have a shorter side of 24 to 48, and the weights hardly grow. Each block halves the sides. For a
-    64x64 colour image: 308,448 parameters, 13 million multiply-adds; without the head.
+    Each image is standardised first, channel by channel. The stem is a conv 3x3 to 32 - batch norm - ReLU, of stride 2
+    if the shorter side has 48 pixels or more, and repeated from 96, 192, 384, ... pixels on, so that the shorter side
+    of its maps is 24 to 48 for larger images. Each block halves the sides. For a 64x64 colour image: 308,448
+    parameters, 13 million multiply-adds, without the head. Raises MutualignError for images below 9x9.
     Source: He et al., "Deep Residual Learning for Image Recognition", CVPR 2016.
     """
 
@@ -31,7 +31,7 @@ class SmallResNet(Backbone):
         if min(height, width) < 9:  # the last maps must have several pixels: batch norm of a single image
             raise MutualignError(
                 f"backbone small_resnet: images of {height}x{width} are too small; it takes 9x9 or more\n"
-                "  do       give larger images, or choose the backbone mlp, which takes any size"
+                "  hint:    use larger images, or the backbone mlp, which takes any size"
             )
         halvings = max(min(height, width) // 24, 1).bit_length() - 1
         widths = [channels] + [32] * max(halvings, 1)
@@ -45,7 +45,7 @@ class SmallResNet(Backbone):
 
 
 class ResidualBlock(nn.Module):
-    """ReLU(conv 1x1 - batch norm + conv 3x3 - batch norm - ReLU - conv 3x3 - batch norm); the sides are halved, up."""
+    """ReLU(conv 1x1 - batch norm + conv 3x3 - batch norm - ReLU - conv 3x3 - batch norm); halves the sides, upwards."""
 
     def __init__(self, channels: int, wanted: int) -> None:
         super().__init__()

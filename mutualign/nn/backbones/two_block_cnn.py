@@ -16,8 +16,9 @@ class TwoBlockCNN(Backbone):
     """Two blocks of convolutions, each ending in max-pool 2 - batch norm - ReLU; dropout 0.25; linear to 128 - ReLU.
 
     The first is a conv 5x5 to 32, the second a conv 3x3 to 64 - batch norm - ReLU - conv 3x3 to 64. Each image is
-    standardised first, channel by channel, so that contrast and brightness tell nothing. Pooling comes before the
-    normalisation, which then works on a quarter of the values (as in airbench, Jordan, 2024).
+    standardised first, channel by channel, which makes the network invariant to contrast and brightness. Pooling comes
+    before normalisation, which then has a quarter of the values (as in airbench, Jordan, 2024). Raises MutualignError
+    for images below 12x12.
     """
 
     feature_dim = 128
@@ -28,7 +29,7 @@ class TwoBlockCNN(Backbone):
         if min(rows, columns) < 1:
             raise MutualignError(
                 f"backbone two_block_cnn: images of {height}x{width} are too small; it takes 12x12 or more\n"
-                "  do       give larger images, or choose the backbone mlp, which takes any size"
+                "  hint:    use larger images, or the backbone mlp, which takes any size"
             )
         self.conv1 = nn.Conv2d(channels, 32, kernel_size=5, bias=False)
         self.norm1 = BatchNorm2d(32)

@@ -1,4 +1,4 @@
-"""Losses: pure functions from tensors to a scalar, and the pairs that the mutual-information loss is taken over."""
+"""Mutual-information losses, and the sampling of the pairs that they compare."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from mutualign.nn.shapes import check_shapes
 
+
+@check_shapes
 def jsd_mutual_information(
     joint: Float[Tensor, " pairs"],
     marginal: Float[Tensor, " pairs"],
@@ -17,9 +20,10 @@ def jsd_mutual_information(
 ) -> Float[Tensor, ""]:
     """Negated Jensen-Shannon lower bound on mutual information, in nats.
 
-    E[softplus(-T(a, b+))] + E[softplus(T(a, b-))], with T the critic's scores of `joint` and of `marginal` pairs, the
-    mean taken over the pairs that are `valid` (all of them by default); 2 ln 2 where the critic knows nothing. No valid
-    pair gives exactly 0, with a gradient of 0. Half-precision scores give a float32 loss.
+    E[softplus(-T(a, b+))] + E[softplus(T(a, b-))], with T the critic's scores of `joint` and of `marginal` pairs, and
+    the mean over the `valid` pairs (all by default). It is 2 ln 2 for a critic whose scores are all 0. Without a valid
+    pair it is exactly 0, with a gradient of 0. Half-precision scores give a float32 loss. Scores of other pairs have no
+    effect, even if they are not finite. Raises ValueError if the shapes differ.
 
     Source: Hjelm et al., "Deep InfoMax", ICLR 2019, eq. 4; Sharma et al., "MaNi", MICCAI 2022.
 
@@ -27,37 +31,42 @@ def jsd_mutual_information(
     1.3863
     """
     precision = torch.promote_types(joint.dtype, torch.float32)  # a sum of float16 scores overflows
-    bound = F.softplus(-joint.to(precision)) + F.softplus(marginal.to(precision))
+    joint, marginal = joint.to(precision), marginal.to(precision)
     if valid is None:
-        return bound.sum() / max(bound.numel(), 1)
-    return torch.where(valid, bound, 0).sum() / valid.sum().clamp(min=1)
+        return (F.softplus(-joint) + F.softplus(marginal)).sum() / max(joint.numel(), 1)
+    # Masked before and after: the gradient of softplus at NaN is NaN, also when it is multiplied by 0.
+    joint, marginal = torch.where(valid, joint, 0), torch.where(valid, marginal, 0)
+    return _mean_where(valid, F.softplus(-joint) + F.softplus(marginal))
 
 
+@check_shapes
 def all_pairs_mutual_information(
     scores: Float[Tensor, "a b"], same: Bool[Tensor, "a b"], valid: Bool[Tensor, "a b"] | None = None
 ) -> Float[Tensor, ""]:
-    """The bound of `jsd_mutual_information` over every pair of two batches, in nats: nothing is drawn.
+    """The loss of `jsd_mutual_information` over every pair of two batches, in nats, without sampling.
 
-    The joint distribution is the mean over the `valid` pairs of the `same` class, the marginal one the mean over the
-    valid pairs of different classes. A mean over no pairs is exactly 0, with a gradient of 0.
+    The first mean is over the `valid` pairs of the `same` class, the second over the valid pairs of different classes.
+    A mean over no pairs is exactly 0, with a gradient of 0. Raises ValueError if the shapes differ.
 
     >>> round(float(all_pairs_mutual_information(torch.zeros(2, 2), torch.eye(2).bool())), 4)
     1.3863
     """
     scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
-    valid = torch.ones_like(same) if valid is None else valid
-    joint, marginal = same & valid, ~same & valid
+    if valid is None:
+        return _mean_where(same, F.softplus(-scores)) + _mean_where(~same, F.softplus(scores))
+    scores, joint, marginal = torch.where(valid, scores, 0), same & valid, ~same & valid
     return _mean_where(joint, F.softplus(-scores)) + _mean_where(marginal, F.softplus(scores))
 
 
-def _mean_where(chosen: Bool[Tensor, "a b"], values: Float[Tensor, "a b"]) -> Float[Tensor, ""]:
+def _mean_where(chosen: Bool[Tensor, "*shape"], values: Float[Tensor, "*shape"]) -> Float[Tensor, ""]:
+    """Return the mean of the chosen values, 0 if none is chosen."""
     return torch.where(chosen, values, 0).sum() / chosen.sum().clamp(min=1)
 
 
 class Pairs(NamedTuple):
-    """Rows of a source batch and of a target batch, slot by slot: `source[i]` and `target[i]` share a class.
+    """Row numbers in a source batch and in a target batch, by slot: `source[i]` and `target[i]` share a class.
 
-    `other_source[i]` and `other_target[i]` are of other classes. Slots that are not `valid` point anywhere.
+    `other_source[i]` and `other_target[i]` are of other classes. Slots that are not `valid` contain arbitrary rows.
     """
 
     source: Int64[Tensor, " slots"]
@@ -67,6 +76,7 @@ class Pairs(NamedTuple):
     valid: Bool[Tensor, " slots"]
 
 
+@check_shapes
 def sample_pairs(
     source_labels: Int64[Tensor, " source"],
     target_labels: Int64[Tensor, " target"],
@@ -75,11 +85,12 @@ def sample_pairs(
 ) -> Pairs:
     """Draw same-class pairs across two batches, each with one image of another class from either side.
 
-    A class gives as many pairs as the smallest of: its source images, its confident target images, the confident target
-    images of other classes, and the source images of other classes. Within a role no image is drawn twice for a class.
-    There are always min(source, target) slots, so that the shapes do not depend on the labels.
+    The number of pairs of a class is the smallest of: its source images, its confident target images, the confident
+    target images of other classes, and the source images of other classes. In each of these four roles an image is
+    drawn at most once per class. There are always min(source, target) slots, so that shapes do not depend on the
+    labels. Draws from torch's global generator. Raises ValueError if `confident` does not fit `target_labels`.
 
-    Source: the pairing of the published MaNi code; draws from torch's global generator.
+    Source: the pairing of the published MaNi code.
     """
     each_class = torch.arange(classes, device=source_labels.device)[:, None]
     of_source = source_labels == each_class  # [classes, source]
@@ -96,5 +107,5 @@ def sample_pairs(
 
 
 def _shuffled(members: Bool[Tensor, "classes images"]) -> Int64[Tensor, "classes images"]:
-    """For each class its members in a random order, then all others."""
+    """Return, per class, its members in a random order, then all others."""
     return torch.rand(members.shape, device=members.device).masked_fill_(~members, 2).argsort(dim=1)

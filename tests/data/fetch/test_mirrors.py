@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.data.servers import Server, running_server
+from tests.data.fetch.servers import Server, running_server
 
 from mutualign.data.fetch import mirrors
 from mutualign.data.fetch.mirrors import Mirrors
@@ -73,9 +73,9 @@ def test_a_good_mirror_gives_the_file_in_a_new_folder_and_tells_of_every_piece(t
         ("elsewhere", "No connection adapters were found for 'file:", 1),
     ],
 )
-def test_after_a_bad_mirror_comes_the_next_one(tmp_path, server, kind, told, tries, faults):
+def test_after_a_bad_mirror_comes_the_next_one(tmp_path, server, kind, told, tries):
     # another host: a silent one is not asked again
-    with faults.injected(PROMISE, tries), running_server(CONTENT) as other:
+    with running_server(CONTENT) as other:
         success, failures = fetch(tmp_path / "data" / "file", server.url(f"{kind}/x"), other.url("good/x"))
         assert success
         assert server.asked == [f"/{kind}/x"] * tries
@@ -85,27 +85,24 @@ def test_after_a_bad_mirror_comes_the_next_one(tmp_path, server, kind, told, tri
         assert told in failures[0]
 
 
-def test_a_mirror_that_sends_in_circles_is_left_soon(tmp_path, server, faults):
+def test_a_mirror_that_sends_in_circles_is_left_soon(tmp_path, server):
     start = time.monotonic()
-    with faults.injected(PROMISE):
-        success, (failure,) = fetch(tmp_path / "data" / "file", server.url("loop/x"))
-        assert not success
-        assert "Exceeded 30 redirects" in failure
+    success, (failure,) = fetch(tmp_path / "data" / "file", server.url("loop/x"))
+    assert not success
+    assert "Exceeded 30 redirects" in failure
     assert time.monotonic() - start < 5
 
 
 @pytest.mark.parametrize("kind", ["busy-once", "breaks-once", "silent-once", "stalls-once"])
-def test_a_fault_that_passes_costs_a_second_try_and_is_no_failure(tmp_path, server, kind, faults):
-    with faults.injected(PROMISE):
-        assert fetch(tmp_path / "data" / "file", server.url(f"{kind}/x")) == (True, [])
-        assert server.asked == [f"/{kind}/x"] * 2
+def test_a_fault_that_passes_costs_a_second_try_and_is_no_failure(tmp_path, server, kind):
+    assert fetch(tmp_path / "data" / "file", server.url(f"{kind}/x")) == (True, [])
+    assert server.asked == [f"/{kind}/x"] * 2
 
 
-def test_no_good_mirror_leaves_no_file_and_tells_of_each(tmp_path, server, faults):
+def test_no_good_mirror_leaves_no_file_and_tells_of_each(tmp_path, server):
     urls = [server.url("wrong/x"), server.url("absent/x"), server.url("busy/x")]
-    with faults.injected(PROMISE, len(urls)):
-        success, failures = fetch(tmp_path / "data" / "file", *urls)
-        assert not success
+    success, failures = fetch(tmp_path / "data" / "file", *urls)
+    assert not success
     assert [failure.split(": ")[0] for failure in failures] == urls
 
 
@@ -126,11 +123,10 @@ def test_a_file_that_only_one_host_lacks_does_not_stop_the_next_one(tmp_path, se
     assert downloads.fetch([server.url("good/2")], SHA256, tmp_path / "2")
 
 
-def test_a_mirror_that_never_ends_is_left(tmp_path, server, monkeypatch, faults):
+def test_a_mirror_that_never_ends_is_left(tmp_path, server, monkeypatch):
     monkeypatch.setattr(mirrors, "MAX_BYTES", len(CONTENT) - 1)
-    with faults.injected(PROMISE):
-        success, failures = fetch(tmp_path / "data" / "file", server.url("good/x"))
-        assert not success
+    success, failures = fetch(tmp_path / "data" / "file", server.url("good/x"))
+    assert not success
     assert "more than 0 MiB" in failures[0]
 
 
@@ -146,15 +142,14 @@ def test_a_place_that_cannot_be_written_is_an_error_of_the_place_and_not_of_the_
     assert downloads.failures == []
 
 
-def test_an_interrupted_download_leaves_nothing_behind(tmp_path, server, faults):
+def test_an_interrupted_download_leaves_nothing_behind(tmp_path, server):
     def interrupt(count: int) -> None:
         raise KeyboardInterrupt
 
     downloads = Mirrors()
-    with faults.injected(PROMISE):
-        with pytest.raises(KeyboardInterrupt):
-            downloads.fetch([server.url("good/x")], SHA256, tmp_path / "data" / "file", interrupt)
-        assert list((tmp_path / "data").iterdir()) == []
+    with pytest.raises(KeyboardInterrupt):
+        downloads.fetch([server.url("good/x")], SHA256, tmp_path / "data" / "file", interrupt)
+    assert list((tmp_path / "data").iterdir()) == []
 
 
 def test_downloads_print_and_log_nothing_of_their_own(tmp_path, server, capfd, caplog):

@@ -1,0 +1,130 @@
+"""`compare`: the command that trains several recipes with several seeds, and prints a table."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+from rich.console import Console
+
+from mutualign.cli.options import (
+    ALARMED,
+    MOST_SEEDS,
+    RECIPES,
+    AcceleratorOption,
+    DataOption,
+    ForceOption,
+    OwnImagesOptions,
+    OwnOption,
+    SetOption,
+    StrictOption,
+    require_between,
+    require_place,
+)
+from mutualign.cli.stopping import StopSignal
+from mutualign.errors import shell_command
+
+if TYPE_CHECKING:
+    from mutualign.data.task import Task
+    from mutualign.runs.rows import Row
+
+
+RECIPES_BY_DEFAULT = "source_only,dann,mani,fast,best"
+PHOTO_RECIPES = "photos_source_only,photos_dann,photos_mani,photos"
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Train recipes on tasks with several seeds, and print a table with means and 95 % intervals.
+
+    Finished runs are skipped; a comparison that was stopped resumes where it was.
+    Example: mutualign compare --recipes source_only,dann,mani --task digits --seeds 3
+    """
+
+    recipes: Annotated[
+        str | None,
+        tyro.conf.arg(
+            aliases=["-r"],
+            metavar="NAMES",
+            help=f"Recipes by name or path, separated by commas. {RECIPES}",
+            help_behavior_hint=f"(default: {RECIPES_BY_DEFAULT}; for photos: {PHOTO_RECIPES})",
+        ),
+    ] = None
+    task: Annotated[str, tyro.conf.arg(aliases=["--tasks", "-t"])] = "digits"
+    """Tasks, separated by commas; `mutualign data list` shows all."""
+    own_images: OwnOption = field(default_factory=OwnImagesOptions)
+    seeds: int = 3
+    """How many seeds: 0, 1, 2, ..."""
+    set: SetOption = ()
+    data: DataOption = None
+    out: Path = Path("runs")
+    """Where run folders go: OUT/TASK/RECIPE/seed-SEED."""
+    save: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Keep the rows in this JSON file, written after each seed."""
+    force: ForceOption = False
+    accelerator: AcceleratorOption = "auto"
+    strict: StrictOption = False
+
+    def main(self, console: Console) -> None:
+        """Train what is missing, and print tables."""
+        from mutualign.cli.progress import ProgressDisplay
+        from mutualign.cli.tables import difference_tables, summary_tables
+        from mutualign.data.datasets.registry import expand_tasks, find_task
+        from mutualign.data.fetch.data_files import data_folder
+        from mutualign.recipes import load_recipe
+        from mutualign.runs.comparison import Comparison
+        from mutualign.runs.loading import default_recipe, load_task
+        from mutualign.runs.rows import save_results
+        from mutualign.runs.spec import RunSpec
+        from mutualign.runs.statistics import differences, summarise
+
+        require_between("--seeds", self.seeds, 1, MOST_SEEDS)
+        require_place("--out", self.out)
+        own, folder = self.own_images.images(), data_folder(self.data)
+        tasks = expand_tasks(self.task) if own is None else (own.name,)
+        photos = default_recipe(own) == "photos"
+        if own is None:
+            photos = all(find_task(task).folders is not None for task in tasks)
+        names = self.recipes or (PHOTO_RECIPES if photos else RECIPES_BY_DEFAULT)
+        recipes = tuple(load_recipe(name, self.set) for name in names.split(","))
+        command = shell_command("mutualign", *sys.argv[1:])
+        if self.save:
+            self._check_save(self.save, command)
+
+        def load(name: str) -> Task:
+            return load_task(name, folder, recipes[0], own)
+
+        def keep(rows: list[Row]) -> None:
+            if self.save:
+                save_results(self.save, command, rows)
+
+        comparison = Comparison(recipes, tasks, tuple(range(self.seeds)), self.out)
+        stop, display = StopSignal(), ProgressDisplay(console)
+        with display, stop.saving(command):
+            rows = comparison.run(load, keep, accelerator=self.accelerator, observer=display, should_stop=stop)
+        for table in (*summary_tables(summarise(rows)), *difference_tables(differences(rows))):
+            console.print(table)
+        alarmed = [row for row in rows if row.alarms]
+        for row in alarmed:
+            where = f"{row.recipe} on {row.task}, seed {row.seed}"
+            console.print(f"alarm: {where}: {', '.join(row.alarms or ())}", style="yellow")
+        if all(row.target_accuracy is None for row in rows):
+            console.print("the target has no labels: `mutualign select RUN ...` ranks the runs without")
+        console.print(f"run folders: {self.out}/TASK/RECIPE/seed-N")
+        last = RunSpec(recipes[-1], tasks[-1], self.seeds - 1).path(self.out)
+        console.print(f"next, for example: {shell_command('mutualign', 'show', last)}")
+        if self.strict and alarmed:
+            raise SystemExit(ALARMED)
+
+    def _check_save(self, save: Path, command: str) -> None:
+        """Raise MutualignError if the rows cannot be written; what this command has written itself may be replaced."""
+        from mutualign.io.output import check_output
+        from mutualign.runs.rows import command_of_results
+
+        tables = [place for place in self.own_images.places().values() if place.is_file()]
+        recipes = [Path(name) for name in (self.recipes or "").split(",") if name.endswith(".toml")]
+        force = self.force or command_of_results(save) == command
+        check_output(save, inputs=[*tables, *recipes], force=force)

@@ -1,0 +1,77 @@
+"""Progress of training: a live bar per stage on a terminal, one line per epoch elsewhere; and alarms."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from mutualign.cli.console import printable
+from mutualign.evaluation.records import Alarm, EpochRecord
+from mutualign.recipes import Recipe
+from mutualign.runs.experiment import Observer
+from mutualign.runs.statistics import percent
+
+
+class ProgressDisplay(Observer):
+    """Shows the progress of runs. Use it as a context."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.title, self.stages = "", 1
+        self._progress = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=12),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[latest]}", markup=False),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._bars: dict[tuple[str, int], Any] = {}
+
+    def __enter__(self) -> ProgressDisplay:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def begin(self, recipe: Recipe, task: str, seed: int) -> None:
+        self.title, self.stages = printable(f"{recipe.name} on {task}, seed {seed}"), len(recipe.stages)
+
+    def step(self, stage: int, done: int, total: int) -> None:
+        key = (self.title, stage)
+        if key not in self._bars:
+            description = self.title if self.stages == 1 else f"{self.title}, {stage + 1}/{self.stages}"
+            self._bars[key] = self._progress.add_task(description, total=total, latest="")
+        self._progress.update(self._bars[key], completed=done)
+
+    def epoch(self, record: EpochRecord) -> None:
+        target, source = percent(record.target_accuracy), percent(record.source_accuracy)
+        if self.console.is_terminal:
+            self._progress.update(self._bars[self.title, record.stage], latest=f"target {target}, source {source}")
+            return
+        number = f"stage {record.stage + 1}/{self.stages} epoch {record.epoch}"
+        line = f"{self.title}: {number}  target {target}  source {source}"
+        if record.pseudo_labels:
+            line += f"  pseudo-labels {percent(record.pseudo_labels.coverage)}"
+        self.console.print(f"{line}  {record.train_seconds:.0f} s", soft_wrap=True)
+
+    def alarm(self, alarm: Alarm) -> None:
+        print_alarm(self.console, alarm)
+
+    def damaged(self, fault: str) -> None:
+        message = f"damaged, set aside: {fault}\ntraining resumes from the checkpoint before it"
+        self.console.print(message, style="yellow", soft_wrap=True)
+
+
+def print_alarm(console: Console, alarm: Alarm, where: str = "") -> None:
+    """Print an alarm: its name, what was measured, and the likely cause."""
+    console.print(f"alarm: {alarm.name}{where}", style="bold yellow")
+    console.print(Padding(f"{alarm.seen}\n{alarm.cause}", (0, 0, 0, 2)))

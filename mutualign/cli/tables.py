@@ -1,0 +1,105 @@
+"""Tables for the terminal: accuracies over seeds, gains over a baseline, estimates, ranked runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich import box
+from rich.table import Table
+
+from mutualign.evaluation.selection import Choice
+from mutualign.runs.estimates import RunEstimates
+from mutualign.runs.history import Selection
+from mutualign.runs.statistics import Difference, Summary
+
+HEADINGS = {"last": "target,\nlast epoch", "validator": "target,\nselected", "oracle": "oracle\n(needs labels)"}
+
+
+def summary_tables(summaries: Sequence[Summary]) -> list[Table]:
+    """Make a table per task: source accuracy, target accuracy by each way of choosing the epoch, seconds."""
+    tasks = dict.fromkeys(summary.task for summary in summaries)
+    return [_summary_table(task, [summary for summary in summaries if summary.task == task]) for task in tasks]
+
+
+def _summary_table(task: str, summaries: Sequence[Summary]) -> Table:
+    selections: list[Selection] = list(dict.fromkeys(way for summary in summaries for way in summary.target))
+    validators = [way.validator.replace("_", " ") for way in selections if way.validator]
+    note = f"selected epoch: the one with the highest {', '.join(validators)},\na score without labels"
+    if not selections:
+        note = "the target has no labels"
+    table = Table(
+        title=task,
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        caption="accuracy in %, mean ± 95 % interval over n seeds; seconds of training\n" + note,
+    )
+    table.add_column("recipe", overflow="fold")  # the only column that gives way on a narrow terminal
+    for column in ("n", "source"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for way in selections:
+        style = "dim" if way.kind == "oracle" else ""
+        table.add_column(HEADINGS[way.kind], justify="right", style=style, no_wrap=True)
+    table.add_column("seconds", justify="right", no_wrap=True)
+    for summary in summaries:
+        targets = [summary.target[way].percent() if way in summary.target else "" for way in selections]
+        numbers = (str(summary.source.n), summary.source.percent(), *targets, f"{summary.seconds:.0f}")
+        table.add_row(summary.recipe, *numbers)
+    return table
+
+
+def difference_tables(paired: Sequence[Difference]) -> list[Table]:
+    """Make a table per task: what each recipe gains over the first one, paired by seed."""
+    tables = []
+    for task in dict.fromkeys(difference.task for difference in paired):
+        own = [difference for difference in paired if difference.task == task]
+        table = Table(
+            title=f"{task}: gain over {own[0].baseline}",
+            box=box.SIMPLE_HEAD,
+            padding=(0, 1, 0, 0),
+            caption="points of target accuracy, mean ± 95 % interval over pairs of the same seed",
+        )
+        table.add_column("recipe", overflow="fold")
+        for heading in ("n", "last epoch", "selected epoch"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        for difference in own:
+            last, selected = difference.target_by("last"), difference.target_by("validator")
+            n = str(last.n) if last else ""
+            table.add_row(difference.recipe, n, *(gain.percent(sign="+") if gain else "" for gain in (last, selected)))
+        tables.append(table)
+    return tables
+
+
+def estimates_table(found: Sequence[RunEstimates]) -> Table:
+    """Make a table of runs: the estimated accuracy of each, its interval, and every estimator's value."""
+    estimators = list(found[0].estimates)
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        caption="estimated target accuracy in %, without target labels; the interval of the consensus\n"
+        "should hold the true one in 95 of 100 cases, the others account for sampling only",
+    )
+    table.add_column("run", overflow="fold")
+    table.add_column("estimate", justify="right", no_wrap=True)
+    for name in estimators:
+        table.add_column(name.replace("_", " "), justify="right", style="dim")
+    for run in found:
+        _, best = run.best
+        interval = f"{100 * best.accuracy:.1f} [{100 * best.low:.1f} to {100 * best.high:.1f}]"
+        each = ["" if (one := run.estimates[key]) is None else f"{100 * one.accuracy:.1f}" for key in estimators]
+        table.add_row(str(run.run.path), interval, *each)
+    return table
+
+
+def selection_table(choices: Sequence[Choice], validator: str) -> Table:
+    """Make a table of runs, ranked by a validator: the chosen epoch of each and the last one."""
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        caption=f"by {validator.replace('_', ' ')}, without target labels; higher is better",
+    )
+    table.add_column("run", overflow="fold")
+    for column in ("epoch", "score", "last epoch", "its score"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for choice in choices:
+        scores = f"{choice.score:.4f}", f"{choice.last_score:.4f}"
+        table.add_row(choice.run, str(choice.epoch), scores[0], str(choice.last_epoch), scores[1])
+    return table

@@ -1,0 +1,1 @@
+"""Features of photos from a frozen pretrained network, computed once and kept by content."""

@@ -1,0 +1,124 @@
+"""Features of scanned photos: computed once, with progress and an estimate of the time, and kept by content."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import UInt8
+from rich.console import Console
+from torch import Tensor
+
+from mutualign.data.features.network import FeatureNetwork, feature_network
+from mutualign.data.features.settings import FeatureSettings
+from mutualign.data.features.views import photo_views
+from mutualign.data.folders.image_cache import cache_file, keep_rows
+from mutualign.data.folders.image_io import BYTES_PER_PIXEL, read_image_file
+from mutualign.data.folders.mapped_images import MappedImages, map_rows
+from mutualign.data.folders.scan import Scan
+from mutualign.data.types import UnlabelledImages
+from mutualign.errors import MutualignError
+from mutualign.nn.backbones.efficientnet_lite import FEATURES, VARIANTS
+from mutualign.nn.pretrained import PUBLISHED, require_pretrained
+
+RULE = 1  # raised when views or features of the same file change
+PICTURE = 64  # side of the small picture that is kept of each photo, for reports and the demo
+TIMED = 4  # photos that the time is estimated from
+WORTH_SAYING = 5.0  # seconds from which an estimate is printed
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """Features of photos, and which of the scanned ones they belong to."""
+
+    images: UnlabelledImages  # float16 [n, views, 1, features]
+    pictures: UnlabelledImages  # [n, 64, 64, 3]
+    rows: tuple[int, ...]  # of the scan's listing
+    bad: tuple[str, ...]  # one line per photo that cannot be read
+    key: str  # identifies the files' contents, the network and the views
+
+
+def extract(scanned: Scan, settings: FeatureSettings, what: str) -> Extracted:
+    """Return the features of scanned photos: mapped from the cache, or computed into it now.
+
+    Raises MutualignError if the network's weights are not installed, if the disk has no room for the features (before
+    the work starts), or if no photo can be read.
+    """
+    require_pretrained(settings.network)
+    side, views = VARIANTS[settings.network].side, settings.views
+    weights = PUBLISHED[settings.network].sha256
+    key = hashlib.sha256(json.dumps([RULE, weights, side, views, scanned.digests]).encode()).hexdigest()[:32]
+    name, row_bytes = f"features/{key}", 2 * views * FEATURES + 3 * PICTURE**2
+    costs = [BYTES_PER_PIXEL * shape.height * shape.width + views * side * side * 64 for shape in scanned.shapes]
+    if not cache_file(name).exists():
+        network = feature_network(settings.network)
+        _require_room(cache_file(name), len(scanned.listing) * row_bytes)
+        _say_how_long(scanned, settings, network, what)
+
+    def row(content: bytes, path: Path) -> bytes:
+        return _row(content, path, settings, feature_network(settings.network))
+
+    kept = keep_rows(name, scanned, row, costs, f"features of {what}")
+    n = len(kept.rows)
+    rows, state = map_rows(kept.path, n, row_bytes)
+    features = rows[:, : 2 * views * FEATURES].view(torch.float16).view(n, views, 1, FEATURES)
+    pictures = rows[:, 2 * views * FEATURES :].view(n, PICTURE, PICTURE, 3)
+    return Extracted(
+        MappedImages(features, kept.path, state), MappedImages(pictures, kept.path, state), kept.rows, kept.bad, key
+    )
+
+
+def _row(content: bytes, path: Path, settings: FeatureSettings, network: FeatureNetwork) -> bytes:
+    """The features of a photo's views and its small picture, as bytes."""
+    side = VARIANTS[settings.network].side
+    pictures = photo_views(content, path, side, settings.views, hashlib.sha256(content).hexdigest())
+    features = network(pictures)
+    if not torch.isfinite(features).all():
+        raise MutualignError(f"{path}: its features are not finite")
+    return features.half().numpy().tobytes() + small_picture(pictures[0]).numpy().tobytes()
+
+
+def small_picture(pixels: UInt8[Tensor, "height width 3"]) -> UInt8[Tensor, "64 64 3"]:
+    """Scale a square picture down."""
+    images = pixels.permute(2, 0, 1)[None].float()
+    small = torch.nn.functional.interpolate(images, size=(PICTURE, PICTURE), mode="bilinear", antialias=True)
+    return small[0].round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).contiguous()
+
+
+def _require_room(place: Path, needed: int) -> None:
+    """Raise MutualignError if the disk of the cache has too little room."""
+    folder = next(parent for parent in place.parents if parent.exists())
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise MutualignError(
+            f"{folder}: {free >> 20:,} MiB are free; the features need {needed >> 20:,} MiB\n"
+            "  hint:    free space there, choose another folder with the environment variable XDG_CACHE_HOME, or have\n"
+            "           fewer views (--set views=1)"
+        )
+
+
+def _say_how_long(scanned: Scan, settings: FeatureSettings, network: FeatureNetwork, what: str) -> None:
+    """Print an estimate of the time, from the first photos, if it is long."""
+    start, timed = time.perf_counter(), 0
+    for path in scanned.listing.paths[:TIMED]:
+        try:
+            _row(read_image_file(path), path, settings, network)
+            timed += 1
+        except MutualignError:
+            continue  # unreadable photos are counted and named later
+    if not timed:
+        return
+    threads = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 32)
+    count = len(scanned.listing)
+    seconds = (time.perf_counter() - start) / timed * count / threads
+    if seconds > WORTH_SAYING:
+        views = f", {settings.views} views each" if settings.views > 1 else ""
+        minutes = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} minutes"
+        line = f"features of {count:,} photos ({what}{views}): about {minutes}, once; later runs reuse them"
+        Console(stderr=True).print(line, highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,267 @@
+"""A user's images as a task: labelled source, unlabelled target, and labelled images to test on, if any."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from mutualign.data.features.extract import Extracted, extract
+from mutualign.data.features.settings import FeatureSettings
+from mutualign.data.folders.checks import copies, ranges
+from mutualign.data.folders.class_names import class_indices
+from mutualign.data.folders.image_cache import Decoded, decode
+from mutualign.data.folders.image_io import image_shape, read_image_file
+from mutualign.data.folders.listing import Listing, list_labelled, list_unlabelled
+from mutualign.data.folders.scan import Scan, scan
+from mutualign.data.folders.tables import TABLES
+from mutualign.data.split import hold_out
+from mutualign.data.task import Task
+from mutualign.data.types import ImageShape, LabelledImages, TargetDataset, UnlabelledImages, spread
+from mutualign.errors import MutualignError
+from mutualign.nn.randomness import generator
+
+OnBadImage = Literal["skip", "fail"]
+BAD_SHARE = 0.01  # of images that may be unreadable and are left out
+HELD_OUT = 0.1  # of each source class: what source accuracy is measured on without source test images
+LARGEST = 224  # side of images if none is asked for
+MOST = 1024  # largest side that may be asked for
+TYPICAL = 25  # images whose headers say how large images are
+SHOWN = 10  # unreadable images that an error names
+
+
+@dataclass(frozen=True)
+class Readable:
+    """The images of one part that could be read, as pixels or as features."""
+
+    images: UnlabelledImages
+    rows: tuple[int, ...]  # of the scan's listing
+    bad: tuple[str, ...]  # one line per image that cannot be read
+    key: str  # identifies the files' contents and how they were read
+    pictures: UnlabelledImages | None = None  # small pictures, if the images are features
+
+    @classmethod
+    def of_pixels(cls, decoded: Decoded) -> Readable:
+        return cls(decoded.images, decoded.rows, decoded.bad, decoded.key)
+
+    @classmethod
+    def of_features(cls, extracted: Extracted) -> Readable:
+        return cls(extracted.images, extracted.rows, extracted.bad, extracted.key, extracted.pictures)
+
+
+@dataclass(frozen=True)
+class FolderTask:
+    """Where a user's images are. Labelled ones: class folders, or a table (.csv, .parquet) of path and label.
+
+    Images are made square with the side `image_size`; by default, the median shorter side of all images, 224 at most.
+    `decode_image` states the rule. Without `source_test` a tenth of each source class is held out; without
+    `target_test` the target has no labels to evaluate with. Unreadable images are left out, up to 1 % of each part;
+    with on_bad_image="fail" none may be.
+    """
+
+    source: Path
+    target: Path
+    source_test: Path | None = None
+    target_test: Path | None = None
+    image_size: int | None = None
+    on_bad_image: OnBadImage = "skip"
+    features: FeatureSettings | None = None  # train on features of a pretrained network instead of pixels
+
+    @property
+    def name(self) -> str:
+        """For the run folder: `SOURCE-to-TARGET`, from the names of the two folders."""
+        return "-to-".join(re.sub(r"[^\w.-]+", "-", path.resolve().stem) for path in (self.source, self.target))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Convert to plain data for a run's config, with absolute paths."""
+        places = {
+            key: str(value.resolve()) if isinstance(value, Path) else value for key, value in asdict(self).items()
+        }
+        return {key: value for key, value in places.items() if value is not None}
+
+    def typical_side(self) -> int:
+        """The median shorter side of some source images, from their headers; 0 if none can be read."""
+        paths = list_labelled(self.source).paths
+        chosen = [paths[row] for row in spread(len(paths), TYPICAL).tolist()]
+        sides = []
+        for path in chosen:
+            with suppress(MutualignError):
+                shape = image_shape(read_image_file(path), path)
+                sides.append(min(shape.height, shape.width))
+        return sorted(sides)[len(sides) // 2] if sides else 0
+
+    def load(self) -> Task:
+        """Load the task. Raises MutualignError, with advice, if the images cannot make one."""
+        if self.image_size is not None and not 1 <= self.image_size <= MOST:
+            raise MutualignError(
+                f"the image size is from 1 to {MOST}, got {self.image_size}\n  hint:    choose another --image-size"
+            )
+        listings, names = self._list()
+        scans = {part: scan(listing, part) for part, listing in listings.items()}
+        decoded, kind = self._read(scans)
+        notes = [*_listing_notes(listings), kind]
+        for part, one in decoded.items():
+            notes += self._judge_bad(part, one, len(listings[part]))
+        kept = {part: scans[part].listing.take(one.rows) for part, one in decoded.items()}
+        for part in ("source", "source test", "target test"):
+            if part in kept:
+                notes += _judge_lost_classes(part, listings[part], kept[part])
+        notes += copies(scans)
+        if self.features is None:
+            notes += ranges({part: one.images for part, one in decoded.items()})
+        labels = {
+            part: torch.tensor(class_indices(one.labels, names, one.where))
+            for part, one in kept.items()
+            if one.labels is not None and part != "target"
+        }
+        test = "target test" if "target test" in decoded else "target"
+        identity = _identity(decoded, names, kind.removeprefix("images: "))
+        return Task(
+            self.name,
+            f"{identity}, labels {_labels_digest(labels)}",
+            names,
+            LabelledImages(decoded["source"].images, labels["source"]),
+            LabelledImages(decoded["source test"].images, labels["source test"]),
+            TargetDataset(decoded["target"].images, None),
+            TargetDataset(decoded[test].images, labels.get(test)),
+            notes=tuple(notes),
+            folders=self,
+            former_identities=(identity,),
+            features=self.features,
+            source_pictures=decoded["source test"].pictures,
+            target_pictures=decoded[test].pictures,
+        )
+
+    def _read(self, scans: Mapping[str, Scan]) -> tuple[dict[str, Readable], str]:
+        """Read the pixels, or the features, of each part; also return what the images are, for notes and identity."""
+        if self.features is not None:
+            settings = self.features
+            extracted = {part: Readable.of_features(extract(one, settings, part)) for part, one in scans.items()}
+            return extracted, f"images: {settings.views} views as features of {settings.network}"
+        side = self.image_size or _median_side(scans.values())
+        decoded = {
+            part: Readable.of_pixels(decode(one, ImageShape(one.channels, side, side), part))
+            for part, one in scans.items()
+        }
+        return decoded, f"images: {side}x{side}"
+
+    def _list(self) -> tuple[dict[str, Listing], tuple[str, ...]]:
+        """List the images of each part, and the classes. Raises MutualignError if a part lacks images or a class."""
+        source, target = list_labelled(self.source), list_unlabelled(self.target)
+        names = _checked_classes(source)
+        if self.source_test is None:
+            source, source_test = _hold_out(source, names)
+        else:
+            source_test = list_labelled(self.source_test)
+        listings = {"source": source, "source test": source_test, "target": target}
+        if self.target_test is not None:
+            listings["target test"] = list_labelled(self.target_test)
+        for one in listings.values():
+            class_indices(sorted(set(one.labels or ())), names, one.where)  # raises for a class that the source lacks
+        return listings, names
+
+    def _judge_bad(self, part: str, decoded: Readable, listed: int) -> list[str]:
+        """Return one note per unreadable image. Raises MutualignError if there are too many."""
+        if not decoded.bad:
+            return []
+        most = 0 if self.on_bad_image == "fail" else int(BAD_SHARE * listed)
+        count = f"{part}: {len(decoded.bad)} of {listed} images cannot be read"
+        if len(decoded.bad) > most:
+            allowed = "none" if self.on_bad_image == "fail" else f"up to {BAD_SHARE:.0%}, here {most},"
+            raise MutualignError(
+                f"{count}; {allowed} may be left out\n{_bad_lines(decoded.bad)}\n  hint:    repair or remove them"
+                + ("" if self.on_bad_image == "skip" else ", or leave up to 1 % out with --on-bad-image skip")
+            )
+        return [f"{count} and are left out", *decoded.bad]
+
+
+def _bad_lines(bad: Iterable[str]) -> str:
+    return "\n".join(f"  bad      {one}" for one in list(bad)[:SHOWN])
+
+
+def _checked_classes(source: Listing) -> tuple[str, ...]:
+    """Return the classes. Raises MutualignError if there are fewer than two, or one that cannot be trained on."""
+    if source.empty_classes:
+        raise MutualignError(
+            f"{source.where}: no image in the class folder(s) {_quoted(source.empty_classes)}\n"
+            f"  skipped  {source.skipped or 'nothing'}\n"
+            "  hint:    put images of the class there, or remove the folder, or start its name with a dot to train\n"
+            "           without the class"
+        )
+    names, counts = source.class_names(), source.class_counts()
+    if len(names) < 2:
+        is_table = source.where.suffix.lower() in TABLES
+        hint = "add rows of another label to the table" if is_table else "give the folder with one folder per class"
+        raise MutualignError(
+            f'{source.where}: only the class "{names[0]}"; a classifier needs at least two\n  hint:    {hint}'
+        )
+    for name, count in counts.items():
+        if count < 2:
+            raise MutualignError(
+                f'{source.where}: class "{name}" has {count} image; it needs 2 or more, because some are held out\n'
+                "  hint:    add images of it, or leave the class out"
+            )
+    return names
+
+
+def _hold_out(source: Listing, names: tuple[str, ...]) -> tuple[Listing, Listing]:
+    """Split the source: a tenth of each class, at least one image, is held out; each class has its own order."""
+    labels = torch.tensor(class_indices(source.labels or (), names, source.where))
+    held = hold_out(
+        labels,
+        lambda count: max(1, round(HELD_OUT * count)),
+        lambda label: generator("own images", "held out", names[label]),
+    )
+    rest, chosen = (rows.nonzero().flatten().tolist() for rows in (~held, held))
+    return source.take(rest), source.take(chosen)
+
+
+def _listing_notes(listings: Mapping[str, Listing]) -> Iterable[str]:
+    seen: set[Path] = set()
+    for part, one in listings.items():
+        # What was skipped is the same for a part that was held out of another.
+        yield f"{part}: {one.summary if one.where not in seen else one.classes}"
+        if one.empty_classes:  # never of the source
+            yield f"{part}: no image in the class folder(s) {_quoted(one.empty_classes)}"
+        seen.add(one.where)
+
+
+def _judge_lost_classes(part: str, listed: Listing, kept: Listing) -> list[str]:
+    """Return a note on classes of which no image can be read. Raises MutualignError if the source loses one."""
+    lost = sorted(set(listed.labels or ()) - set(kept.labels or ()))
+    if not lost:
+        return []
+    message = f"{part}: no image of the class(es) {_quoted(lost)} can be read"
+    if part == "source":
+        raise MutualignError(f"{message}\n  hint:    repair the images, or leave the class out")
+    return [message]
+
+
+def _quoted(names: Iterable[str]) -> str:
+    return ", ".join(f'"{name}"' for name in names)
+
+
+def _median_side(scans: Iterable[Scan]) -> int:
+    sides = sorted(min(shape.height, shape.width) for one in scans for shape in one.shapes)
+    return min(sides[len(sides) // 2], LARGEST)
+
+
+def _identity(decoded: Mapping[str, Readable], names: tuple[str, ...], kind: str) -> str:
+    """What the images are. Editing these words breaks resume for existing runs."""
+    parts = ", ".join(f"{part} {len(one.images)} images {one.key}" for part, one in decoded.items())
+    return f"own images of {kind}, {len(names)} classes ({', '.join(names)}): {parts}"
+
+
+def _labels_digest(labels: Mapping[str, Int64[Tensor, " n"]]) -> str:
+    """Hash the labels of all parts: early runs did not record them."""
+    text = json.dumps({part: one.tolist() for part, one in labels.items()})
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

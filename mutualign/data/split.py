@@ -1,0 +1,30 @@
+"""The held-out split: which labelled images are not trained on, a number of each class, chosen at random."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Bool, Int64
+from torch import Tensor
+
+
+def hold_out(
+    labels: Int64[Tensor, " n"], count: Callable[[int], int], random: Callable[[int], torch.Generator]
+) -> Bool[Tensor, " n"]:
+    """Mark the rows to hold out: of each class of `m` rows, `count(m)` rows chosen by `random(label)`.
+
+    Classes are visited in ascending order. `random` may return a generator for each class, so that a class keeps its
+    split when others come or go, or one generator for all.
+
+    >>> labels = torch.tensor([0, 1, 0, 1, 1, 0, 2])
+    >>> rows = hold_out(labels, lambda m: m // 2, lambda label: torch.Generator().manual_seed(label))
+    >>> torch.bincount(labels[rows], minlength=3).tolist()
+    [1, 1, 0]
+    """
+    chosen = torch.zeros(len(labels), dtype=torch.bool)
+    for label in labels.unique().tolist():
+        rows = (labels == label).nonzero().flatten()
+        order = torch.randperm(len(rows), generator=random(label))
+        chosen[rows[order[: count(len(rows))]]] = True
+    return chosen

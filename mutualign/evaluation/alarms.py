@@ -1,0 +1,204 @@
+"""Alarms: what the audit of a run says about whether to trust it, without target labels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mutualign.evaluation.records import Alarm, EpochAudit, EpochRecord
+from mutualign.evaluation.validators import kept_information
+
+LEARNT = 0.1  # of the way from guessing to always right, on held-out source images
+DEAD = 1e-6  # of the largest gradient norm: anything smaller counts as zero
+SATURATED = 0.995  # accuracy of the discriminator
+COLLAPSED = 0.5  # of the prior's effective number of classes
+RARE = 0.1  # of its share in the source: a class predicted less often counts as missing,
+MISSING = 0.2  # and missing classes with this share of the source in total raise an alarm
+CONFIRMING = 0.1  # rise of coverage and fall of consistency that together raise an alarm
+NAMED = 5  # classes that a message names
+
+
+@dataclass(frozen=True)
+class SourceClasses:
+    """The classes of the source: their names, and their shares among the training labels."""
+
+    names: Sequence[str]
+    shares: Sequence[float]
+
+
+def stage_alarms(
+    epochs: Sequence[EpochRecord], source: SourceClasses, *, complete: bool = True, learns_source: bool = True
+) -> list[Alarm]:
+    """Return the alarms for a stage's epochs so far.
+
+    Before the stage is `complete`, only problems that more training cannot fix are reported: zero or reversed gradients
+    and a frozen teacher. `learns_source` is whether the stage trains on the source; a stage that does not is not
+    expected to classify it well.
+    """
+    if not epochs:
+        return []
+    found = [_dead_gradient(epochs[-1]), _wrong_direction(epochs[-1]), _frozen_teacher(epochs)]
+    if complete:
+        found += [
+            _source_not_learnt(epochs[-1], source) if learns_source else None,
+            _discriminator_saturated(epochs[-1]),
+            _collapsed(epochs[-1], source) or _imbalanced(epochs[-1], source),
+            _self_confirming(epochs),
+        ]
+    return [alarm for alarm in found if alarm is not None]
+
+
+def identical_domains(accuracy: float, images: int) -> Alarm | None:
+    """Raise the alarm if `domain_accuracy`, measured on `images` in all, is within three deviations of chance."""
+    if accuracy > 0.5 + 3 * math.sqrt(0.25 / images):
+        return None
+    return Alarm(
+        "identical domains",
+        f"a classifier separates source and target images in {accuracy:.0%} of cases; chance is 50 %",
+        "both are the same images, or of the same kind: check what was given as the target; there is nothing to adapt "
+        "to",
+    )
+
+
+def negative_transfer(adapted: EpochRecord, source_only: EpochRecord) -> Alarm | None:
+    """Raise the alarm if an adapted model's epoch is no better than one of a model trained on the source only.
+
+    Two label-free measures must both say so: information maximisation and `kept_information`.
+    """
+    measures: list[tuple[float, float]] = []
+    for epoch in (adapted, source_only):
+        kept = kept_information(_audit(epoch).predicted_shares, epoch.scores["augmentation_consistency"])
+        measures.append((epoch.scores["information_maximisation"], kept))
+    if any(ours > theirs for ours, theirs in zip(*measures, strict=True)):
+        return None
+    (sure, kept), (sure_before, kept_before) = measures
+    return Alarm(
+        "negative transfer",
+        f"no better than source only without labels: information maximisation {sure:.2f} against {sure_before:.2f}; "
+        f"information that survives a slight change {kept:.2f} against {kept_before:.2f}",
+        "adaptation did not help, or did harm: keep the source-only model, or try another recipe",
+    )
+
+
+def _dead_gradient(epoch: EpochRecord) -> Alarm | None:
+    gradients = _audit(epoch).gradients
+    largest = max(gradients.values(), default=0.0)
+    dead = [name for name, norm in gradients.items() if name != "class" and norm <= DEAD * largest]
+    if not dead:
+        return None
+    cause = "the loss does not depend on the features: look for a softmax over a single output, a detach, a weight of 0"
+    if _audit(epoch).coverage == 0:
+        cause = "no target image reaches the teacher's threshold: lower it, or train longer before this stage"
+    return Alarm("no adaptation gradient", f"the gradient of {', '.join(dead)} at the features is zero", cause)
+
+
+def _wrong_direction(epoch: EpochRecord) -> Alarm | None:
+    cosine = _audit(epoch).reversal
+    if cosine is None or cosine <= 0:
+        return None
+    return Alarm(
+        "reversal with the wrong sign",
+        "the domain loss pulls the features to where the discriminator separates the domains "
+        f"(cosine {cosine:+.2f}, expected -1)",
+        "the gradient reversal is missing, or has a negative strength",
+    )
+
+
+def _frozen_teacher(epochs: Sequence[EpochRecord]) -> Alarm | None:
+    fingerprints = [_audit(epoch).teacher_fingerprint for epoch in epochs[-2:]]
+    if len(fingerprints) < 2 or fingerprints[0] is None or fingerprints[0] != fingerprints[1]:
+        return None
+    return Alarm(
+        "teacher does not move",
+        "the teacher's weights have not changed for an epoch",
+        "it is not updated after each step, or its decay is 1: pseudo-labels stay as they were at the start",
+    )
+
+
+def _source_not_learnt(epoch: EpochRecord, source: SourceClasses) -> Alarm | None:
+    accuracy, guessing = epoch.scores["source_accuracy"], max(source.shares)
+    if accuracy > guessing + LEARNT * (1 - guessing):
+        return None
+    return Alarm(
+        "source is not learnt",
+        f"{accuracy:.0%} of held-out source images are right; always predicting the commonest class gives "
+        f"{guessing:.0%}",
+        "labels do not belong to their images (shuffled, shifted by one?), the learning rate is far too high, or the "
+        "training was far too short: raise epochs, or epoch_steps if there are few images",
+    )
+
+
+def _discriminator_saturated(epoch: EpochRecord) -> Alarm | None:
+    accuracy = epoch.means.get("domain_accuracy", 0.0)
+    if accuracy < SATURATED:
+        return None
+    return Alarm(
+        "discriminator saturated",
+        f"the discriminator separates the domains in {accuracy:.1%} of cases",
+        "the features are not aligned at all: a higher domain weight or a lower learning rate may help",
+    )
+
+
+def _collapsed(epoch: EpochRecord, source: SourceClasses) -> Alarm | None:
+    shares = _audit(epoch).predicted_shares
+    effective, expected = _effective_classes(shares), _effective_classes(source.shares)
+    if not shares or effective > max(COLLAPSED * expected, 1.0) or expected < 1.5:
+        return None
+    top = max(range(len(shares)), key=shares.__getitem__)
+    return Alarm(
+        "predicted classes collapsed",
+        f"{shares[top]:.0%} of the target images are put into {_named([top], source)}; {effective:.1f} classes in "
+        f"effect, the source has {expected:.1f}",
+        "the model does not carry over to the target, or pseudo-labels have run into few classes: try another recipe, "
+        "a lower learning rate, a higher threshold, an earlier epoch",
+    )
+
+
+def _imbalanced(epoch: EpochRecord, source: SourceClasses) -> Alarm | None:
+    shares = _audit(epoch).predicted_shares
+    missing = [label for label, share in enumerate(shares) if share < RARE * source.shares[label]]
+    mass = sum(source.shares[label] for label in missing)
+    if mass < MISSING:
+        return None
+    return Alarm(
+        "classes missing among the predictions",
+        f"hardly any target image is put into {_named(missing, source)}, {mass:.0%} of the source",
+        "the target lacks these classes, or predictions are biased: methods that align whole domains fail if class "
+        "frequencies differ",
+    )
+
+
+def _self_confirming(epochs: Sequence[EpochRecord]) -> Alarm | None:
+    if _audit(epochs[-1]).coverage is None:
+        return None
+    consistent = [epoch.scores["augmentation_consistency"] for epoch in epochs]
+    coverage = [_audit(epoch).coverage or 0.0 for epoch in epochs]
+    best = max(range(len(epochs)), key=consistent.__getitem__)
+    fall, rise = consistent[best] - consistent[-1], coverage[-1] - coverage[best]
+    if fall < CONFIRMING or rise < CONFIRMING:
+        return None
+    return Alarm(
+        "pseudo-labels confirm themselves",
+        f"since epoch {best + 1} the teacher labels {coverage[best]:.0%} -> {coverage[-1]:.0%} of the target, while "
+        f"predictions that survive a slight change fell {consistent[best]:.0%} -> {consistent[-1]:.0%}",
+        f"confidence grows but predictions do not improve: keep epoch {best + 1}, raise the threshold, or lower the "
+        "learning rate",
+    )
+
+
+def _named(labels: Sequence[int], source: SourceClasses) -> str:
+    """`class "cat"`, or `classes "cat", "dog" and 3 more`."""
+    shown = ", ".join(f'"{source.names[label]}"' for label in labels[:NAMED])
+    more = f" and {len(labels) - NAMED} more" if len(labels) > NAMED else ""
+    return f"{'class' if len(labels) == 1 else 'classes'} {shown}{more}"
+
+
+def _audit(epoch: EpochRecord) -> EpochAudit:
+    """The audit of an epoch; an empty one for runs from before the audit."""
+    return epoch.audit or EpochAudit([], [])
+
+
+def _effective_classes(shares: Sequence[float]) -> float:
+    """The number of equally frequent classes with the same entropy."""
+    return math.exp(-sum(share * math.log(share) for share in shares if share > 0))

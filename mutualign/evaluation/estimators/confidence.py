@@ -1,0 +1,55 @@
+"""Estimators from the confidence of a single run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from jaxtyping import Float
+from torch import Tensor
+
+from mutualign.evaluation.estimators.base import Estimate, RunOutputs, register_estimator, sampling_error, within
+from mutualign.evaluation.validators import entropy
+
+
+@register_estimator("average_thresholded_confidence")
+def average_thresholded_confidence(run: RunOutputs, runs: Sequence[RunOutputs] = ()) -> Estimate:
+    """Share of target images whose confidence exceeds a threshold that is set on the source (ATC).
+
+    Confidence is the negative entropy of the softmax. The threshold is chosen so that the share of source images below
+    it equals the source error: with k wrong source predictions, it is the (k + 1)-th lowest source confidence. If every
+    source prediction is wrong, the estimate is 0. The range covers the sampling of both sets of images only, not the
+    error of the method.
+    Source: Garg et al., "Leveraging unlabeled data to predict out-of-distribution performance", ICLR 2022, eq. 2 and 3.
+    The authors' code takes the k-th lowest, which differs by one source image; this follows the equation.
+    """
+    outputs = run.outputs
+    source, target = (_negative_entropy(logits) for logits in (outputs.source_logits, outputs.target_logits))
+    wrong = int((outputs.source_logits.argmax(1) != outputs.source_labels).sum())
+    if wrong == len(source):
+        return _with_sampling(0.0, len(target), len(source))
+    threshold = source.sort().values[wrong]
+    return _with_sampling(float((target >= threshold).double().mean()), len(target), len(source))
+
+
+@register_estimator("difference_of_confidences")
+def difference_of_confidences(run: RunOutputs, runs: Sequence[RunOutputs] = ()) -> Estimate:
+    """Source accuracy minus the fall of the mean top probability from source to target, within [0, 1] (DoC).
+
+    The range covers the sampling of both sets of images only, not the error of the method. Source: Guillory et al.,
+    "Predicting with confidence on unseen distributions", ICCV 2021, section 3.
+    """
+    outputs = run.outputs
+    source, target = (
+        float(logits.double().softmax(1).amax(1).mean()) for logits in (outputs.source_logits, outputs.target_logits)
+    )
+    accuracy = min(max(outputs.source_accuracy - (source - target), 0.0), 1.0)
+    return _with_sampling(accuracy, len(outputs.target_logits), len(outputs.source_logits))
+
+
+def _negative_entropy(logits: Float[Tensor, "n classes"]) -> Float[Tensor, " n"]:
+    return -entropy(logits.double().softmax(1))
+
+
+def _with_sampling(accuracy: float, target: int, source: int) -> Estimate:
+    return within(accuracy, math.hypot(sampling_error(accuracy, target), sampling_error(accuracy, source)))

@@ -1,0 +1,49 @@
+"""The combined score, and its part that a slight change of the images must not destroy."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+
+from mutualign.evaluation.validators.base import ValidatorInputs, entropy, register_validator
+from mutualign.evaluation.validators.confidence import information_maximisation
+from mutualign.evaluation.validators.source import source_accuracy
+
+
+@register_validator("augmentation_consistency")
+def augmentation_consistency(inputs: ValidatorInputs) -> float:
+    """Share of target images that keep their predicted class when they are slightly changed."""
+    return float((inputs.target_logits.argmax(1) == inputs.view_logits.argmax(1)).double().mean())
+
+
+def kept_information(shares: Sequence[float], consistency: float) -> float:
+    """Lower bound on the mutual information between predictions on images and on their changed views, in nats.
+
+    H(shares) - h(e) - e ln(classes - 1), with `shares` of the predicted classes, e = 1 - `consistency`, and h the
+    binary entropy (Fano's inequality). Low for predictions that change easily, and for predictions of one class only.
+    """
+    changed = 1 - consistency
+    predicted, lasting = (torch.tensor(values, dtype=torch.float64) for values in (shares, (changed, consistency)))
+    return float(entropy(predicted) - entropy(lasting)) - changed * math.log(max(len(shares) - 1, 1))
+
+
+def combine(information: float, shares: Sequence[float], consistency: float, source: float) -> float:
+    """Compute `combined` from information maximisation, predicted shares, consistency and source accuracy."""
+    kept = kept_information(shares, consistency)
+    return (information + kept) / math.log(max(len(shares), 2)) + source
+
+
+@register_validator("combined")
+def combined(inputs: ValidatorInputs) -> float:
+    """Confident predictions spread over the classes, stable under slight changes, by a model that keeps the source.
+
+    (information maximisation + kept information) / ln(classes) + source accuracy; between about -1 and 3. Like the ACM
+    score (information maximisation + consistency + source accuracy), with Fano's bound instead of the consistency,
+    which is perfect if all predictions are the same.
+    """
+    predicted, classes = inputs.target_logits.argmax(1), inputs.target_logits.shape[1]
+    shares: list[float] = (torch.bincount(predicted, minlength=classes).double() / len(predicted)).tolist()
+    parts = augmentation_consistency(inputs), source_accuracy(inputs)
+    return combine(information_maximisation(inputs), shares, *parts)

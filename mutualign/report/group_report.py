@@ -1,0 +1,270 @@
+"""The part of a comparison's page for runs on the same data: sentence, tables, figures, alarms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from statistics import mean
+
+from mutualign.evaluation.estimators import Estimate
+from mutualign.evaluation.records import EpochRecord
+from mutualign.report.comparison_data import ComparedRun, RunGroup
+from mutualign.report.comparison_plots import recipe_curves, score_against_accuracy
+from mutualign.report.page import AlarmBox, Block, Details, Plot, Prose, Section, Table
+from mutualign.report.run_data import spaced
+from mutualign.report.run_page import BLIND_SPOTS
+from mutualign.runs.rows import Row
+from mutualign.runs.statistics import Interval, Summary, differences, percent, summarise
+
+Read = Callable[[EpochRecord], float | None]
+Estimates = Mapping[str, tuple[str, Estimate]]  # by the path of the run
+
+RANGE = (
+    "The range of `consensus` is the agreement with other seeds, widened by how much the seeds disagree; other ranges "
+    "cover only the number of images. None of them is a confidence interval: errors that all runs share are invisible."
+)
+UNCHECKED = (
+    "Some adapted runs were not checked for negative transfer, because no complete source-only run with the same data "
+    "and seed was in their output folder. `mutualign compare` trains one if its recipes include `source_only`."
+)
+
+
+class GroupReport:
+    """The part of the page for one group of runs.
+
+    The best system comes first: by target accuracy if it is known, else by the label-free score.
+    """
+
+    def __init__(self, anchor: str, group: RunGroup) -> None:
+        self.anchor, self.group, self.runs = anchor, group, group.runs
+        self.validator = spaced(group.validator or "")
+        self.scores = {one.path: group.score(one) for one in group.runs}
+        self.estimates: Estimates = group.estimates()
+        self.rows = group.rows()
+        self.summaries = sorted(summarise(self.rows), key=self._quality, reverse=True)
+        self.systems = {summary.recipe: group.systems[summary.recipe] for summary in self.summaries}
+        self.has_labels = any(summary.target for summary in self.summaries)
+
+    def _quality(self, summary: Summary) -> tuple[float, float]:
+        last = summary.target_by("last")
+        return (last.mean if last else -1.0, self._score(summary.recipe) or -1e9)
+
+    def _score(self, system: str) -> float | None:
+        return _mean([self.scores[one.path] for one in self.group.systems[system]])
+
+    def _estimate(self, system: str) -> float | None:
+        found = [self.estimates.get(one.path) for one in self.group.systems[system]]
+        return _mean([one and one[1].accuracy for one in found])
+
+    def sentence(self) -> str:
+        """Name the best system."""
+        best, where = self.summaries[0], f"On `{self.group.title}`"
+        runs = f"n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{best.source.n}"
+        last = best.target_by("last")
+        if last is not None:
+            return f"{where}, `{best.recipe}` has the highest target accuracy: {last.percent()} % (last epoch, {runs})."
+        estimate, score = self._estimate(best.recipe), self._score(best.recipe)
+        estimated = "" if estimate is None else f"; its target accuracy is estimated at {percent(estimate, 0)}"
+        if score is None:
+            return f"{where}, the runs have no label-free score in common, and the target has no labels{estimated}."
+        return (
+            f"{where}, which has no target labels, `{best.recipe}` ranks first by the label-free score "
+            f"({self.validator}, {runs}){estimated}."
+        )
+
+    def section(self) -> Section:
+        """Return tables, figures and alarms."""
+        targets = [self._target_table(), *self._gains()] if self.has_labels else []
+        blocks = [
+            self._table(),
+            *targets,
+            self._run_table(),
+            *self._plots(),
+            *self._alarms(),
+            Details("Data", self.group.data),
+        ]
+        return Section(self.anchor, self.group.title, blocks)
+
+    # Tables -----------------------------------------------------------------------------------------------------------
+
+    def _table(self) -> Table:
+        rows = []
+        for summary in self.summaries:
+            alarms = [one.run.result.alarms for one in self.systems[summary.recipe]]
+            known = [bool(found) for found in alarms if found is not None]
+            rows.append(
+                (
+                    summary.recipe,
+                    str(summary.source.n),
+                    _number(self._score(summary.recipe)),
+                    _points(self._estimate(summary.recipe)),
+                    summary.source.percent(),
+                    str(sum(known)) if known else "not checked",
+                    f"{summary.seconds:.0f}",
+                )
+            )
+        order = "target accuracy at the last epoch" if self.has_labels else "label-free score"
+        head = ("system", "n", "label-free score", "estimate", "source", "runs with alarms", "seconds")
+        caption = (
+            f"Without target labels: means over n seeds, sorted by {order}. Score: {self.validator or 'none in common'}"
+            " (higher is better). Estimate: of target accuracy at the selected epoch, in %. Source: accuracy on "
+            "held-out source images, in %, with its 95 % interval over seeds."
+        )
+        return Table(head, rows, caption, numbers=frozenset(range(1, len(head))))
+
+    def _target_table(self) -> Table:
+        rows = [
+            (
+                summary.recipe,
+                str(summary.source.n),
+                *(_interval(summary.target_by(kind)) for kind in ("last", "validator", "oracle")),
+            )
+            for summary in self.summaries
+        ]
+        head = ("system", "n", "last epoch", "selected epoch", "oracle")
+        caption = (
+            "Target accuracy in %, mean and 95 % interval over n seeds. Needs labels. Selected: the epoch with the "
+            "highest label-free score. The oracle is the best epoch by target test labels. It is not a result: it "
+            "shows what selecting without labels costs."
+        )
+        return Table(head, rows, caption, numbers=frozenset({1, 2, 3, 4}), muted=frozenset({4}))
+
+    def _gains(self) -> list[Block]:
+        paired = differences(self._baseline_first())
+        if not paired:
+            return []
+        head = ("system", "pairs", "last epoch", "selected epoch")
+        lines = [
+            (
+                one.recipe,
+                str(max(gain.n for gain in one.target.values())),
+                *(_interval(one.target_by(kind), sign="+") for kind in ("last", "validator")),
+            )
+            for one in paired
+        ]
+        caption = (
+            f"Gain in target accuracy over `{paired[0].baseline}` in points, mean and 95 % interval over pairs of runs "
+            "with the same seed. Needs labels."
+        )
+        return [Table(head, lines, caption, numbers=frozenset({1, 2, 3}))]
+
+    def _baseline_first(self) -> list[Row]:
+        """Order rows so that the baseline comes first: source only, else the lowest target accuracy."""
+        order = list(reversed(self.systems))
+        source_only = {one.system for one in self.runs if one.run.config.recipe.is_source_only}
+        return sorted(self.rows, key=lambda row: (row.recipe not in source_only, order.index(row.recipe)))
+
+    def _run_table(self) -> Table:
+        rows = []
+        for one in sorted(self.runs, key=lambda one: -(self.scores[one.path] or 0.0)):
+            estimator, estimate, interval = "", "", ""
+            if one.path in self.estimates:
+                name, found = self.estimates[one.path]
+                estimator, estimate = spaced(name), _points(found.accuracy)
+                interval = f"{100 * found.low:.1f} to {100 * found.high:.1f}"
+            true = [_points(one.run.selected.target_accuracy)] if self.has_labels else []
+            epoch = f"{one.run.selected.epoch} of {one.run.last_stage.epochs}"
+            rows.append((one.path, epoch, _number(self.scores[one.path]), estimate, interval, estimator, *true))
+        true = ["true (needs labels)"] if self.has_labels else []
+        head = ("run", "selected epoch", "score", "estimate", "range", "estimator", *true)
+        numbers = {1, 2, 3, 4, 6}
+        caption = f"Each run at its selected epoch, sorted by label-free score; accuracies in %. {RANGE}"
+        if any(name != "consensus" for name, _ in self.estimates.values()):
+            caption += (
+                " An estimate from a single run is a rough guess: `mutualign compare --seeds 3` trains more seeds."
+            )
+        return Table(head, rows, caption, numbers=frozenset(numbers), muted=frozenset({6}))
+
+    # Figures and alarms -----------------------------------------------------------------------------------------------
+
+    def _plots(self) -> list[Block]:
+        blocks: list[Block] = []
+        validator = self.group.validator
+        accuracy = self._curves(lambda record: record.target_accuracy)
+        if accuracy:
+            blocks.append(
+                Plot(
+                    f"curves-{self.anchor}",
+                    "Target accuracy over training time",
+                    "One line per seed; seconds on a log scale. Needs labels, which are read at every epoch for this "
+                    "curve; nothing is trained or selected by it. Times compare only between runs that had the machine "
+                    "to themselves.",
+                    recipe_curves(accuracy, "target accuracy (needs labels)", shares=True),
+                )
+            )
+        if validator is None:
+            return blocks
+        points = {
+            system: [
+                (record.scores[validator], record.target_accuracy)
+                for one in runs
+                for record in one.run.last_records
+                if record.target_accuracy is not None
+            ]
+            for system, runs in self.systems.items()
+        }
+        if any(points.values()):
+            blocks.append(
+                Plot(
+                    f"scores-{self.anchor}",
+                    "Label-free score and accuracy",
+                    "One point per epoch of each last stage. The better the points rise from left to right, the better "
+                    "the score ranks epochs and systems here. The accuracy needs labels; the score does not.",
+                    score_against_accuracy({name: found for name, found in points.items() if found}, self.validator),
+                )
+            )
+        else:
+            blocks.append(
+                Plot(
+                    f"curves-{self.anchor}",
+                    "Label-free score over training time",
+                    f"One line per seed; seconds on a log scale. Higher is better ({self.validator}).",
+                    recipe_curves(self._curves(lambda record: record.scores[validator]), self.validator),
+                )
+            )
+        return blocks
+
+    def _curves(self, read: Read) -> dict[str, list[list[tuple[float, float]]]]:
+        """Return (seconds, value) of each epoch of the last stage, by system and run."""
+        curves: dict[str, list[list[tuple[float, float]]]] = {}
+        for system, runs in self.systems.items():
+            for one in runs:
+                values = [(record.train_seconds, read(record)) for record in one.run.last_records]
+                if points := [(seconds, value) for seconds, value in values if value is not None]:
+                    curves.setdefault(system, []).append(points)
+        return curves
+
+    def _alarms(self) -> list[Block]:
+        blocks: list[Block] = [
+            AlarmBox(alarm.name, one.path, alarm.seen, alarm.cause)
+            for one in self.runs
+            for alarm in one.run.result.alarms or ()
+        ]
+        unchecked = [one for one in self.runs if _unchecked(one)]
+        return [
+            *(blocks or [Prose("No run raised an alarm.")]),
+            *([Prose(UNCHECKED)] if unchecked else []),
+            *([] if self.has_labels else [Prose(BLIND_SPOTS)]),
+        ]
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return mean(known) if known else None
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def _points(value: float | None) -> str:
+    return "" if value is None else f"{100 * value:.1f}"
+
+
+def _interval(interval: Interval | None, sign: str = "") -> str:
+    return "" if interval is None else interval.percent(sign=sign)
+
+
+def _unchecked(one: ComparedRun) -> bool:
+    """Whether an adapted run was not compared with a source-only run."""
+    result = one.run.result
+    return result.alarms is not None and result.compared_with is None and not one.run.config.recipe.is_source_only

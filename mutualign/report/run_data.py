@@ -1,0 +1,125 @@
+"""The data of a finished run that a report shows, read from its folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from torch import Tensor
+
+from mutualign.errors import MutualignError
+from mutualign.evaluation.estimators import Estimate
+from mutualign.evaluation.records import EpochRecord
+from mutualign.report.epoch_plots import Curve, Stages
+from mutualign.runs.estimates import estimate_runs
+from mutualign.runs.folder import RunFolder
+from mutualign.runs.history import Result, SelectedEpoch, StageResult
+from mutualign.runs.spec import RunConfig
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A complete run. Runs of early versions have no outputs, no review, no class names or no audit."""
+
+    folder: RunFolder
+    config: RunConfig
+    result: Result
+    records: list[EpochRecord]
+    outputs: Mapping[str, Tensor]  # of the last stage at the epoch selected without labels
+    review: Mapping[str, Tensor]  # of the same epoch: images to look at, and comparisons with target labels
+
+    @classmethod
+    def read(cls, folder: RunFolder, *, tensors: bool = True) -> FinishedRun:
+        """Read a run; with `tensors` off, leave out outputs and review.
+
+        Raises MutualignError if the run is not complete, or a file is damaged.
+        """
+        config, result, records = folder.config(), folder.require_result(), folder.metrics()
+        outputs: Mapping[str, Tensor] = {}
+        review: Mapping[str, Tensor] = {}
+        if tensors:
+            last, store = len(result.stages) - 1, folder.checkpoints
+            outputs = store.load_outputs(last, "selected")[0] if store.has_outputs(last, "selected") else {}
+            review = store.load("review")[0] if store.has("review") else {}
+        return cls(folder, config, result, records, outputs, review)
+
+    @property
+    def name(self) -> str:
+        """The recipe's name."""
+        return self.config.recipe.name
+
+    @property
+    def class_names(self) -> list[str] | None:
+        """The class names; None in runs of early versions."""
+        return self.result.class_names or self.config.class_names
+
+    @property
+    def has_target_labels(self) -> bool:
+        """Whether the target accuracy is known."""
+        return self.last_stage.last.target_accuracy is not None
+
+    @property
+    def last_stage(self) -> StageResult:
+        """The result of the last stage."""
+        return self.result.stages[-1]
+
+    @property
+    def selected(self) -> SelectedEpoch:
+        """The epoch of the last stage that was selected without labels."""
+        return self.last_stage.selected
+
+    @property
+    def validator(self) -> str:
+        """The name of the label-free score that selected the epoch."""
+        return str(self.selected.selection.validator)
+
+    @property
+    def score(self) -> float | None:
+        """The label-free score of the selected epoch."""
+        return self.selected_record.scores.get(self.validator)
+
+    @property
+    def last_records(self) -> list[EpochRecord]:
+        """The epochs of the last stage."""
+        return [record for record in self.records if record.stage == len(self.result.stages) - 1]
+
+    @property
+    def selected_record(self) -> EpochRecord:
+        """The record of the selected epoch."""
+        return next(record for record in self.last_records if record.epoch == self.selected.epoch)
+
+    @property
+    def train_seconds(self) -> float:
+        """Seconds of training, all stages together."""
+        return sum(stage.train_seconds for stage in self.result.stages)
+
+    @cached_property
+    def stages(self) -> Stages:
+        """Where stages begin, and which epoch is selected, counted over all stages."""
+        lengths = [stage.epochs for stage in self.result.stages]
+        names = [f"{number}: {stage.method}" for number, stage in enumerate(self.result.stages, start=1)]
+        return Stages(lengths, names, sum(lengths[:-1]) + self.selected.epoch)
+
+    @cached_property
+    def estimate(self) -> tuple[str, Estimate] | None:
+        """The estimator and its estimate of the target accuracy, from this run alone; None without outputs."""
+        try:
+            (found,) = estimate_runs([self.folder])
+        except MutualignError:
+            return None
+        return found.best
+
+    def curve(self, read: Callable[[EpochRecord], float | None]) -> Curve:
+        """Return a value of each epoch, over all stages."""
+        return [read(record) for record in self.records]
+
+
+def measured(curves: Mapping[str, Curve]) -> dict[str, Curve]:
+    """Return the curves that have a value at any epoch."""
+    return {name: curve for name, curve in curves.items() if any(value is not None for value in curve)}
+
+
+def spaced(name: str) -> str:
+    """Format a registry name for people: `class ami` for `class_ami`."""
+    return name.replace("_", " ")

@@ -1,0 +1,119 @@
+"""The lock of a run folder: one process at a time trains a run."""
+
+from __future__ import annotations
+
+import datetime
+import errno
+import fcntl
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from mutualign.errors import MutualignError, shell_command
+from mutualign.io.atomic import cannot_write
+from mutualign.io.typed import decode_typed, encode_json
+
+LOCK = ".lock"  # file in the run folder
+PATIENCE = 0.3  # seconds until a held lock counts as taken: `owner_of` holds it for a moment
+NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)  # of file systems that cannot lock
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The process that holds a lock."""
+
+    pid: int
+    host: str
+    since: str  # local time
+
+    @classmethod
+    def this_process(cls) -> Owner:
+        """Describe the calling process."""
+        return cls(os.getpid(), socket.gethostname(), datetime.datetime.now().astimezone().isoformat(" ", "seconds"))
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the lock of a run folder. It is released when the context ends, and by the system if the process dies.
+
+    Raises MutualignError that names the owner if another process holds it, and if the folder cannot be written. On a
+    file system that cannot lock files, nothing is locked.
+    """
+    path = folder / LOCK
+    try:
+        file = _acquire(path)
+        os.ftruncate(file, 0)
+        os.write(file, encode_json(Owner.this_process()).encode())
+    except BlockingIOError:
+        raise MutualignError(_in_use(folder, _read(path))) from None
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            path.unlink()  # while the lock is held: whoever waits for this file sees that it is gone
+        os.close(file)
+
+
+def owner_of(folder: Path) -> Owner | None:
+    """Return the process that trains the run of a folder now; None if there is none."""
+    path = folder / LOCK
+    try:
+        file = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _read(path)
+    except OSError:
+        return None
+    finally:
+        os.close(file)
+    return None
+
+
+def _acquire(path: Path) -> int:
+    """Open and lock the file, again if its last owner deleted it in between. Raises BlockingIOError if it is taken."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(file), path.stat()):
+                return file
+        except FileNotFoundError:
+            pass
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                os.close(file)
+                raise
+            time.sleep(PATIENCE / 10)
+        except OSError as error:
+            if error.errno in NO_LOCKS:
+                return file
+            os.close(file)
+            raise
+        os.close(file)
+
+
+def _read(path: Path) -> Owner | None:
+    try:
+        return decode_typed(path.read_text(encoding="utf-8"), Owner, str(path))
+    except (OSError, ValueError, MutualignError):
+        return None  # its owner is about to write it
+
+
+def _in_use(folder: Path, owner: Owner | None) -> str:
+    who = f"process {owner.pid} on {owner.host} since {owner.since}" if owner else "a process that has just started"
+    return (
+        f"{folder} is in use by another process\n"
+        f"  held by  {who}\n"
+        "  hint:    wait until it ends, or stop it; if its computer is gone for good, break the lock with "
+        f"`{shell_command('rm', folder / LOCK)}`"
+    )

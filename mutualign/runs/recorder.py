@@ -1,0 +1,99 @@
+"""What a run measures and keeps: at the end of each epoch, and when training is done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from mutualign.data.task import Task
+from mutualign.errors import MutualignError
+from mutualign.evaluation.alarms import SourceClasses, stage_alarms
+from mutualign.evaluation.audit import class_shares
+from mutualign.evaluation.measure import SCORED, Evaluator
+from mutualign.evaluation.records import Alarm, EpochRecord
+from mutualign.evaluation.selection import best_epoch
+from mutualign.evaluation.validators import DEFAULT_VALIDATOR
+from mutualign.methods import METHODS, Method
+from mutualign.recipes import Recipe
+from mutualign.runs.checkpoints import EpochInfo
+from mutualign.runs.folder import RunFolder
+from mutualign.runs.observer import Observer
+from mutualign.training.callbacks import Epoch
+from mutualign.training.setup import build_classifier
+
+
+@dataclass(frozen=True)
+class Recorder:
+    """Measures the epochs of a run and writes them into its folder."""
+
+    recipe: Recipe
+    task: Task
+    folder: RunFolder
+    evaluator: Evaluator
+    observer: Observer
+
+    def end_epoch(self, method: Method, epoch: Epoch) -> None:
+        """Measure an epoch, choose the best one so far, and keep, record and show it."""
+        stage, epochs, checkpoints = self.recipe.stages[epoch.stage], self.epochs(epoch.stage), self.folder.checkpoints
+        predicted = self._predictions(epoch)
+        previous = predicted[-1] if len(predicted) else None
+        record, latest = self.evaluator.epoch(method, stage.method, epoch, stage.epochs, previous)
+        weights, info = method.output_model.state_dict(), EpochInfo(record.stage, record.epoch, record.scores)
+        checkpoints.save_weights(epoch.stage, "last", weights, info)
+        if best_epoch([*epochs, record], DEFAULT_VALIDATOR) is record:
+            checkpoints.save_weights(epoch.stage, "selected", weights, info)
+        predicted = torch.cat([predicted, latest[None]])
+        checkpoints.save(f"stage-{epoch.stage}-predictions", {"predicted": predicted.short()})
+        self.folder.append_metrics(record)
+        self.observer.epoch(record)
+        shown = {alarm.name for alarm in self._stage_alarms(epoch.stage, epochs, complete=False)}
+        complete = epoch.number == stage.epochs
+        for alarm in self._stage_alarms(epoch.stage, [*epochs, record], complete=complete):
+            if alarm.name not in shown:
+                self.observer.alarm(alarm)
+
+    def keep_outputs(self) -> None:
+        """Keep the outputs of each stage's last and selected classifiers, and a review of the final one."""
+        outputs: dict[str, Tensor] = {}
+        with torch.random.fork_rng():
+            classifier = build_classifier(self.recipe, self.task.shape, len(self.task.class_names))
+        classifier.to(self.evaluator.fabric.device)
+        checkpoints = self.folder.checkpoints
+        for stage in range(len(self.recipe.stages)):
+            for which in ("last", "selected"):
+                weights, info = checkpoints.load_weights(stage, which)
+                classifier.load_state_dict(weights)
+                outputs = self.evaluator.outputs(classifier)
+                checkpoints.save_outputs(stage, which, outputs, info)
+        checkpoints.save("review", self.evaluator.review(outputs), {"class_names": self.task.class_names})
+
+    def epochs(self, stage: int) -> list[EpochRecord]:
+        """The records of a stage so far."""
+        return [record for record in self.folder.metrics() if record.stage == stage]
+
+    def alarms(self, stage: int) -> list[Alarm]:
+        """The alarms of a complete stage."""
+        return self._stage_alarms(stage, self.epochs(stage), complete=True)
+
+    @property
+    def source_classes(self) -> SourceClasses:
+        """Names of the classes, and their shares among the source labels."""
+        names = self.task.class_names
+        return SourceClasses(names, class_shares(self.task.source_train.labels, len(names)))
+
+    def _stage_alarms(self, stage: int, epochs: list[EpochRecord], *, complete: bool) -> list[Alarm]:
+        learns = METHODS[self.recipe.stages[stage].method].method.uses_source
+        return stage_alarms(epochs, self.source_classes, complete=complete, learns_source=learns)
+
+    def _predictions(self, epoch: Epoch) -> Int64[Tensor, "epochs images"]:
+        """The classes that the stage's earlier epochs predicted for the scored target images."""
+        name, images = f"stage-{epoch.stage}-predictions", min(len(self.task.target_train), SCORED)
+        if epoch.number == 1 or not self.folder.checkpoints.has(name):
+            return torch.empty(0, images, dtype=torch.int64)
+        predicted = self.folder.checkpoints.load(name)[0].get("predicted")
+        if predicted is None or predicted.dim() != 2 or predicted.shape[1] != images:
+            raise MutualignError(f"{self.folder.path}: checkpoints/{name}.safetensors has no predictions of this run")
+        return predicted[: epoch.number - 1].long()

@@ -1,0 +1,175 @@
+"""`show`, `select`, `estimate`, `report`, `predict`: the commands that read runs."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from mutualign.runs.folder import RunFolder
+
+
+def test_show_prints_config_curves_and_result_and_how_to_resume_a_stopped_run(mutualign, runs):
+    out = mutualign("show", runs["dann"]).out
+    for part in ("source-to-target", "lr 0.0001", "target_accuracy", "loss_domain", "oracle (needs labels)"):
+        assert part in out
+    assert "no source-only run" not in out
+    assert "no source-only run" not in mutualign("show", runs["source_only"]).out  # it is one, whatever its name is
+    (runs["dann"] / "result.json").unlink()
+    assert f"resume with: mutualign run --resume {runs['dann']}" in mutualign("show", runs["dann"]).out
+
+
+def test_select_ranks_runs_of_the_same_data(mutualign, refused, runs):
+    code, out, _ = mutualign("select", *runs.values(), "--validator", "source_accuracy")
+    assert code == 0
+    assert "by source accuracy, without target labels" in out
+    assert 'did you mean "source_accuracy"?' in refused("select", *runs.values(), "--validator", "source_acuracy")
+    config = runs["dann"] / "config.toml"
+    config.write_text(config.read_text().replace("own images of", "other images of"))
+    assert "different data" in refused("select", *runs.values())
+
+
+def test_estimate_prints_an_interval_and_says_when_it_is_a_rough_guess(mutualign, runs):
+    code, out, _ = mutualign("estimate", runs["dann"])
+    assert code == 0
+    assert " to " in out
+    assert "rough guess" in out
+
+
+def test_report_replaces_an_older_one_only_by_force_and_never_what_is_the_runs(mutualign, refused, runs):
+    run = runs["dann"]
+    config = (run / "config.toml").read_bytes()
+    Path("page.html").write_text("old")
+    assert "page.html exists already" in refused("report", run, "--out", "page.html")
+    code, out, _ = mutualign("report", run, "--out", "page.html", "--force")
+    assert code == 0
+    assert out.startswith("page.html (")
+    assert "source-to-target" in Path("page.html").read_text(encoding="utf-8")
+    for out, why in ((run / "config.toml", "belongs to a run"), (os.devnull, "not a regular file")):
+        assert why in refused("report", run, "--out", out, "--force")
+    assert (run / "config.toml").read_bytes() == config
+
+
+# Predictions ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["csv", "json", "parquet"])
+def test_predictions_of_a_folder_name_each_image_and_what_is_left_out(mutualign, runs, here, kind):
+    (here / "target" / "broken.png").write_bytes(b"not an image")
+    code, out, err = mutualign("predict", runs["dann"], "target", "--out", f"found.{kind}")
+    assert code == 0, err
+    assert "24 images; 1 of 25 cannot be read and are left out" in out
+    assert "left out: target/broken.png" in out
+    if kind == "parquet":
+        parquet = pytest.importorskip("pyarrow.parquet")
+        found = parquet.read_table(f"found.{kind}").to_pylist()
+    else:
+        with (here / f"found.{kind}").open(encoding="utf-8", newline="") as file:
+            found = list(csv.DictReader(file)) if kind == "csv" else json.load(file)
+    assert [one["path"] for one in found] == sorted(f"target/{path.name}" for path in here.glob("target/*-*.png"))
+    assert {one["label"] for one in found} <= {"[red]", "light"}
+
+
+def test_a_single_image_is_answered_on_the_terminal_with_its_class_as_it_is(mutualign, runs):
+    weights = runs["source_only"] / "checkpoints" / "stage-0-selected.safetensors"
+    tensors, info = RunFolder.open(runs["source_only"]).checkpoints.load(weights.stem)
+    tensors["head.bias"] += torch.tensor([1e3, 0.0])  # of the classes in the order of their names
+    RunFolder(runs["source_only"]).checkpoints.save(weights.stem, tensors, info)
+    code, out, _ = mutualign("predict", runs["source_only"], "test/light/0.png")
+    assert code == 0
+    assert out == "test/light/0.png  [red]  probability 1.0000  entropy 0.0000\n"
+
+
+def test_predictions_never_replace_their_input_and_others_only_by_force(mutualign, refused, runs, here):
+    table = here / "in.csv"
+    table.write_text("path\ntarget/li-0.png\n")
+    for more in ([], ["--force"]):
+        assert "in.csv: cannot be written: it is also an input" in refused(
+            "predict", runs["dann"], "in.csv", "--out", "in.csv", *more
+        )
+    assert table.read_text() == "path\ntarget/li-0.png\n"
+    (here / "old.csv").write_text("old")
+    command = ["predict", runs["dann"], "in.csv", "--out", "old.csv"]
+    assert "old.csv exists already" in refused(*command)
+    assert mutualign(*command, "--force").code == 0
+    assert "target/li-0.png," in (here / "old.csv").read_text()
+    assert "belongs to a run" in refused(
+        "predict", runs["dann"], "in.csv", "--out", runs["dann"] / "checkpoints" / "x.csv"
+    )
+
+
+@pytest.mark.parametrize("kind", ["csv", "json", "parquet"])
+def test_predictions_that_cannot_be_written_are_refused_before_the_first_image_is_read(
+    refused, runs, here, kind, monkeypatch
+):
+    monkeypatch.setattr("mutualign.runs.predictor.Predictor.load", lambda *_: pytest.fail("began"))
+    (here / f"folder.{kind}").mkdir()
+    for out in (f"in.csv/found.{kind}", f"folder.{kind}"):
+        (here / "in.csv").write_text("path\n")
+        assert "cannot be written" in refused("predict", runs["dann"], "target", "--out", out)
+    assert "must end in one of" in refused("predict", runs["dann"], "target", "--out", "found.txt")
+
+
+@pytest.mark.parametrize(
+    ("images", "what", "hint"),
+    [
+        ("absent.png", "no such image, folder or table", "check the path"),
+        ("notes.txt", "neither an image nor a table by its name", "give an image ("),
+        ("target", "more than one image", "--out predictions.csv"),
+        ("bad", "none of 2 image(s) can be read", "repair them"),
+        ("bad/0.png", "bad/0.png: not a readable image", "repair them"),
+        ("empty", "no images in it", "put images there"),
+    ],
+)
+def test_nothing_to_predict(refused, runs, here, images, what, hint):
+    (here / "notes.txt").write_text("x")
+    (here / "empty").mkdir()
+    (here / "bad").mkdir()
+    for number in range(2):
+        (here / "bad" / f"{number}.png").write_bytes(b"not an image")
+    out = ["--out", "found.csv"] if images in ("bad", "empty") else []
+    message = refused("predict", runs["dann"], images, *out)
+    assert what in message
+    assert hint in message
+    assert not (here / "found.csv").exists()
+
+
+# Runs that cannot be used ---------------------------------------------------------------------------------------------
+
+USES = {
+    "predict": ["predict", "RUN", "target", "--out", "found.csv"],
+    "export": ["export", "RUN", "--format", "safetensors"],
+    "demo": ["demo", "RUN"],
+    "report": ["report", "RUN"],
+    "resume": ["run", "--resume", "RUN"],
+    "show": ["show", "RUN"],
+    "select": ["select", "RUN"],
+    "estimate": ["estimate", "RUN"],
+}
+
+
+@pytest.mark.parametrize("use", USES)
+def test_a_run_folder_of_a_newer_version_a_stopped_run_and_damaged_weights(refused, runs, use):
+    run = runs["dann"]
+    command = [run if word == "RUN" else word for word in USES[use]]
+    config = (run / "config.toml").read_text()
+    (run / "config.toml").write_text(config.replace("format = 2", "format = 99"))
+    assert "run-folder format 99" in refused(*command)
+    (run / "config.toml").write_text(config)
+    if use in ("predict", "export", "demo"):
+        weights = run / "checkpoints" / "stage-0-selected.safetensors"
+        whole = weights.read_bytes()
+        weights.write_bytes(whole[:1000])
+        message = refused(*command)
+        assert "stage-0-selected.safetensors: not a readable checkpoint" in message
+        assert "retrain into a new folder" in message
+        weights.write_bytes(whole)
+    if use in ("predict", "export", "demo", "report"):
+        (run / "result.json").unlink()
+        message = refused(*command)
+        assert "is not complete" in message
+        assert f"mutualign run --resume {run}" in message

@@ -1,0 +1,106 @@
+"""`run` and `compare`: what they train, print and keep, and what a resume takes."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+
+import pytest
+
+from mutualign.runs.folder import RunFolder
+from tests.cli.conftest import COMPARE, IMAGES, SHORT
+
+
+def test_compare_prints_tables_keeps_rows_and_skips_what_is_done(mutualign, runs, here):
+    before = {path: path.stat().st_mtime_ns for path in here.glob("runs/**/*") if path.is_file()}
+    code, out, err = mutualign(*COMPARE)
+    assert code == 0, err
+    for recipe, path in runs.items():
+        assert path.parent.name in out
+        assert recipe in out
+    assert "oracle" in out
+    assert "next, for example: mutualign show runs/source-to-target/dann-" in out
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    content = json.loads((here / "rows.json").read_text())
+    assert content["command"] == " ".join(["mutualign", *COMPARE])
+    assert len(content["rows"]) == 6
+
+
+def test_rows_replace_only_what_the_same_command_has_written_unless_forced(mutualign, refused, here):
+    other = [*COMPARE[:-2], "--save", "rows.json", "--strict"]
+    assert "rows.json exists already" in refused(*other)
+    assert mutualign(*other, "--force").code in (0, 3)
+    (here / "table.csv").write_text("path,label\ntest/light/0.png,light\ntest/light/1.png,light\n")
+    message = refused(*COMPARE[:-2], "--source-test", "table.csv", "--save", "table.csv", "--force")
+    assert "it is also an input" in message
+
+
+def test_without_target_labels_the_table_says_so(mutualign, here):
+    code, out, err = mutualign(
+        "compare", "--recipes", "source_only", "--seeds", "1", *IMAGES[:4], *SHORT, "--out", "new"
+    )
+    assert code == 0, err
+    assert "the target has no labels: `mutualign select RUN ...` ranks the runs without" in out
+    assert "oracle" not in out
+
+
+def test_a_folder_that_holds_a_run_is_refused_with_the_quoted_command_to_resume_it(refused, runs, here):
+    shutil.move("runs", "my runs")
+    again = ["run", "--recipe", "dann", *IMAGES, *SHORT, "--out", "my runs"]
+    path = "my runs" / runs["dann"].relative_to("runs")
+    assert f"mutualign run --resume '{path}'" in refused(*again)
+
+
+def test_a_resume_refuses_options_that_cannot_apply_and_names_them(refused, runs):
+    resume = ["run", "--resume", runs["dann"]]
+    message = refused(*resume, "--recipe", "dann", "--seed", "0", "--set", "stages.0.epochs=3", "--image-size", "8")
+    assert "cannot be changed: --image-size, --recipe, --seed, --set" in message
+    assert "--backbone" in refused(*resume, "--backbone", "mlp")
+
+
+def test_a_stopped_run_resumes_where_its_images_have_moved(mutualign, refused, runs, here):
+    run = runs["source_only"]
+    result = (run / "result.json").read_bytes()
+    (run / "result.json").unlink()
+    for name in ("source", "target"):
+        (here / name).rename(here / f"moved {name}")
+    assert f"mutualign run --resume {run} --source NEW --target NEW" in refused("run", "--resume", run)
+    code, _, err = mutualign("run", "--resume", run, "--source", "moved source", "--target", "moved target")
+    assert code == 0, err
+    one, other = json.loads(result), json.loads((run / "result.json").read_bytes())
+    assert [one[key] for key in ("task", "stages", "data")] == [other[key] for key in ("task", "stages", "data")]
+
+
+def test_a_resume_on_other_images_is_refused(refused, runs, here):
+    run = runs["source_only"]
+    (run / "result.json").unlink()
+    assert "other data" in refused("run", "--resume", run, "--target", "source/light")
+    assert re.search("on the task|images", refused("run", "--resume", run, "--source", "nowhere"))
+
+
+def test_strict_turns_an_alarm_into_an_exit_status_and_keeps_the_result(mutualign, here):
+    unlearnt = ["--set", "backbone=mlp", "stages.0.epochs=1", "stages.0.optim.lr=1e-9"]
+    code, out, _ = mutualign("run", "--recipe", "source_only", *IMAGES, *unlearnt, "--strict", "--out", "strict")
+    assert code == 3
+    assert "alarm: source is not learnt" in out
+    (result,) = here.glob("strict/*/*/*/result.json")
+    assert RunFolder.open(result.parent).require_result().alarms
+    again = ["compare", "--recipes", "source_only", "--seeds", "1", *IMAGES, *unlearnt, "--out", "strict"]
+    code, out, _ = mutualign(*again)
+    assert code == 0
+    assert re.search("alarm: source_only-.* on source-to-target, seed 0: .*source is not learnt", out)
+    assert mutualign(*again, "--strict").code == 3
+
+
+@pytest.mark.parametrize("size", ["0", "100000"])
+def test_a_size_that_no_image_should_have(refused, here, size):
+    assert f"from 1 to 1024, got {size}" in refused("run", *IMAGES, "--image-size", size)
+    assert not (here / "runs" / "source-to-target" / "best").exists()
+
+
+def test_an_accelerator_that_is_not_there(refused, here):
+    command = ["run", "--recipe", "source_only", *IMAGES, *SHORT, "--accelerator", "mps"]
+    for more in ([], ["--devices", "2"]):
+        message = refused(*command, "--out", f"runs-{len(more)}", *more)
+        assert 'cannot train on accelerator "mps"' in message

@@ -1,0 +1,146 @@
+"""Each alarm at its threshold, and no alarm for epochs that are fine."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mutualign.evaluation.alarms import SourceClasses, negative_transfer, stage_alarms
+from mutualign.evaluation.audit import class_shares
+from mutualign.evaluation.records import EpochAudit, EpochRecord
+
+NAMES = [f"kind {letter}" for letter in "abcdefghij"]
+PRIOR = [0.1] * 10
+
+
+def healthy(*, scores=None, means=None, **audit):
+    """The record of an epoch that nothing is wrong with, with some values changed."""
+    facts = {
+        "predicted_shares": list(PRIOR),
+        "confidence_histogram": [0.0] * 9 + [1.0],
+        "gradients": {"class": 0.02, "domain": 0.01, "mi": 0.05},
+        "reversal": -1.0,
+        "coverage": 0.8,
+        "teacher_agreement": 0.95,
+        "teacher_fingerprint": 1.5,
+    }
+    return EpochRecord(
+        stage=0,
+        epoch=1,
+        method="mani",
+        train_seconds=1.0,
+        means={"domain_accuracy": 0.7} | (means or {}),
+        scores={"source_accuracy": 0.95, "augmentation_consistency": 0.9} | (scores or {}),
+        source_accuracy=0.95,
+        target_accuracy=None,
+        audit=EpochAudit(**facts | audit),
+    )
+
+
+def names(epochs, prior=PRIOR, **settings):
+    return [alarm.name for alarm in stage_alarms(epochs, SourceClasses(NAMES, prior), **settings)]
+
+
+def test_healthy_epochs_of_every_kind_of_method_raise_no_alarm():
+    assert names([]) == []
+    assert names([healthy(teacher_fingerprint=1.0), healthy()]) == []
+    bare = {"coverage": None, "teacher_agreement": None, "teacher_fingerprint": None, "reversal": None}
+    source_only = healthy(gradients={"class": 0.1}, **bare)
+    assert names([source_only, source_only]) == []
+    no_gradients = replace(healthy(gradients={}, **bare), means={})  # a method without an optimiser
+    assert names([no_gradients, no_gradients]) == []
+    forgets = healthy(scores={"source_accuracy": 0.1}, gradients={"information": 0.1}, **bare)
+    assert names([forgets], learns_source=False) == []  # a stage without source images
+    assert names([replace(healthy(), audit=None)]) == []  # a record from before the audit
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"gradients": {"class": 0.1, "domain": 0.0}}, "no adaptation gradient"),
+        ({"gradients": {"class": 0.1, "domain": 1e-9, "mi": 1.0}}, "no adaptation gradient"),
+        ({"reversal": 1.0}, "reversal with the wrong sign"),
+        ({"scores": {"source_accuracy": 0.18}}, "source is not learnt"),
+        ({"means": {"domain_accuracy": 0.999}}, "discriminator saturated"),
+        ({"predicted_shares": [0.91] + [0.01] * 9}, "predicted classes collapsed"),
+        ({"predicted_shares": [0.0, 0.0, 0.0] + [1 / 7] * 7}, "classes missing among the predictions"),
+    ],
+)
+def test_each_defect_raises_its_alarm_and_no_other(change, expected):
+    assert names([healthy(**change)]) == [expected]
+
+
+def test_alarms_name_classes_and_never_their_numbers():
+    source = SourceClasses(["10", "2", "9"], [1 / 3] * 3)
+    (collapsed,) = stage_alarms([healthy(predicted_shares=[1.0, 0.0, 0.0])], source)
+    assert 'class "10"' in collapsed.seen
+    (missing,) = stage_alarms([healthy(predicted_shares=[0.0, 0.4, 0.6])], source)
+    assert 'class "10", 33% of the source' in missing.seen
+    many = healthy(predicted_shares=[0.0] * 6 + [1 / 4] * 4)
+    (missing,) = stage_alarms([many], SourceClasses(NAMES, [0.035] * 6 + [0.79 / 4] * 4))
+    assert 'classes "kind a", "kind b", "kind c", "kind d", "kind e" and 1 more' in missing.seen
+
+
+def test_a_class_gradient_of_zero_is_no_alarm_as_the_source_may_be_learnt_perfectly():
+    assert names([healthy(gradients={"class": 0.0, "domain": 0.1})]) == []
+
+
+def test_a_dead_gradient_without_pseudo_labels_names_the_threshold_as_the_cause():
+    epoch = healthy(gradients={"class": 0.1, "mi": 0.0}, coverage=0.0)
+    (alarm,) = stage_alarms([epoch], SourceClasses(NAMES, PRIOR))
+    assert "mi" in alarm.seen
+    assert "threshold" in alarm.cause
+
+
+def test_a_teacher_with_the_weights_of_an_epoch_ago_is_frozen():
+    assert names([healthy(), healthy()]) == ["teacher does not move"]
+    assert names([healthy()]) == []
+
+
+def test_pseudo_labels_confirm_themselves_if_coverage_rises_while_consistency_falls():
+    def epochs(*pairs):
+        return [
+            healthy(scores={"augmentation_consistency": c}, coverage=v, teacher_fingerprint=float(i))
+            for i, (c, v) in enumerate(pairs)
+        ]
+
+    assert names(epochs((0.9, 0.3), (0.8, 0.6), (0.6, 0.9))) == ["pseudo-labels confirm themselves"]
+    assert names(epochs((0.9, 0.3), (0.95, 0.6), (0.97, 0.9))) == []  # surer and better
+    assert names(epochs((0.9, 0.9), (0.8, 0.6), (0.6, 0.3))) == []  # worse and less sure
+
+
+def test_before_the_end_of_a_stage_only_what_training_cannot_fix_is_reported():
+    assert names([healthy(predicted_shares=[1.0] + [0.0] * 9)], complete=False) == []
+    assert names([healthy(reversal=0.5)], complete=False) == ["reversal with the wrong sign"]
+
+
+def test_predictions_as_frequent_as_a_skewed_source_are_no_alarm():
+    prior = [0.82] + [0.02] * 9
+    assert names([healthy(predicted_shares=list(prior))], prior) == []
+    assert names([healthy(scores={"source_accuracy": 0.83})], prior) == ["source is not learnt"]
+
+
+@given(st.permutations(range(10)))
+def test_the_order_of_the_classes_changes_no_alarm(order):
+    prior = class_shares(torch.tensor([0] * 4 + list(range(10))), 10)
+    shares = [0.3, 0.3, 0.0, 0.0, 0.0, 0.1, 0.1, 0.1, 0.1, 0.0]
+    renamed = names([healthy(predicted_shares=[shares[i] for i in order])], [prior[i] for i in order])
+    assert renamed == names([healthy(predicted_shares=shares)], prior)
+
+
+def test_negative_transfer_needs_both_measures_to_be_no_better():
+    def epoch(information, consistency, shares=PRIOR):
+        scores = {"information_maximisation": information, "augmentation_consistency": consistency}
+        return healthy(scores=scores, predicted_shares=shares)
+
+    source_only = epoch(1.0, 0.8)
+    assert negative_transfer(epoch(0.9, 0.7), source_only).name == "negative transfer"
+    assert negative_transfer(source_only, source_only) is not None
+    assert negative_transfer(epoch(1.1, 0.7), source_only) is None
+    assert negative_transfer(epoch(0.9, 0.9), source_only) is None
+    collapsed = epoch(0.0, 1.0, [1.0] + [0.0] * 9)  # perfectly consistent, and worth nothing
+    assert negative_transfer(collapsed, source_only) is not None

@@ -1,0 +1,266 @@
+"""What a report says of complete runs, of runs without labels, and of runs that went wrong or are not finished."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from dataclasses import replace
+
+import pytest
+from PIL import Image
+
+from mutualign.data.types import LabelledImages, TargetDataset, UnlabelledImages
+from mutualign.errors import MutualignError
+from mutualign.report.html import write_report
+from mutualign.report.page import slug
+from mutualign.runs.folder import RunFolder
+from tests.conftest import make_tiny_task
+from tests.report.conftest import edit_json, train, without_labels
+from tests.report.reader import Reader
+
+UNLABELLED = [
+    *("result", "alarms", "curves", "embedding"),
+    *("audit", "galleries", "samples", "config", "environment"),
+]
+EVIL = "<script>alert(1)</script>"
+
+
+def read(path, tmp_path) -> Reader:
+    return Reader(write_report(path, tmp_path / "page.html", force=True).read_text())
+
+
+@pytest.fixture(scope="session")
+def opened(pages):
+    return {name: Reader(path.read_text()) for name, path in pages.items()}
+
+
+@pytest.fixture
+def run(labelled, tmp_path):
+    """A copy of the mani run, to change."""
+    return shutil.copytree(labelled / "tiny" / "mani" / "seed-0", tmp_path / "tiny" / "mani" / "seed-0")
+
+
+# Runs -----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_page_has_every_section_and_the_numbers_of_the_result(opened, labelled):
+    page, result = opened["run"], RunFolder.open(labelled / "tiny" / "mani" / "seed-0").require_result()
+    assert page.sections == [*UNLABELLED[:4], "confusion", "reliability", *UNLABELLED[4:]]
+    last = result.stages[-1].last
+    assert page.column(0, "target accuracy")["2: mani"] == f"{100 * result.stages[-1].oracle.target_accuracy:.1f} %"
+    assert f"reaches {100 * last.target_accuracy:.1f} % on the target of tiny at the last epoch" in page.text
+    assert all(alarm.seen in page.text for alarm in result.alarms)
+    assert result.versions["torch"] in page.text
+    assert "Target labels are read at every epoch" in page.text
+
+
+def test_a_run_page_without_target_labels_has_an_estimate_and_nothing_empty_or_unknown(opened):
+    page = opened["unlabelled run"]
+    assert page.sections == [
+        "result",
+        "alarms",
+        "curves",
+        "embedding",
+        "audit",
+        "galleries",
+        "samples",
+        "config",
+        "environment",
+    ]
+    assert re.search(r"rough estimate of its target accuracy is \d+ % \(average thresholded confidence\)", page.text)
+    assert "unknown" not in page.text
+    assert "oracle" not in page.text
+    assert "target accuracy" not in page.tables[0][0]
+
+
+def test_only_an_adapted_run_asks_for_a_source_only_run_whatever_the_recipes_are_called(
+    unlabelled, one_class, tmp_path
+):
+    asked = "Negative transfer was not checked"
+    assert asked in read(one_class, tmp_path).text
+    assert asked not in read(unlabelled / "tiny" / "baseline" / "seed-0", tmp_path).text
+    assert asked not in read(unlabelled / "tiny" / "dann" / "seed-0", tmp_path).text
+
+
+def test_one_class_predicted_in_one_epoch_makes_a_page(one_class, tmp_path):
+    page = read(one_class, tmp_path)
+    audit = RunFolder.open(one_class).metrics()[-1].audit
+    assert max(audit.predicted_shares) == 1
+    assert page.sections == UNLABELLED
+    assert page.column(1, "epoch") == {"1: dann": "1"}
+
+
+def test_a_run_of_an_early_version_makes_a_page_and_a_stopped_one_says_how_to_resume(early, tmp_path):
+    for complete in sorted(early.glob("*/complete")):
+        result = RunFolder.open(complete).require_result()
+        page = read(complete, tmp_path)
+        assert page.tables[0][1][-1] == f"{result.stages[0].train_seconds:.0f}"
+        assert "config" in page.sections
+    stopped = next(early.glob("*/stopped"))
+    with pytest.raises(MutualignError, match=f"not complete\n.*mutualign run --resume {stopped}"):
+        write_report(stopped, tmp_path / "stopped.html")
+    assert len(read(early, tmp_path).column(-1, "reason")) == len(list(early.glob("*/stopped")))
+
+
+def test_a_run_without_outputs_audit_and_class_names_makes_a_page(run, labelled, tmp_path):
+    for name in ("review", "stage-1-selected-outputs"):
+        (run / "checkpoints" / f"{name}.safetensors").unlink()
+    result = json.loads((run / "result.json").read_text())
+    for key in ("alarms", "class_names", "source_class_shares"):
+        del result[key]
+    (run / "result.json").write_text(json.dumps(result))
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(one | {"audit": None}) + "\n" for one in records))
+    config = (run / "config.toml").read_text()
+    (run / "config.toml").write_text(re.sub(r"class_names = \[.*?\]", "", config, flags=re.DOTALL))
+    page = read(run, tmp_path)
+    assert page.sections == ["result", "alarms", "curves", "audit", "config", "environment"]
+    assert "early version" in page.text
+    together = shutil.copytree(labelled / "tiny" / "source_only", tmp_path / "tiny" / "source_only").parents[1]
+    assert set(read(together, tmp_path).text.split()) >= {"mani", "source_only"}
+
+
+def test_a_page_names_classes_and_never_numbers_them(labelled, opened):
+    result = RunFolder.open(labelled / "tiny" / "mani" / "seed-0").require_result()
+    assert result.class_names == ["left", "middle", "right"]
+    assert {cell for row in opened["run"].tables[1][1:] for cell in row[:2]} <= set(result.class_names)
+    assert re.search(r"(left|middle|right) → (left|middle|right), \d+ %", opened["run"].text)
+    assert not re.search(r"class \d", opened["run"].text)
+
+
+# Comparisons ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_comparison_without_target_labels_is_ranked_by_score_with_estimates_and_alarms(opened, unlabelled):
+    page = opened["unlabelled comparison"]
+    scores = {name: float(score) for name, score in page.column(0, "label-free score").items()}
+    expected = {name: [] for name in ("baseline", "dann")}
+    for path in unlabelled.rglob("config.toml"):
+        run = RunFolder.open(path.parent)
+        expected[run.config().recipe.name].append(max(record.scores["combined"] for record in run.metrics()))
+    assert scores == pytest.approx({name: sum(found) / 2 for name, found in expected.items()}, abs=6e-4)
+    assert list(scores) == sorted(scores, key=scores.__getitem__, reverse=True)
+    best = next(iter(scores))
+    assert f"{best} ranks first by the label-free score (combined, n = 2)" in page.text.replace("\xa0", " ")
+    assert all(0 <= float(value) <= 100 for value in page.column(0, "estimate").values())
+    assert set(page.column(1, "estimator").values()) == {"consensus"}
+    alarms = {
+        alarm.seen for path in unlabelled.rglob("config.toml") for alarm in RunFolder(path.parent).result().alarms
+    }
+    assert alarms
+    assert all(alarm in page.text for alarm in alarms)
+    for word in ("unknown", "oracle", "needs labels", "95 % interval of"):
+        assert word not in page.text
+
+
+def test_a_comparison_with_target_labels_is_ranked_by_them_and_names_what_is_left_out(opened, labelled):
+    page = opened["comparison"]
+    accuracy = {name: float(value) for name, value in page.column(1, "last epoch").items()}
+    expected = {
+        name: RunFolder.open(labelled / "tiny" / name / "seed-0").require_result().stages[-1].last.target_accuracy
+        for name in ("source_only", "mani")
+    }
+    assert accuracy == pytest.approx({name: 100 * value for name, value in expected.items()}, abs=0.06)
+    assert list(accuracy.values()) == sorted(accuracy.values(), reverse=True)
+    gain = 100 * (expected["mani"] - expected["source_only"])
+    assert float(page.column(2, "last epoch")["mani"]) == pytest.approx(gain, abs=0.06)
+    assert page.column(-1, "reason") == {"tiny/dann/seed-0": "not complete"}
+    assert page.sections == ["tiny", "left-out"]
+
+
+def test_runs_on_other_images_under_the_same_task_name_are_not_mixed(labelled, tmp_path):
+    runs = shutil.copytree(labelled, tmp_path / "runs")
+    task = make_tiny_task()
+    small = without_labels(
+        replace(
+            task,
+            source_train=LabelledImages(smaller(task.source_train.images), task.source_train.labels),
+            source_test=LabelledImages(smaller(task.source_test.images), task.source_test.labels),
+            target_train=TargetDataset(smaller(task.target_train.images), None),
+            target_test=TargetDataset(smaller(task.target_test.images), None),
+        )
+    )
+    train(small, runs / "small" / "source_only" / "seed-0")
+    page = read(runs, tmp_path)
+    assert page.sections == ["tiny-data-1-of-2", "tiny-data-2-of-2", "left-out"]
+    assert [len(table) for table in page.tables[:2]] == [2, 2]  # a head, and source only on the small images
+    assert "no source-only run" not in page.text
+
+
+def smaller(images: UnlabelledImages) -> UnlabelledImages:
+    return UnlabelledImages(images.pixels[:, 1:11, 1:11].contiguous())
+
+
+def test_recipes_with_one_name_and_other_settings_are_two_systems_and_a_copy_counts_once(unlabelled, tmp_path):
+    runs = shutil.copytree(unlabelled, tmp_path / "runs")
+    shutil.copytree(runs / "tiny" / "dann" / "seed-0", runs / "zcopy" / "seed-0")
+    train(without_labels(make_tiny_task()), runs / "more" / "dann" / "seed-0", "dann", epochs=2)
+    page = read(runs, tmp_path)
+    systems = page.column(0, "n")
+    names = sorted(re.sub(r"\(.{8}\)", "(digest)", name) for name in systems)
+    assert names == ["baseline", "dann (digest)", "dann (digest)"]
+    assert sorted(systems.values()) == ["1", "2", "2"]
+    assert page.column(-1, "reason") == {"zcopy/seed-0": "same recipe, data and seed as tiny/dann/seed-0"}
+
+
+def test_a_folder_without_a_complete_run_says_what_to_do(labelled, tmp_path):
+    with pytest.raises(MutualignError, match=r"not complete\n  hint:    mutualign run --resume .*dann/seed-0"):
+        write_report(labelled / "tiny" / "dann")
+    with pytest.raises(MutualignError, match="no folder below it is one\n  hint: "):
+        write_report(tmp_path)
+    with pytest.raises(MutualignError, match="no such folder"):
+        write_report(tmp_path / "nothing")
+    (tmp_path / "config.toml").write_text("format = ")
+    with pytest.raises(MutualignError, match=r"config\.toml: cannot be read"):
+        write_report(tmp_path)
+
+
+# Files ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["run", "unlabelled comparison"])
+def test_a_page_needs_no_network_is_small_and_has_unique_ids(opened, pages, kind):
+    page = opened[kind]
+    assert pages[kind].stat().st_size < 5e6
+    assert len(page.ids) == len(set(page.ids))
+    assert all(address.startswith(("data:image/", "#")) for address in page.addresses)
+    assert {"script", "link"}.isdisjoint(page.tags)
+    assert "default-src 'none'" in pages[kind].read_text()
+
+
+def test_names_are_escaped_everywhere(run, tmp_path):
+    edit_json(run / "result.json", class_names=[EVIL, "$x$", "a&b"], command=f"mutualign run {EVIL}", task=EVIL)
+    config = (run / "config.toml").read_text()
+    (run / "config.toml").write_text(config.replace('task = "tiny"', f"task = '{EVIL}'"))
+    for folder in (run, run.parent):
+        text = write_report(folder, tmp_path / "evil.html", force=True).read_text()
+        assert EVIL not in text
+        assert "&lt;script&gt;alert(1)" in text
+        assert "script" not in Reader(text).tags
+    assert "$x$" in write_report(run).read_text()  # not typeset as mathematics
+
+
+def test_a_report_is_deterministic_and_replaces_only_an_older_report_without_force(run, pages, tmp_path):
+    assert write_report(run).read_bytes() == pages["run"].read_bytes()
+    notes = tmp_path / "notes.html"
+    notes.write_text("mine")
+    with pytest.raises(MutualignError, match="--force"):
+        write_report(run, notes)
+    with pytest.raises(MutualignError, match="belongs to a run"):
+        write_report(run, run / "result.json", force=True)
+    assert notes.read_text() == "mine"
+
+
+def test_figures_and_galleries_are_written_as_png_for_papers(run, tmp_path):
+    write_report(run, png=tmp_path / "png")
+    names = {path.stem for path in (tmp_path / "png").iterdir()}
+    assert names >= {"accuracy-by-epoch", "embedding-class", "confusion", "reliability", "source-samples"}
+    with Image.open(tmp_path / "png" / "accuracy-by-epoch.png") as image:
+        assert round(image.info["dpi"][0]) == 300
+        assert image.convert("RGB").getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_an_anchor_has_letters_digits_and_dashes_only():
+    assert slug("mnist-mnistm@6000") == "mnist-mnistm-6000"
+    assert slug("<é>") == "x"

@@ -1,0 +1,133 @@
+"""The tables of the docs: numbers from results/, one way to format them, and the check for hand-made changes."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tools import tables
+
+
+def row(recipe, seed, selection, target, task="mnist-mnistm-resampled"):
+    return {
+        "recipe": recipe,
+        "task": task,
+        "seed": seed,
+        "selection": selection,
+        "chosen_epoch": 1,
+        "target_accuracy": target,
+        "source_accuracy": 0.99,
+        "train_seconds": 100.0,
+        "epochs": 10,
+        "hardware": "a machine",
+        "commit": "0123456789",
+    }
+
+
+def rows_of(recipe, targets, task="mnist-mnistm-resampled"):
+    """Rows of one recipe: target accuracy at the last epoch by seed; the selected epoch adds 0.01, the oracle 0.1."""
+    return [
+        row(recipe, seed, selection, target + gain, task)
+        for seed, target in enumerate(targets)
+        for selection, gain in (("last", 0.0), ("validator:im", 0.01), ("oracle", 0.1))
+    ]
+
+
+def results_of(rows, **more):
+    origin = {"command": "mutualign compare", "commit": "0123456789", "hardware": "a machine", "created": "now"}
+    return origin | {"rows": rows} | more
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """A project whose results hold DANN, MaNi and the recipe `best`."""
+    (tmp_path / "results").mkdir()
+    (tmp_path / "docs").mkdir()
+    monkeypatch.setattr(tables, "ROOT", tmp_path)
+    mani = rows_of("mani", [0.858]) + rows_of("mani", [0.877], "mnist-mnistm")
+    for name, rows in {
+        "reproduction": rows_of("dann", [0.6, 0.6]) + mani,
+        "headline": rows_of("best", [0.98, 0.99], "mnist-mnistm"),
+    }.items():
+        (tmp_path / "results" / f"{name}.json").write_text(json.dumps(results_of(rows)))
+    return tmp_path
+
+
+def test_a_table_has_the_numbers_of_its_file_and_their_origin(root):
+    text = tables.table("reproduction", "docs")
+    numbers = "| dann | 71 | **60.0 ± 0.0** | 61.0 ± 0.0 | *70.0 ± 0.0* | 99.0 ± 0.0 | 2 | 100 |"
+    assert f"| mnist-mnistm-resampled {numbers}" in text
+    assert "| mnist-mnistm | mani |  | **87.7** |" in text  # the published number is of the other variant
+    for part in ("`mutualign compare`", "a machine", "commit 0123456;", "(../results/reproduction.json)"):
+        assert part in text
+
+
+def test_own_recipes_follow_the_published_number_and_its_reproduction_with_two_digits_for_several_seeds(root):
+    lines = tables.headline_table(tables.load("headline"))
+    assert lines[2].startswith("| MaNi, as published | resampled | 87 |")
+    assert "| resampled | **85.8** |" in lines[3]
+    assert "| frozen | **87.7** |" in lines[4]
+    assert lines[5].startswith("| `best` | frozen | **98.50 ± 6.35** | 99.50 ± 6.35 | *108.50 ± 6.35* |")
+    short = tables.published_table(tables.load("headline"))
+    assert short[5] == "| `best` | frozen | **98.50 ± 6.35** | 2 | 100 |"
+
+
+def test_check_fails_on_a_table_changed_by_hand_and_nothing_outside_the_marks_is_touched(root, monkeypatch, capsys):
+    marked = "before\n<!-- table: {} -->\nold numbers\n<!-- end of table -->\nafter\n"
+    (root / "README.md").write_text(marked.format("published"))
+    (root / "docs" / "results.md").write_text(marked.format("reproduction"))
+    monkeypatch.setattr("sys.argv", ["tables.py"])
+    assert tables.main() == 0
+    text = (root / "docs" / "results.md").read_text()
+    assert text.startswith("before\n<!-- table: reproduction -->\n| task |")
+    assert text.endswith("<!-- end of table -->\nafter\n")
+    assert "old numbers" not in text
+    monkeypatch.setattr("sys.argv", ["tables.py", "--check"])
+    assert tables.main() == 0
+    (root / "docs" / "results.md").write_text(text.replace("60.0", "66.0"))
+    assert tables.main() == 1
+    assert "results.md" in capsys.readouterr().err
+    assert "66.0" in (root / "docs" / "results.md").read_text()  # a check writes nothing
+
+
+def test_goals_that_were_not_reached_stay_empty():
+    rows = [
+        {"recipe": "mani", "seed": 0, "complete": False, "seconds": {"87": None, "97": None}, "curve": [[601.0, 0.52]]},
+        {"recipe": "fast", "seed": 0, "complete": True, "seconds": {"87": 9.6, "97": None}, "curve": [[64.2, 0.9847]]},
+    ]
+    head, _, stopped, fast = tables.speed_table({"rows": rows})
+    assert head == "| recipe | seconds to 87 % | seconds to 97 % | at the end | seed |"
+    assert stopped == "| mani |  |  | 52.00 % at 601 s (stopped) | 0 |"
+    assert fast == "| fast | 10 |  | 98.47 % at 64 s | 0 |"
+
+
+def test_validators_estimators_alarms_and_sizes_have_one_line_each():
+    losses = {"epoch_mean": 0.25, "epoch_worst": 3, "recipe_mean": 1.004, "recipe_worst": 10.5}
+    validator = {"validator": "class_ami", "rank_correlation": None, **losses}
+    assert tables.validators_table({"summary": [validator]})[2:] == ["| class ami |  | 0.25 | 3.00 | 1.00 | 10.50 |"]
+    estimator = {"estimator": "consensus", "mean_absolute_error": 0.44, "worst_error": 1.5, "intervals_hold": 0.5}
+    estimator |= {"mean_width": 8.9, "n": 60}
+    assert tables.estimates_table({"summary": [estimator]})[2:] == ["| consensus | 0.4 | 1.5 | 50 % | 8.9 | 60 |"]
+    runs = [
+        {"task": "t", "recipe": "r", "target_accuracy": accuracy, "alarms": alarms}
+        for accuracy, alarms in ((0.5, []), (0.25, ["collapse"]))
+    ]
+    assert tables.alarms_table({"rows": runs})[2:] == ["| t | r | 2 | 25.0 to 50.0 | collapse (1 of 2) |"]
+    first = {"images": 1000, "epoch_seconds": 2.0, "peak_mib": 700.4}
+    second = first | {"images": 2000, "time_over_images": 1.02, "memory_over_data": 0.98}
+    sizes = tables.scaling_table({"rows": [first, second]})
+    assert sizes[2:] == ["| 1,000 | 2.0 | 700 |  |  |", "| 2,000 | 2.0 | 700 | 1.02 | 0.98 |"]
+
+
+def test_own_images_are_followed_by_the_same_images_by_name(root):
+    timing = {"name": "read and decode", "images": 70000, "seconds": 5.04, "images_per_second": 13889}
+    results = results_of(rows_of("best", [0.5], "mnist-to-mnistm"), timings=[timing])
+    lines = tables.own_images_table(results)
+    assert [line.split(" | ")[0] for line in lines[2:4]] == ["| mnist-to-mnistm", "| the same by name"]
+    assert lines[-1] == "| read and decode | 70,000 | 5.0 | 13,889 |"
+
+
+def test_every_table_can_be_made_from_the_committed_results():
+    for name in tables.TABLES:
+        assert tables.table(name).count("\n| ") >= 2, name

@@ -1,0 +1,261 @@
+"""Generate the tables of README.md and docs/*.md from results/*.json: `python tools/tables.py [--check]`."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from mutualign.io.typed import parse_typed, to_plain
+from mutualign.runs.history import Selection
+from mutualign.runs.rows import Row
+from mutualign.runs.statistics import Summary, summarise
+
+ROOT = Path(__file__).parents[1]
+BLOCK = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
+RESAMPLED, FROZEN = "mnist-mnistm-resampled", "mnist-mnistm"
+PUBLISHED = {"source_only": "53", "dann": "71", "mani": "87"}  # target accuracy in %, on the variant `resampled`
+
+
+def load(name: str) -> dict[str, Any]:
+    """Read results/NAME.json."""
+    results: dict[str, Any] = json.loads((ROOT / "results" / f"{name}.json").read_text(encoding="utf-8"))
+    return results
+
+
+def read_rows(rows: Iterable[Mapping[str, Any]]) -> list[Row]:
+    """Convert the rows of a results file that `mutualign compare` wrote."""
+    parsed = ({**row, "selection": to_plain(Selection.parse(row["selection"]))} for row in rows)
+    return [parse_typed(row, Row, "results") for row in parsed]
+
+
+def markdown(columns: Sequence[str], lines: Iterable[Sequence[str]]) -> list[str]:
+    """Format a table as lines of Markdown."""
+    return [f"| {' | '.join(line)} |" for line in (columns, ["---"] * len(columns), *lines)]
+
+
+# Accuracy -------------------------------------------------------------------------------------------------------------
+
+ACCURACIES = ("target, last epoch", "target, selected epoch", "*oracle epoch*", "source", "n", "seconds")
+
+
+def accuracies(summary: Summary, digits: int = 1) -> list[str]:
+    """Return the cells of `ACCURACIES`."""
+    last, selected, oracle = (summary.target_by(kind) for kind in ("last", "validator", "oracle"))
+    if not last or not selected or not oracle:
+        raise ValueError(f"{summary.recipe} on {summary.task} has no target accuracies")
+    cells = [f"**{last.percent(digits)}**", selected.percent(digits), f"*{oracle.percent(digits)}*"]
+    return [*cells, summary.source.percent(digits), f"{last.n}", f"{summary.seconds:.0f}"]
+
+
+def accuracy_table(results: Mapping[str, Any]) -> list[str]:
+    """Recipes on tasks."""
+    summaries = summarise(read_rows(results["rows"]))
+    return markdown(
+        ["task", "recipe", *ACCURACIES],
+        [[summary.task, summary.recipe, *accuracies(summary)] for summary in summaries],
+    )
+
+
+def reproduction_table(results: Mapping[str, Any]) -> list[str]:
+    """The published systems; the published numbers belong to the variant `resampled` only."""
+    lines = []
+    for summary in summarise(read_rows(results["rows"])):
+        published = PUBLISHED.get(summary.recipe, "") if summary.task == RESAMPLED else ""
+        lines.append([summary.task, summary.recipe, published, *accuracies(summary)])
+    return markdown(["task", "recipe", "published", *ACCURACIES], lines)
+
+
+def headline_summaries(results: Mapping[str, Any]) -> list[tuple[str, str, Summary]]:
+    """Return system, variant and summary: MaNi as reproduced, then the project's own recipes."""
+    mani = {one.task: one for one in summarise(read_rows(load("reproduction")["rows"])) if one.recipe == "mani"}
+    own = summarise(read_rows(results["rows"]))
+    reproduced = [("MaNi, here", "resampled", mani[RESAMPLED]), ("MaNi, here", "frozen", mani[FROZEN])]
+    return reproduced + [(f"`{summary.recipe}`", "frozen", summary) for summary in own]
+
+
+def headline_table(results: Mapping[str, Any]) -> list[str]:
+    """The project's own recipes below the published system."""
+    lines = [["MaNi, as published", "resampled", PUBLISHED["mani"], "", "", "", "", ""]]
+    for name, variant, summary in headline_summaries(results):
+        lines.append([name, variant, *accuracies(summary, 1 if summary.source.n == 1 else 2)])
+    return markdown(["system", "variant", *ACCURACIES], lines)
+
+
+def published_table(results: Mapping[str, Any]) -> list[str]:
+    """The headline in short, for the README."""
+    lines = [["MaNi, as published", "resampled", PUBLISHED["mani"], "", ""]]
+    for name, variant, summary in headline_summaries(results):
+        last, *_, n, seconds = accuracies(summary, 1 if summary.source.n == 1 else 2)
+        lines.append([name, variant, last, n, f"{float(seconds):,.0f}"])
+    return markdown(["system", "variant of MNIST-M", "target accuracy, %", "n", "seconds of training"], lines)
+
+
+def precision_table(results: Mapping[str, Any]) -> list[str]:
+    """The same recipe in both precisions; no seconds, which throughput.json measures."""
+    lines = []
+    for summary in summarise(read_rows(results["rows"])):
+        last, _, _, source, n, _ = accuracies(summary)
+        lines.append([summary.task, summary.recipe, last.strip("*"), source, n])
+    return markdown(["task", "recipe", "target, last epoch", "source", "n"], lines)
+
+
+def own_images_table(results: Mapping[str, Any]) -> list[str]:
+    """Recipes on images from folders, next to the same images by the name of their task; then loading times."""
+    rows = read_rows(results["rows"])
+    own = [row for row in rows if row.task == "mnist-to-mnistm"]
+    recipes = {row.recipe for row in own}
+    by_name = [
+        replace(row, task="the same by name")
+        for name in ("headline", "reproduction")
+        for row in read_rows(load(name)["rows"])
+        if row.task == FROZEN and row.recipe in recipes
+    ]
+    ordered = [*own, *by_name, *(row for row in rows if row not in own)]
+    timings = [
+        [row["name"], f"{row['images']:,}", f"{row['seconds']:.1f}", f"{row['images_per_second']:,}"]
+        for row in results["timings"]
+    ]
+    return [
+        *accuracy_table({"rows": [row.to_plain() for row in ordered]}),
+        "",
+        *markdown(["from PNG files", "images", "seconds", "images per second"], timings),
+    ]
+
+
+# Evaluation without labels --------------------------------------------------------------------------------------------
+
+
+def validators_table(results: Mapping[str, Any]) -> list[str]:
+    """Points of target accuracy that each validator loses."""
+    lines = []
+    for line in results["summary"]:
+        correlated = "" if line["rank_correlation"] is None else f"{line['rank_correlation']:.2f}"
+        losses = (f"{line[key]:.2f}" for key in ("epoch_mean", "epoch_worst", "recipe_mean", "recipe_worst"))
+        lines.append([line["validator"].replace("_", " "), correlated, *losses])
+    columns = ["validator", "rank correlation", "epoch: mean loss", "worst", "recipe: mean loss", "worst"]
+    return markdown(columns, lines)
+
+
+def estimates_table(results: Mapping[str, Any]) -> list[str]:
+    """Errors of each estimator, and how often its interval held the true accuracy."""
+    lines = []
+    for line in results["summary"]:
+        errors = (f"{line[key]:.1f}" for key in ("mean_absolute_error", "worst_error"))
+        holds, width = f"{100 * line['intervals_hold']:.0f} %", f"{line['mean_width']:.1f}"
+        lines.append([line["estimator"].replace("_", " "), *errors, holds, width, str(line["n"])])
+    return markdown(["estimator", "mean absolute error", "worst", "interval holds", "mean width", "n"], lines)
+
+
+def alarms_table(results: Mapping[str, Any]) -> list[str]:
+    """One line per task and recipe: how many of its runs raised which alarm."""
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in results["rows"]:
+        groups.setdefault((row["task"], row["recipe"]), []).append(row)
+    lines = []
+    for (task, recipe), rows in groups.items():
+        found = [100 * row["target_accuracy"] for row in rows]
+        extent = f"{min(found):.1f} to {max(found):.1f}" if len(rows) > 1 else f"{found[0]:.1f}"
+        names = [name for row in rows for name in row["alarms"]]
+        alarms = ", ".join(f"{name} ({names.count(name)} of {len(rows)})" for name in dict.fromkeys(names))
+        lines.append([task, recipe, str(len(rows)), extent, alarms or "none"])
+    return markdown(["task", "recipe", "n", "target accuracy, last epoch", "alarms"], lines)
+
+
+# Speed ----------------------------------------------------------------------------------------------------------------
+
+THROUGHPUT = (
+    *("our step", "our rate / matmul rate", "plain step, decoded an item / our step"),
+    *("plain step, decoded once / our step", "data path alone / our step", "peak memory", "fast: our step"),
+    *("fast: our step: data", "fast: our step: augmentation", "fast: our step: teacher", "fast: our step: forward"),
+    *("fast: our step: backward", "fast: our step: optimiser", "fast: our rate / matmul rate"),
+    "fast: augmentation / our step",
+)
+
+
+def throughput_table(results: Mapping[str, Any]) -> list[str]:
+    """The main rows of the benchmark; all are in the file."""
+    lines = []
+    for row in (row for name in THROUGHPUT for row in results["rows"] if row["name"] == name):
+        extent = f"{row['min']:.3g} to {row['max']:.3g}" if row["n"] > 1 else ""
+        lines.append([row["name"], row["case"], f"{row['value']:.3g} {row['unit']}", extent, str(row["n"])])
+    columns = ["measured (DANN step, 64 + 64 images; `fast`: 128 + 128)", "case", "median", "range", "n"]
+    return markdown(columns, lines)
+
+
+def speed_table(results: Mapping[str, Any]) -> list[str]:
+    """Seconds of training until each goal; empty if it was not reached."""
+    goals = list(results["rows"][0]["seconds"])
+    lines = []
+    for row in results["rows"]:
+        times = ["" if row["seconds"][goal] is None else f"{row['seconds'][goal]:.0f}" for goal in goals]
+        seconds, accuracy = row["curve"][-1]
+        end = f"{100 * accuracy:.2f} % at {seconds:.0f} s" + ("" if row["complete"] else " (stopped)")
+        lines.append([row["recipe"], *times, end, str(row["seed"])])
+    return markdown(["recipe", *(f"seconds to {goal} %" for goal in goals), "at the end", "seed"], lines)
+
+
+def scaling_table(results: Mapping[str, Any]) -> list[str]:
+    """Seconds per epoch and peak memory by the number of images."""
+    lines = []
+    for row in results["rows"]:
+        growth = [f"{row[key]:.2f}" if key in row else "" for key in ("time_over_images", "memory_over_data")]
+        lines.append([f"{row['images']:,}", f"{row['epoch_seconds']:.1f}", f"{row['peak_mib']:.0f}", *growth])
+    columns = ["images", "seconds per epoch", "peak memory, MiB", "time / images", "added memory / added data"]
+    return markdown(columns, lines)
+
+
+# The documents --------------------------------------------------------------------------------------------------------
+
+TABLES = {  # name of a block: its results file, and the function that formats it
+    "published": ("headline", published_table),
+    "headline": ("headline", headline_table),
+    "reproduction": ("reproduction", reproduction_table),
+    **{name: (name, accuracy_table) for name in ("digits", "ablation", "other-pairs")},
+    "own-images": ("own-images", own_images_table),
+    "precision": ("precision", precision_table),
+    "validators": ("validators", validators_table),
+    "estimates": ("estimates", estimates_table),
+    "alarms": ("alarms", alarms_table),
+    "speed": ("speed", speed_table),
+    "scaling": ("scaling", scaling_table),
+    "throughput": ("throughput", throughput_table),
+}
+
+
+def table(name: str, folder: str = "") -> str:
+    """Return a table and the origin of its numbers: command, hardware, commit, and a link from the given folder."""
+    source, formatted = TABLES[name]
+    results, path = load(source), f"results/{source}.json"
+    commits = ", ".join(part.strip()[:7] for part in results["commit"].split(","))
+    link = f"[{path}]({os.path.relpath(path, folder or '.')})"
+    origin = f"`{results['command']}`; {results['hardware']}; commit {commits}; {link}"
+    return "\n".join([*formatted(results), "", f"<sub>{origin}</sub>", ""])
+
+
+def filled(text: str, folder: str = "") -> str:
+    """Return a document of a folder with all its tables regenerated."""
+    return BLOCK.sub(lambda match: match[1] + table(match[2], folder) + match[3], text)
+
+
+def main() -> int:
+    """Write the tables into the documents, or with --check report whether they are up to date."""
+    old = []
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        text = path.read_text(encoding="utf-8")
+        new = filled(text, path.relative_to(ROOT).parent.as_posix())
+        if new != text and "--check" in sys.argv[1:]:
+            print(f"{path.name}: tables differ from results/; run `make docs`", file=sys.stderr)
+        elif new != text:
+            path.write_text(new, encoding="utf-8")
+        old.append(new != text)
+    return int("--check" in sys.argv[1:] and any(old))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
