@@ -41,10 +41,6 @@ class AFN(Method):
         norms = [stepwise_feature_norm(part, self.config.step) for part in (features[:n], features[n:])]
         losses = {
             "class": F.cross_entropy(logits[:n], batch.labels),
-            "norm": self.config.weight
-            * (
-                stepwise_feature_norm(features[:n], self.config.step)
-                + stepwise_feature_norm(features[n:], self.config.step)
-            ),
+            "norm": self.config.weight * (norms[0] + norms[1]),
         }
         return losses, {"class_accuracy": accuracy(logits[:n], batch.labels)}

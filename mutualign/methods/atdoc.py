@@ -29,7 +29,8 @@ class ATDOC(Method):
     """Cross-entropy on the source, and on target images labelled by their nearest neighbours in the target.
 
     L = CE(source) - w E[q log p(label)], with the label and its confidence q from the mean of the sharpened predictions
-    of the nearest neighbours in cosine distance. The bank holds a feature and a prediction of every target image.
+    of the nearest neighbours in cosine distance. The bank holds a feature and a prediction of every target image, from
+    the start of the epoch or from its latest batch.
     Source: Liang, Hu and Feng, "Domain adaptation with auxiliary target domain-oriented classifier", CVPR 2021, eq. 7.
     """
 
@@ -46,8 +47,6 @@ class ATDOC(Method):
         self._latest: tuple[Tensor, Tensor, Tensor] | None = None
 
     def begin_epoch(self, look: Callable[[], Outputs]) -> None:
-        if len(self.bank_features):
-            return  # the bank follows the batches
         outputs, device = look(), next(self.classifier.parameters()).device
         self.bank_features = F.normalize(outputs.features, dim=1).to(device)
         self.bank_predictions = sharpened(outputs.logits.softmax(1)).to(device)
@@ -58,7 +57,7 @@ class ATDOC(Method):
         target, target_logits = F.normalize(features[n:].detach().float(), dim=1), logits[n:].float()
         similarities = target @ self.bank_features.T
         similarities = similarities.scatter(1, batch.target_rows[:, None], -torch.inf)  # not its own neighbour
-        nearest = similarities.topk(min(self.config.neighbours, similarities.shape[1] - 1), dim=1).indices
+        nearest = similarities.topk(max(min(self.config.neighbours, similarities.shape[1] - 1), 1), dim=1).indices
         confidence, labels = self.bank_predictions[nearest].mean(1).max(1)
         each = F.cross_entropy(target_logits, labels, reduction="none")
         weighted = (confidence * each).sum() / confidence.sum().clamp_min(1e-8)

@@ -32,6 +32,8 @@ class DeepJDOT(Method):
     Damodaran et al., "DeepJDOT: deep joint distribution optimal transport", ECCV 2018, eq. 7.
     """
 
+    graph_break = "POT computes the transport plan outside torch"
+
     def __init__(self, classifier: Classifier, config: DeepJDOTConfig) -> None:
         super().__init__(classifier)
         self.config = config

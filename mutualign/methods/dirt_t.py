@@ -34,6 +34,7 @@ class DIRTT(Method):
     """
 
     uses_source = False
+    graph_break = "the virtual adversarial direction is a gradient within forward"
 
     def __init__(self, classifier: Classifier, config: DIRTTConfig) -> None:
         super().__init__(classifier)

@@ -10,7 +10,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mutualign.data.types import Batch
-from mutualign.errors import MutualignError
 from mutualign.methods.base import Losses, Method, Metrics, accuracy
 from mutualign.methods.registry import register_method
 from mutualign.nn.classifier import Classifier
@@ -30,8 +29,8 @@ class Rotation(Method):
     """Cross-entropy on the source, and on the rotation of source and target images by 0, 90, 180 or 270 degrees.
 
     L = CE(source) + w CE(rotation). The auxiliary task brings the domains together; it is a poor choice where a turned
-    image belongs to another class, such as 6 and 9. Images must be square. Source: Sun et al., "Unsupervised domain
-    adaptation through self-supervision", 2019.
+    image belongs to another class, such as 6 and 9. Images that are not square are turned by 0 or 180 degrees. Source:
+    Sun et al., "Unsupervised domain adaptation through self-supervision", 2019.
     """
 
     def __init__(self, classifier: Classifier, config: RotationConfig) -> None:
@@ -41,11 +40,10 @@ class Rotation(Method):
 
     def forward(self, batch: Batch, progress: Float[Tensor, ""]) -> tuple[Losses, Metrics]:
         images, n = batch.images, batch.n_source
-        if images.shape[2] != images.shape[3]:
-            raise MutualignError(f"method rotation: images must be square, got {images.shape[2]}x{images.shape[3]}")
-        turns = torch.randint(4, (len(images),), device=images.device)
-        turned = torch.stack([images.rot90(quarter, dims=(2, 3)) for quarter in range(4)])
-        turned = turned[turns, torch.arange(len(images), device=images.device)]
+        step = 1 if images.shape[2] == images.shape[3] else 2  # others keep their shape in half turns only
+        choices = torch.stack([images.rot90(quarter, dims=(2, 3)) for quarter in range(0, 4, step)])
+        chosen = torch.randint(len(choices), (len(images),), device=images.device)
+        turns, turned = chosen * step, choices[chosen, torch.arange(len(images), device=images.device)]
         features = self.features(torch.cat([images[:n], turned]))
         logits, rotations = self.classifier.head(features[:n]), self.rotation_head(features[n:])
         losses = {

@@ -33,6 +33,8 @@ class VADA(DANN):
     domain adaptation", ICLR 2018, eq. 8.
     """
 
+    graph_break = "the virtual adversarial direction is a gradient within forward"
+
     def __init__(self, classifier: Classifier, config: VADAConfig) -> None:
         super().__init__(classifier, config.domain)
         self.config = config

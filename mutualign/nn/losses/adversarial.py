@@ -9,7 +9,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from mutualign.nn.shapes import check_shapes
 
+
+@check_shapes
 def divergence(teacher_logits: Float[Tensor, "n classes"], logits: Float[Tensor, "n classes"]) -> Float[Tensor, ""]:
     """Mean KL(teacher || student) of class probabilities, in nats; the teacher gets no gradient.
 
@@ -36,7 +39,7 @@ def virtual_adversarial_loss(
     cannot represent so small a step, and leaves no gradient in the network. Source: Miyato et al., "Virtual adversarial
     training", TPAMI 2018, alg. 1; VADA, Shu et al., ICLR 2018, eq. 6.
     """
-    start = torch.randn_like(images, dtype=torch.float32) if directions is None else directions
+    start = torch.randn(images.shape, device=images.device) if directions is None else directions
     images = images.detach().float()
     shift = (probe * _unit(start)).requires_grad_()
     with torch.enable_grad(), torch.autocast(images.device.type, enabled=False):

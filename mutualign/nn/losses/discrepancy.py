@@ -8,15 +8,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mutualign.nn.shapes import check_shapes
+
 BANDWIDTHS = (0.125, 0.25, 0.5, 1.0, 2.0)  # times the mean squared distance, as in DAN's reference implementation
 
 
+@check_shapes
 def squared_distances(a: Float[Tensor, "a features"], b: Float[Tensor, "b features"]) -> Float[Tensor, "a b"]:
     """Squared Euclidean distances between the rows of two matrices, in float32."""
     a, b = a.float(), b.float()
     return (a.square().sum(1)[:, None] + b.square().sum(1) - 2 * a @ b.T).clamp_min(0)
 
 
+@check_shapes
 def gaussian_kernels(
     rows: Float[Tensor, "n features"], bandwidths: Sequence[float] = BANDWIDTHS
 ) -> Float[Tensor, "n n"]:
@@ -26,6 +30,7 @@ def gaussian_kernels(
     return torch.stack([torch.exp(-squares / (2 * bandwidth * mean)) for bandwidth in bandwidths]).sum(0)
 
 
+@check_shapes
 def mmd(
     source: Float[Tensor, "source features"],
     target: Float[Tensor, "target features"],
@@ -61,6 +66,7 @@ def _unbiased(kernel: Float[Tensor, "n n"], n_source: int) -> Float[Tensor, ""]:
     return means[0] + means[1] - 2 * kernel[:n_source, n_source:].mean()
 
 
+@check_shapes
 def coral(source: Float[Tensor, "source features"], target: Float[Tensor, "target features"]) -> Float[Tensor, ""]:
     """|C_s - C_t|^2 / (4 d^2): the squared Frobenius distance of the covariances of d features.
 
@@ -75,6 +81,7 @@ def _covariance(rows: Float[Tensor, "n features"]) -> Float[Tensor, "features fe
     return centred.T @ centred / max(len(rows) - 1, 1)
 
 
+@check_shapes
 def classifier_discrepancy(first: Float[Tensor, "n classes"], second: Float[Tensor, "n classes"]) -> Float[Tensor, ""]:
     """Mean absolute difference of the class probabilities of two classifiers, given their logits.
 
@@ -83,6 +90,7 @@ def classifier_discrepancy(first: Float[Tensor, "n classes"], second: Float[Tens
     return (first.softmax(1) - second.softmax(1)).abs().mean()
 
 
+@check_shapes
 def margin_disparity(
     source: Float[Tensor, "source classes"],
     source_adversary: Float[Tensor, "source classes"],
@@ -101,6 +109,7 @@ def margin_disparity(
     return margin * agreement - torch.log((1 - chosen + 1e-6).clamp(max=1.0)).mean()
 
 
+@check_shapes
 def nuclear_wasserstein(
     source: Float[Tensor, "source classes"], target: Float[Tensor, "target classes"]
 ) -> Float[Tensor, ""]:
@@ -113,6 +122,7 @@ def nuclear_wasserstein(
     return norms[1] - norms[0]
 
 
+@check_shapes
 def batch_spectral_penalty(features: Float[Tensor, "n features"], largest: int = 1) -> Float[Tensor, ""]:
     """Sum of the squares of the `largest` singular values of a batch of features of one domain.
 
@@ -121,6 +131,7 @@ def batch_spectral_penalty(features: Float[Tensor, "n features"], largest: int =
     return torch.linalg.svdvals(features.float())[:largest].square().sum()
 
 
+@check_shapes
 def stepwise_feature_norm(features: Float[Tensor, "n features"], step: float = 1.0) -> Float[Tensor, ""]:
     """E (|f| - (|f|_before + step))^2: feature norms grow by a step in every update.
 

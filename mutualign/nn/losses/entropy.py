@@ -6,7 +6,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mutualign.nn.shapes import check_shapes
 
+
+@check_shapes
 def entropy(logits: Float[Tensor, "n classes"]) -> Float[Tensor, " n"]:
     """Shannon entropy of softmax(logits) of each row, in nats.
 
@@ -17,6 +20,7 @@ def entropy(logits: Float[Tensor, "n classes"]) -> Float[Tensor, " n"]:
     return -(log_probabilities.exp() * log_probabilities).sum(1)
 
 
+@check_shapes
 def entropy_minimisation(logits: Float[Tensor, "n classes"]) -> Float[Tensor, ""]:
     """E H(p): the mean entropy of the predictions, in nats.
 
@@ -25,6 +29,7 @@ def entropy_minimisation(logits: Float[Tensor, "n classes"]) -> Float[Tensor, ""
     return entropy(logits).mean()
 
 
+@check_shapes
 def information_maximisation(logits: Float[Tensor, "n classes"]) -> Float[Tensor, ""]:
     """E H(p) - H(E p): the negative mutual information between images and predicted labels, in nats.
 
@@ -38,6 +43,7 @@ def information_maximisation(logits: Float[Tensor, "n classes"]) -> Float[Tensor
     return entropy(logits).mean() + (mean.exp() * mean).sum()
 
 
+@check_shapes
 def batch_nuclear_norm(logits: Float[Tensor, "n classes"]) -> Float[Tensor, ""]:
     """-||P||_* / n: the negative sum of the singular values of the matrix of predictions.
 
@@ -47,6 +53,7 @@ def batch_nuclear_norm(logits: Float[Tensor, "n classes"]) -> Float[Tensor, ""]:
     return -torch.linalg.matrix_norm(logits.softmax(1).float(), "nuc") / len(logits)
 
 
+@check_shapes
 def class_confusion(logits: Float[Tensor, "n classes"], temperature: float = 2.5) -> Float[Tensor, ""]:
     """Mean confusion between pairs of classes in the predictions: 0 if all are certain.
 

@@ -8,8 +8,10 @@ from torch import Tensor
 
 from mutualign.errors import MutualignError
 from mutualign.nn.losses.discrepancy import squared_distances
+from mutualign.nn.shapes import check_shapes
 
 
+@check_shapes
 def transport_cost(
     source: Float[Tensor, "source features"],
     labels: Int64[Tensor, " source"],
