@@ -45,7 +45,8 @@ COMMANDS = {
 
 def main() -> None:
     """Entry point of the `mutualign` command."""
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    # The package itself resets its own level when it is imported, which happens later.
+    logging.getLogger("lightning_fabric.utilities.rank_zero").setLevel(logging.WARNING)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # what an encoding lacks is escaped, not an error
             stream.reconfigure(errors="backslashreplace")

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from mutualign.data.types import Pixels, spread
@@ -121,13 +120,8 @@ def check(content: bytes, form: Format, predictor: Predictor, images: Pixels) ->
     return largest
 
 
-def _compare(
-    found: Float[Tensor, "n classes"],
-    expected: Float[Tensor, "n classes"],
-    rows: Tensor,
-    form: Format,
-    predictor: Predictor,
-) -> float:
+def _compare(found: Tensor, expected: Tensor, rows: Tensor, form: Format, predictor: Predictor) -> float:
+    """Return the largest difference of two tables of probabilities, of which `found` may have any shape and type."""
     if (found.shape, found.dtype) != (expected.shape, expected.dtype):
         raise _disagrees(f"it returns {found.dtype} of shape {tuple(found.shape)}, not {tuple(expected.shape)} float32")
     differences = (found - expected).abs()

@@ -63,7 +63,7 @@ def test_without_a_target_it_warns_and_is_trained_on_the_source(fitted):
         ({"y": np.arange(60).astype("datetime64[D]")}, "y has dates or times"),
     ],
 )
-def test_arguments_that_make_no_sense_are_told(arguments, message):
+def test_arguments_that_make_no_sense_are_refused(arguments, message):
     source, y, _, _ = clouds()
     with pytest.raises(ValueError, match=message):
         short().fit(**{"X": source, "y": y, "X_target": None if "sample_domain" in arguments else source, **arguments})
@@ -208,7 +208,7 @@ def test_flattened_images_are_the_images(tiny_images):
 
 
 @pytest.mark.parametrize("kind", ["U8", "complex64", "datetime64[s]"])
-def test_images_that_are_not_numbers_are_told(tiny_images, kind):
+def test_images_that_are_not_numbers_are_refused(tiny_images, kind):
     source, y, target, _ = tiny_images
     with pytest.raises(ValueError, match=r"X has values of type (.|\n)*  hint:    convert them"):
         short().fit(source.astype(int).astype(kind), y, target)

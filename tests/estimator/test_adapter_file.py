@@ -94,7 +94,7 @@ def test_a_file_that_was_cut_off_is_named(saved, tmp_path):
         ({"header": {"result": {}}}, "result: missing the key"),
     ],
 )
-def test_a_header_that_does_not_hold_together_is_told(saved, tmp_path, changes, message):
+def test_a_header_that_does_not_hold_together_is_refused(saved, tmp_path, changes, message):
     path = rewritten(saved, tmp_path / "changed.safetensors", **changes)
     with pytest.raises(MutualignError, match=f"changed.safetensors.*{message}"):
         DomainAdapter.load(path)
@@ -111,7 +111,7 @@ def test_a_file_of_format_1_predicts_what_it_did():
     assert {alarm.name for alarm in adapter.alarms_} == {alarm.name for alarm in adapter.result_.alarms}
 
 
-def test_weights_that_are_not_finite_are_told(saved, tmp_path):
+def test_weights_that_are_not_finite_are_refused(saved, tmp_path):
     name, weight = next((name, weight) for name, weight in load_file(saved).items() if weight.is_floating_point())
     path = rewritten(saved, tmp_path / "nan.safetensors", weights={name: weight * float("nan")})
     with pytest.raises(MutualignError, match=r"nan.safetensors: a weight is not finite"):

@@ -50,7 +50,7 @@ def test_bytes_are_not_copied():
         (np.full((2, 8, 8), np.inf), r"2 of 2 images, the first is X\[0\]"),
     ],
 )
-def test_images_that_cannot_be_are_told(images, message):
+def test_images_that_cannot_be_are_refused(images, message):
     with pytest.raises(ValueError, match=message):
         images_to_pixels(images)
 

@@ -17,7 +17,8 @@ from mutualign.recipes import load_recipe
 from mutualign.runs.experiment import Experiment, Observer
 from mutualign.runs.folder import RunFolder
 
-FAST = ["stages.0.epochs=2", "stages.0.epoch_steps=60"]
+SHORT = ["stages.0.epochs=2", "stages.0.epoch_steps=40", "stages.0.batch_size=32"]
+FIRST = ["stages.0.epochs=1", "stages.0.epoch_steps=30", "stages.0.batch_size=32"]
 DANN = ["stages.0.epochs=1", "stages.0.optim.lr=3e-4", "stages.0.options.reversal=ramp"]
 
 
@@ -58,13 +59,9 @@ def alarms_of(tmp_path):
     return train
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("recipe", "overrides"),
-    [("fast", FAST), ("dann", ["stages.0.epochs=12", *DANN[1:]]), ("source_only", ["stages.0.epochs=3"])],
-)
-def test_healthy_training_raises_no_alarm(alarms_of, digits, recipe, overrides):
-    assert alarms_of(recipe, digits, *overrides) == set()
+@pytest.mark.parametrize("recipe", ["fast", "source_only"])
+def test_healthy_training_raises_no_alarm(alarms_of, few, recipe):
+    assert alarms_of(recipe, few, *SHORT) == set()
 
 
 def test_a_softmax_over_one_output_has_no_gradient(alarms_of, few, monkeypatch):
@@ -91,18 +88,18 @@ def test_a_teacher_that_is_never_updated_is_seen(alarms_of, tiny_task, monkeypat
     assert "teacher does not move" in alarms_of(recipe, tiny_task, *short, "stages.0.epoch_steps=2")
 
 
-def test_pseudo_labels_of_a_single_class_are_seen(alarms_of, digits, monkeypatch):
+def test_pseudo_labels_of_a_single_class_are_seen(alarms_of, few, monkeypatch):
     def collapsed(self, images):
         return torch.tensor([9.0] + [0.0] * 9).repeat(len(images), 1)
 
     monkeypatch.setattr(EMATeacher, "forward", collapsed)
-    assert "predicted classes collapsed" in alarms_of("fast", digits, *FAST)
+    assert "predicted classes collapsed" in alarms_of("fast", few, *FIRST)
 
 
 def test_shuffled_source_labels_are_seen(alarms_of, few):
     order = torch.randperm(len(few.source_train), generator=torch.Generator().manual_seed(0))
     shuffled = LabelledImages(few.source_train.images, few.source_train.labels[order])
-    assert "source is not learnt" in alarms_of("fast", replace(few, source_train=shuffled), *FAST)
+    assert "source is not learnt" in alarms_of("fast", replace(few, source_train=shuffled), *FIRST)
 
 
 @pytest.mark.parametrize("kind", ["the same images", "other images of the same kind"])
@@ -115,26 +112,27 @@ def test_identical_domains_are_seen(alarms_of, digits, kind):
         source_train=LabelledImages(source.images.subset(ours), labels[ours]),
         target_train=TargetDataset(source.images.subset(theirs), labels[theirs]),
     )
-    assert "identical domains" in alarms_of("source_only", task, "stages.0.epochs=1", "stages.0.batch_size=500")
+    assert "identical domains" in alarms_of(
+        "source_only", task, "stages.0.epochs=1", "stages.0.batch_size=500", "backbone=mlp"
+    )
 
 
-@pytest.mark.slow
-def test_a_target_that_lacks_half_of_the_classes_is_seen(alarms_of, digits):
-    rows = torch.nonzero(digits.source_train.labels < 5)[:, 0]  # the target's digits are the source's, blended
-    task = replace(digits, target_train=digits.target_train.subset(rows))
-    found = alarms_of("fast", task, "stages.0.epochs=3", "stages.0.epoch_steps=80")
+def test_a_target_that_lacks_half_of_the_classes_is_seen(alarms_of, few):
+    rows = torch.nonzero(few.source_train.labels < 5)[:, 0]  # the target's digits are the source's, blended
+    task = replace(few, target_train=few.target_train.subset(rows))
+    aligned = ("stages.0.options.domain.weight=1", "stages.0.options.threshold=0.5")
+    found = alarms_of("fast", task, *FIRST, "stages.0.epoch_steps=120", *aligned)
     assert "classes missing among the predictions" in found
 
 
-def test_adaptation_that_does_harm_is_seen_next_to_a_source_only_run(tmp_path, digits, monkeypatch):
-    out = tmp_path / "digits"
-    source_only = load_recipe("source_only", ["stages.0.epochs=4"])
-    Experiment.start(source_only, digits, 0, out / "source_only" / "seed-0").run()
+def test_adaptation_that_does_harm_is_seen_next_to_a_source_only_run(tmp_path, few, monkeypatch):
+    source_only = load_recipe("source_only", SHORT)
+    Experiment.start(source_only, few, 0, tmp_path / "digits" / "source_only" / "seed-0").run()
 
     def noise(self, batch):
         return torch.rand_like(batch.images)  # the student never sees the images that its labels belong to
 
     monkeypatch.setattr(mutual_align.MutualAlign, "strong_views", noise)
-    harmed = Experiment.start(load_recipe("fast", FAST), digits, 0, out / "fast" / "seed-0").run()
+    harmed = Experiment.start(load_recipe("fast", SHORT), few, 0, tmp_path / "digits" / "fast" / "seed-0").run()
     assert harmed.compared_with == source_only.name
     assert "negative transfer" in {alarm.name for alarm in harmed.alarms}

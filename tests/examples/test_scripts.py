@@ -20,13 +20,12 @@ def percentages(line):
     return [float(found) for found in re.findall(r"([\d.]+) ?%", line)]
 
 
-@pytest.mark.slow
 def test_the_two_losses_of_the_plain_loop_gain_target_accuracy(run_example):
-    source_only, adapted = run_example("plain_loop", "--epochs", "4")
+    source_only, adapted = run_example("plain_loop", "--epochs", "2")
     assert source_only.startswith("source only")
     assert adapted.startswith("adapted")
     (source_before, target_before), (source_after, target_after) = percentages(source_only), percentages(adapted)
-    assert min(source_before, source_after) > 95
+    assert min(source_before, source_after) > 90
     assert target_after > target_before
 
 

@@ -1,9 +1,10 @@
-"""The formats of export: files that are used as they say, give what the run gives, and say what they are."""
+"""The contract of export formats, over the registry: a file gives what the run gives, and says what it is."""
 
 from __future__ import annotations
 
 import json
-import shutil
+import sys
+import types
 
 import numpy as np
 import onnx
@@ -11,153 +12,196 @@ import onnxruntime
 import pytest
 import torch
 from safetensors import safe_open
+from torch import nn
 
-from mutualign.export.exporter import export_run
+from mutualign.errors import MutualignError
+from mutualign.export.exporter import check, export_run, real_images
+from mutualign.export.formats import FORMATS, formats_help
+from mutualign.export.formats.safetensors import load_exported
 from mutualign.nn.backbones import BACKBONES
+from mutualign.runs.folder import RunFolder
 from mutualign.runs.predictor import Predictor
-
-SUFFIXES = {"onnx": ".onnx", "torch-export": ".pt2", "safetensors": ".safetensors"}
-
-
-@pytest.fixture
-def run(small_runs, tmp_path):
-    """A copy of a run, to write into or to change."""
-    return shutil.copytree(small_runs / "two_block_cnn", tmp_path / "run")
 
 
 def pictures(n: int, channels: int = 3) -> torch.Tensor:
     return torch.randint(256, (n, 12, 12, channels), dtype=torch.uint8, generator=torch.Generator().manual_seed(n))
 
 
-def expected(run, pixels) -> torch.Tensor:
-    return Predictor.load(run, accelerator="cpu", precision="float32").probabilities(pixels)
+def load(run) -> Predictor:
+    return Predictor.load(run, accelerator="cpu", precision="float32")
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
-@pytest.mark.parametrize("kind", SUFFIXES)
-def test_the_printed_lines_use_the_file_and_give_what_the_run_gives(small_runs, tmp_path, backbone, kind):
-    done = export_run(small_runs / backbone, kind, tmp_path / f"file{SUFFIXES[kind]}")
+def use(done, pixels) -> dict:
+    """Run the printed lines of Python."""
+    found = {"pixels": pixels.numpy()}
+    exec(done.usage, found)  # noqa: S102
+    return found
+
+
+@pytest.fixture(scope="module")
+def exported(finished, tmp_path_factory):
+    """The finished run in each format."""
+    out = tmp_path_factory.mktemp("exported")
+    return {name: export_run(finished, name, out / f"model{form.suffix}") for name, form in FORMATS.items()}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_printed_lines_use_the_file_for_any_number_of_images_and_give_what_the_run_gives(exported, finished, name):
+    done = exported[name]
     assert done.size == done.path.stat().st_size
-    assert done.difference <= 1e-5
     for n in (1, 5, 130):
-        found = {"pixels": pictures(n).numpy()}
-        exec(done.usage, found)  # noqa: S102
-        assert found["names"] == ["left", "middle", "right"]
+        found, expected = use(done, pictures(n)), load(finished).probabilities(pictures(n)).numpy()
+        assert found["names"] == list(load(finished).class_names) or found["names"] == load(finished).class_names
         probabilities = np.asarray(found["probabilities"])
         assert probabilities.dtype == np.float32
-        np.testing.assert_allclose(probabilities, expected(small_runs / backbone, pictures(n)), rtol=0, atol=1e-4)
-        if kind == "safetensors":
-            assert np.array_equal(probabilities, expected(small_runs / backbone, pictures(n)))
+        np.testing.assert_allclose(probabilities, expected, rtol=0, atol=FORMATS[name].tolerance)
 
 
-@pytest.mark.parametrize("kind", SUFFIXES)
-def test_a_run_of_grey_images_only_takes_one_channel_and_its_bf16_stays_behind(small_runs, tmp_path, kind):
-    done = export_run(small_runs / "grey", kind, tmp_path / f"file{SUFFIXES[kind]}")
-    assert done.pixels == ("uint8", 12, 12, 1)
-    found = {"pixels": pictures(9, 1).numpy()}
-    exec(done.usage, found)  # noqa: S102
-    np.testing.assert_allclose(found["probabilities"], expected(small_runs / "grey", pictures(9, 1)), rtol=0, atol=1e-5)
-
-
-@pytest.mark.parametrize("backbone", BACKBONES)
-def test_the_onnx_graph_takes_bytes_in_any_number_and_has_neither_training_nor_paths_in_it(
-    small_runs, tmp_path, backbone
-):
-    path = export_run(small_runs / backbone, "onnx", tmp_path / "model.onnx").path
-    model = onnx.load(path)
-    onnx.checker.check_model(model, full_check=True)
-    (pixels,), (probabilities,) = model.graph.input, model.graph.output
-    assert (pixels.name, probabilities.name) == ("pixels", "probabilities")
-    assert pixels.type.tensor_type.elem_type == onnx.TensorProto.UINT8
-    assert probabilities.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
-    first, *others = pixels.type.tensor_type.shape.dim
-    assert first.dim_param
-    assert [dim.dim_value for dim in others] == [12, 12, 3]
-    assert all(node.domain == "" for node in model.graph.node)
-    assert not {"Dropout", "RandomUniform", "RandomUniformLike"} & {node.op_type for node in model.graph.node}
-    for node in model.graph.node:
-        assert not any(attribute.name == "training_mode" and attribute.i for attribute in node.attribute)
-        assert len(node.metadata_props) == 0
-    assert b"mutualign/nn" not in path.read_bytes()
-    assert all(weight.data_location == onnx.TensorProto.DEFAULT for weight in model.graph.initializer)
-    assert all(
-        weight.data_type in (onnx.TensorProto.FLOAT, onnx.TensorProto.INT64) for weight in model.graph.initializer
-    )
-
-
-def notes_of(kind, path) -> dict[str, str]:
-    """What a file says of itself, read with its format's own library."""
-    if kind == "onnx":
-        return (
-            onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]).get_modelmeta().custom_metadata_map
-        )
-    if kind == "torch-export":
-        notes = dict.fromkeys(("class_names", "image_shape", "backbone", "facts", "model_card"), "")
-        torch.export.load(path, extra_files=notes)
-        return notes
+def metadata_of(name, path) -> dict[str, str]:
+    """A file's metadata, read with its format's own library."""
+    if name == "onnx":
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        return session.get_modelmeta().custom_metadata_map
+    if name == "torch-export":
+        metadata = dict.fromkeys(("class_names", "image_shape", "backbone", "facts", "model_card"), "")
+        torch.export.load(path, extra_files=metadata)
+        return metadata
     with safe_open(path, "pt") as file:
         return file.metadata()
 
 
-@pytest.mark.parametrize("kind", SUFFIXES)
-def test_class_names_facts_and_card_are_in_the_file(run, kind):
-    notes = notes_of(kind, export_run(run, kind).path)
-    assert json.loads(notes["class_names"]) == ["left", "middle", "right"]
-    assert json.loads(notes["image_shape"]) == {"channels": 3, "height": 12, "width": 12}
-    assert notes["backbone"] == "two_block_cnn"
-    result = json.loads((run / "result.json").read_text())
-    told = json.loads(notes["facts"])
-    for key in ("task", "data", "recipe", "seed", "hardware", "versions", "alarms", "command"):
-        assert told[key] == result[key]
-    chosen = result["stages"][0]["selections"]["validator:combined"]
-    assert told["source_accuracy"] == chosen["source_accuracy"]
-    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    record = next(record for record in records if record["epoch"] == chosen["epoch"])
-    assert told["label_free_score"] == {"name": "combined", "value": record["scores"]["combined"]}
-    card = notes["model_card"]
-    assert card.startswith("# source_only on tiny, seed 0\n")
+@pytest.mark.parametrize("name", FORMATS)
+def test_class_names_facts_and_model_card_are_in_the_file(exported, finished, name):
+    metadata, result = metadata_of(name, exported[name].path), RunFolder.open(finished).require_result()
+    assert json.loads(metadata["class_names"]) == ["left", "middle", "right"]
+    assert json.loads(metadata["image_shape"]) == {"channels": 3, "height": 12, "width": 12}
+    assert metadata["backbone"] == "two_block_cnn"
+    facts, chosen = json.loads(metadata["facts"]), result.stages[0].selected
+    assert [facts[key] for key in ("task", "recipe", "seed", "versions", "command")] == [
+        result.task,
+        result.recipe,
+        0,
+        result.versions,
+        result.command,
+    ]
+    assert facts["epoch"] == {"number": chosen.epoch, "of": 2, "rule": "selected"}
+    record = RunFolder.open(finished).metrics()[chosen.epoch - 1]
+    validator = chosen.selection.validator
+    assert facts["label_free_score"] == {"name": validator, "value": record.scores[validator]}
     for part in (
         "input: pixels, uint8 [n, height 12, width 12, channels 3], 0 to 255",
         "classes: left, middle, right",
-        f"epoch: {chosen['epoch']} of 2 of the last stage, chosen without target labels",
-        "data: made in a test",
-        f"accuracy on source test images: {100 * chosen['source_accuracy']:.1f} %",
-        f"accuracy on target test images: {100 * chosen['target_accuracy']:.1f} % (needed labels",
-        f"(combined, higher is better; no accuracy): {record['scores']['combined']:.4f}",
-        result["hardware"],
-        f"torch {result['versions']['torch']}",
-        *(alarm["seen"] for alarm in result["alarms"]),
+        f"accuracy on source test images: {100 * chosen.source_accuracy:.1f} %",
+        f"accuracy on target test images: {100 * chosen.target_accuracy:.1f} % (training and selection did not",
+        f"({validator}, higher is better; not an accuracy): {record.scores[validator]:.4f}",
     ):
-        assert part in card
-    if kind == "onnx":
-        model = onnx.load(run / "model.onnx")
-        assert (model.producer_name, model.producer_version) == ("mutualign", result["versions"]["mutualign"])
+        assert part in metadata["model_card"]
 
 
-def test_the_card_says_so_where_the_target_accuracy_is_unknown_and_lists_alarms(run):
-    result = json.loads((run / "result.json").read_text())
-    for chosen in result["stages"][0]["selections"].values():
-        chosen["target_accuracy"] = None
-    result["alarms"] = [{"stage": 0, "name": "collapse", "seen": "one class\nfor all", "cause": "too fast"}]
-    (run / "result.json").write_text(json.dumps(result))
-    notes = notes_of("safetensors", export_run(run, "safetensors").path)
-    assert "- accuracy on target test images: unknown, as there are no target labels\n" in notes["model_card"]
-    assert "- collapse (stage 1): one class for all; too fast\n" in notes["model_card"]
-    assert json.loads(notes["facts"])["target_accuracy"] is None
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_file_that_is_cut_short_is_refused(exported, finished, name):
+    predictor, form = load(finished), FORMATS[name]
+    images, _ = real_images(predictor)
+    content = exported[name].path.read_bytes()
+    assert check(content, form, predictor, images) == exported[name].difference <= 1e-5
+    with pytest.raises(MutualignError, match="the exported file cannot be used: "):
+        check(content[:-5000], form, predictor, images)
 
 
-@pytest.mark.parametrize("kind", SUFFIXES)
-def test_a_run_on_floats_takes_floats_as_they_are(run, kind):
-    folder = Predictor.load(run).run
-    review, info = folder.load_tensors("review")
-    floats = {name: review[name].float() / 255 - 0.5 for name in ("source_samples", "target_samples")}
-    folder.save_tensors("review", review | floats, info)
-    done = export_run(run, kind)
-    assert done.pixels == ("float32", 12, 12, 3)
-    found = {"pixels": floats["target_samples"].numpy()}
-    exec(done.usage, found)  # noqa: S102
-    np.testing.assert_allclose(found["probabilities"], expected(run, floats["target_samples"]), rtol=0, atol=1e-5)
-    assert (
-        "pixels, float32 [n, height 12, width 12, channels 3], as in its training, not scaled"
-        in (notes_of(kind, done.path)["model_card"])
-    )
+@pytest.mark.parametrize("name", FORMATS)
+def test_weights_that_change_on_their_way_into_the_file_are_found_and_nothing_is_written(run, monkeypatch, name):
+    encode = type(FORMATS[name]).encode
+
+    def swapped(self, network, metadata):
+        weights = network.classifier.state_dict()
+        heads = {key: weight[[1, 0, 2]] for key, weight in weights.items() if key.startswith("head")}
+        network.classifier.load_state_dict(weights | heads)
+        return encode(self, network, metadata)
+
+    monkeypatch.setattr(type(FORMATS[name]), "encode", swapped)
+    with pytest.raises(MutualignError, match=r"does not agree with the run: .* images differ"):
+        export_run(run, name)
+    assert not list(run.glob("model*"))
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_run_on_floats_takes_floats_and_one_on_grey_images_takes_one_channel(train_tiny, tmp_path, name):
+    run = train_tiny("precision=bf16", grey=True)
+    checkpoints = RunFolder.open(run).checkpoints
+    review, info = checkpoints.load("review")
+    floats = {key: review[key].float() / 255 - 0.5 for key in ("source_samples", "target_samples")}
+    checkpoints.save("review", review | floats, info)
+    done = export_run(run, name, tmp_path / f"model{FORMATS[name].suffix}")
+    assert done.pixels == ("float32", 12, 12, 1)
+    found, expected = use(done, floats["target_samples"]), load(run).probabilities(floats["target_samples"])
+    np.testing.assert_allclose(found["probabilities"], expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("backbone", sorted(BACKBONES.keys() - {"two_block_cnn"}))
+def test_every_backbone_is_exported_to_onnx(train_tiny, backbone):
+    done = export_run(train_tiny(f"backbone={backbone}"))
+    assert done.difference <= 1e-5
+
+
+def test_the_onnx_graph_has_no_training_node_no_path_of_this_machine_and_no_weight_outside_the_file(exported):
+    content = exported["onnx"].path.read_bytes()
+    model = onnx.load_from_string(content)
+    onnx.checker.check_model(model, full_check=True)
+    (pixels,) = model.graph.input
+    assert pixels.type.tensor_type.elem_type == onnx.TensorProto.UINT8
+    first, *others = pixels.type.tensor_type.shape.dim
+    assert first.dim_param
+    assert [dim.dim_value for dim in others] == [12, 12, 3]
+    assert all(node.domain == "" and len(node.metadata_props) == 0 for node in model.graph.node)
+    assert not {"Dropout", "RandomUniform", "RandomUniformLike"} & {node.op_type for node in model.graph.node}
+    assert b"mutualign/nn" not in content
+    assert all(weight.data_location == onnx.TensorProto.DEFAULT for weight in model.graph.initializer)
+
+
+def test_an_onnx_file_for_a_fixed_number_of_images_is_refused(exported, finished):
+    model = onnx.load_from_string(exported["onnx"].path.read_bytes())
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 2
+    predictor = load(finished)
+    with pytest.raises(MutualignError, match="cannot be used: InvalidArgument"):
+        check(model.SerializeToString(), FORMATS["onnx"], predictor, real_images(predictor)[0])
+
+
+class TimmNetwork(nn.Module):
+    """A stand-in for a network of timm."""
+
+    def __init__(self, in_chans):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(in_chans, 8, 3), nn.BatchNorm2d(8)
+        self.pretrained_cfg = {"mean": (0.5, 0.4, 0.3), "std": (0.2, 0.2, 0.3)}
+
+    def forward(self, x):
+        return self.norm(self.conv(x)).relu().mean((2, 3))
+
+
+def test_a_safetensors_file_of_a_timm_run_is_rebuilt_from_its_header(train_tiny, tmp_path, monkeypatch):
+    module = types.ModuleType("timm")
+    module.is_model = lambda name: name == "tiny"
+    module.create_model = lambda name, pretrained, num_classes, in_chans: TimmNetwork(in_chans)
+    monkeypatch.setitem(sys.modules, "timm", module)
+    run = train_tiny("backbone=timm:tiny")
+    done = export_run(run, "safetensors", tmp_path / "model.safetensors")
+    probabilities, names = load_exported(done.path)
+    assert names == ("left", "middle", "right")
+    assert torch.equal(probabilities(pictures(9)), load(run).probabilities(pictures(9)))
+
+
+def test_a_damaged_or_foreign_safetensors_file_is_refused_with_its_name(exported, tmp_path):
+    content = exported["safetensors"].path.read_bytes()
+    other = tmp_path / "other.safetensors"
+    for damaged in (
+        content[:-1] + bytes([content[-1] ^ 1]),
+        content[:100],
+        content.replace(b"image_shape", b"image_shapf"),
+    ):
+        other.write_bytes(damaged)
+        with pytest.raises(MutualignError, match=f"{other}: not a readable exported classifier"):
+            load_exported(other)
+
+
+def test_the_help_of_format_names_every_registered_format():
+    assert all(name in formats_help() for name in FORMATS)

@@ -82,14 +82,14 @@ def test_devices_pipes_sockets_and_folders_are_never_replaced(tmp_path):
     ("name", "why"),
     [("file/out.csv", "is a file, not a folder"), ("a" * 300, "longer than 255 bytes"), ("loop", "a link to itself")],
 )
-def test_a_place_that_cannot_be_written_is_told_before_the_work(tmp_path, name, why):
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(tmp_path, name, why):
     (tmp_path / "file").write_text("in the way")
     (tmp_path / "loop").symlink_to("loop")
     with pytest.raises(MutualignError, match=re.escape(why)):
         write_output(tmp_path / name, b"x")
 
 
-def test_a_folder_without_permission_is_told_before_the_work(tmp_path, monkeypatch):
+def test_a_folder_without_permission_is_refused_before_the_work(tmp_path, monkeypatch):
     monkeypatch.setattr("os.access", lambda *_: False)  # as for anyone but root
     with pytest.raises(MutualignError, match="no permission to write into"):
         check_output(tmp_path / "out.csv")

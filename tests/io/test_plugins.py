@@ -36,7 +36,7 @@ def test_a_module_is_imported_once_by_its_name_from_here_or_by_its_file():
 
 
 @pytest.mark.parametrize("name", ["absent_plugin", "absent.py", "broken_plugin", "", "folder/json.py"])
-def test_what_cannot_be_imported_is_told_and_not_counted(name, tmp_path):
+def test_what_cannot_be_imported_is_refused_and_not_counted(name, tmp_path):
     (tmp_path / "folder" / "json.py").write_text("")  # another module has this name
     with pytest.raises(MutualignError, match=r"plugin .*: cannot be imported: \w+: (.|\n)*  hint:    give a module"):
         plugins.load_plugin(name)

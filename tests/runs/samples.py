@@ -7,26 +7,27 @@ from typing import Any
 
 from mutualign.evaluation.records import EpochRecord
 from mutualign.io.typed import to_plain
-from mutualign.recipes import Recipe, load_recipe, parse_recipe
+from mutualign.recipes import Recipe, parse_recipe
 from mutualign.runs.history import SelectedEpoch, Selection
 from mutualign.runs.rows import Row
 from mutualign.runs.spec import RunSpec
 
 EAGER = {"mani": {"threshold": 0.35}, "mutual_align": {"threshold": 0.35}}  # pseudo-labels from the first step
-SHORT = ["stages.0.epochs=1", "stages.0.batch_size=25", "precision=float32"]
 
 
-def recipe(*methods: str, epochs: int = 2, batch_size: int = 20, precision: str = "float32", **changes: Any) -> Recipe:
+def recipe(
+    *methods: str,
+    epochs: int = 2,
+    batch_size: int = 20,
+    epoch_steps: int = 0,
+    precision: str = "float32",
+    **changes: Any,
+) -> Recipe:
     """A stage per method; on the tiny task an epoch has 3 steps, or 5 with a batch size of 10."""
-    common = {"epochs": epochs, "batch_size": batch_size, "optim": {"lr": 1e-2}}
+    common = {"epochs": epochs, "batch_size": batch_size, "epoch_steps": epoch_steps, "optim": {"lr": 1e-2}}
     stages = [common | {"method": name, "options": EAGER.get(name, {})} for name in methods]
     data = {"name": "-".join(methods), "precision": precision, "stages": stages}
     return parse_recipe(data | changes, "a test")
-
-
-def short(name: str) -> Recipe:
-    """A recipe of the package with one short epoch in its first stage, under its own name."""
-    return dataclasses.replace(load_recipe(name, SHORT), name=name)
 
 
 def config(spec: RunSpec, **changes: Any) -> dict[str, Any]:

@@ -1,60 +1,50 @@
-"""Estimates from run folders: which runs go together, and that no target label is among what they are made from."""
+"""Estimates from run folders: which runs belong together, and that no target label is used."""
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
+import tomli_w
 
 from mutualign.errors import MutualignError
-from mutualign.recipes import load_recipe
+from mutualign.io.text import parse_toml
 from mutualign.runs.estimates import estimate_runs
 from mutualign.runs.experiment import Experiment
 from mutualign.runs.folder import RunFolder
 from tests.conftest import make_tiny_task
-
-SHORT = ["stages.0.epochs=2", "stages.0.batch_size=20", "stages.0.learning_rate=1e-2"]
-
-
-def trained(path, task, seeds=(0, 1)):
-    for seed in seeds:
-        Experiment.start(load_recipe("source_only", SHORT), task, seed, path / f"seed-{seed}").run()
-    return [RunFolder.open(path / f"seed-{seed}") for seed in seeds]
+from tests.runs.samples import SPEC, config, recipe
 
 
-def test_target_labels_do_not_touch_an_estimate(tmp_path):
-    found = {
-        name: [run.estimates for run in estimate_runs(trained(tmp_path / name, task))]
-        for name, task in (("truth", make_tiny_task()), ("noise", make_tiny_task(target_label_seed=5)))
-    }
-    assert found["truth"] == found["noise"]
+def test_target_labels_do_not_touch_an_estimate(seeds, tmp_path):
+    task = make_tiny_task(target_label_seed=5)
+    Experiment.start(recipe("source_only"), task, 0, tmp_path / "noise").run()
+    noise = RunFolder.open(tmp_path / "noise")
+    assert noise.metrics()[-1].target_accuracy != seeds[0].metrics()[-1].target_accuracy
+    assert estimate_runs([noise])[0].estimates == estimate_runs(seeds[:1])[0].estimates
 
 
-def test_two_seeds_give_a_consensus_and_one_gives_what_is_left(tmp_path, tiny_task):
-    both = trained(tmp_path, tiny_task)
-    assert [run.best[0] for run in estimate_runs(both)] == ["consensus", "consensus"]
-    (alone,) = estimate_runs(both[:1])
+def test_two_seeds_give_a_consensus_and_one_gives_what_a_single_run_allows(seeds):
+    assert [run.best[0] for run in estimate_runs(seeds)] == ["consensus", "consensus"]
+    (alone,) = estimate_runs(seeds[:1])
     assert alone.estimates["consensus"] is None
     assert alone.estimates["disagreement"] is None
     assert alone.best[0] == "average_thresholded_confidence"
 
 
-def test_the_epoch_that_is_asked_for_is_the_one_that_is_estimated(tmp_path, tiny_task):
-    runs = trained(tmp_path, tiny_task)
-    for selection in ("last", "selected"):
-        outputs = [run.load_tensors(f"stage-0-{selection}-outputs")[0]["target_logits"].argmax(1) for run in runs]
-        agreed = float((outputs[0] == outputs[1]).double().mean())
-        assert estimate_runs(runs, selection)[0].estimates["disagreement"].accuracy == agreed
+@pytest.mark.parametrize("which", ["last", "selected"])
+def test_the_epoch_that_is_asked_for_is_the_one_that_is_estimated(seeds, which):
+    outputs = [run.checkpoints.load_outputs(0, which)[0]["target_logits"].argmax(1) for run in seeds]
+    agreed = float((outputs[0] == outputs[1]).double().mean())
+    assert estimate_runs(seeds, which)[0].estimates["disagreement"].accuracy == agreed
 
 
-def test_runs_of_different_data_are_refused(tmp_path, tiny_task):
-    other = dataclasses.replace(tiny_task, identity="other images")
-    runs = [*trained(tmp_path / "a", tiny_task, (0,)), *trained(tmp_path / "b", other, (0,))]
+def test_runs_on_different_data_are_refused(seeds, copied):
+    path = copied.path / "config.toml"
+    path.write_text(tomli_w.dumps(parse_toml(path.read_text(encoding="utf-8")) | {"data": "other"}), encoding="utf-8")
     with pytest.raises(MutualignError, match="different data"):
-        estimate_runs(runs)
+        estimate_runs([seeds[0], copied])
 
 
-def test_a_run_that_is_not_complete_is_refused_with_what_to_do(tmp_path, tiny_task):
-    Experiment.start(load_recipe("source_only", SHORT), tiny_task, 0, tmp_path / "begun")
+def test_a_run_that_is_not_complete_is_refused_with_a_hint(tmp_path):
+    begun = RunFolder.create(tmp_path / "begun", config(SPEC))
     with pytest.raises(MutualignError, match=r"mutualign run --resume .*begun"):
-        estimate_runs([RunFolder.open(tmp_path / "begun")])
+        estimate_runs([begun])

@@ -3,236 +3,281 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-from pathlib import Path
+import pickle
 
 import pytest
 import torch
 
-from mutualign.data.datasets import TASKS
-from mutualign.data.task import Task
-from mutualign.data.types import LabelledImages, TargetDataset, UnlabelledImages
+from mutualign.data.datasets import find_task
 from mutualign.errors import MutualignError
+from mutualign.methods import METHODS, Method, ParameterGroup, Update, register_method
 from mutualign.recipes import load_recipe
 from mutualign.runs.experiment import Experiment, Observer
 from mutualign.runs.folder import RunFolder
 from mutualign.runs.history import curves, summarise
 from mutualign.training.loop import Stopped
 from tests.conftest import make_tiny_task
+from tests.run_contents import contents
+from tests.runs.samples import SPEC, chosen, config, recipe, record
 
-SHORT = ["stages.0.epochs=2", "stages.1.epochs=2", "stages.0.batch_size=20", "stages.1.batch_size=20"]
-# so that the tiny task has confident pseudo-labels within a few steps
-EAGER = ["stages.1.options.threshold=0.34", "stages.0.learning_rate=1e-2"]
-# so that the target accuracy changes from epoch to epoch, and other labels would choose another
-FAST = ["stages.0.epochs=4", "stages.0.epoch_steps=0", "stages.0.batch_size=10"]
+TWO = recipe("dann", "mani")
 
 
-def run(path: Path, task: Task, seed: int = 0, recipe: str = "mani", **settings) -> dict:
-    short = load_recipe(recipe, FAST if recipe == "fast" else SHORT + EAGER)
-    return Experiment.start(short, task, seed, path, **settings).run()
+def run(path, task, seed=0, trained=TWO, **settings):
+    return Experiment.start(trained, task, seed, path, **settings).run()
 
 
-def test_a_run_leaves_a_folder_that_tells_everything(tmp_path, tiny_task):
-    result = run(tmp_path / "run", tiny_task)
-    folder = RunFolder.open(tmp_path / "run")
-    assert folder.result() == result == json.loads((tmp_path / "run" / "result.json").read_text())
-    assert [(record["stage"], record["epoch"]) for record in folder.metrics()] == [(0, 1), (0, 2), (1, 1), (1, 2)]
-    assert result["data"] == "made in a test"
-    assert {"python", "torch", "mutualign", "commit"} <= result["versions"].keys()
-    assert {"hardware", "command", "created", "seed"} <= result.keys()
-    names = {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()}
+def test_a_run_leaves_a_folder_with_everything_about_it(whole, tiny_task):
+    result, records = whole.result(), whole.metrics()
+    assert [(one.stage, one.epoch) for one in records] == [(0, 1), (0, 2), (1, 1), (1, 2)]
+    assert result.data == "made in a test"
+    assert {"python", "torch", "mutualign", "commit"} <= result.versions.keys()
+    names = {path.name for path in whole.checkpoints.path.iterdir()}
     kinds = ("last", "selected", "last-outputs", "selected-outputs", "predictions")
     stages = {f"stage-{stage}-{kind}.safetensors" for stage in (0, 1) for kind in kinds}
     assert names == {"last.safetensors", "last-1.safetensors", "review.safetensors"} | stages
+    assert {path.name for path in whole.path.iterdir()} == {
+        "config.toml",
+        "metrics.jsonl",
+        "result.json",
+        "checkpoints",
+    }
+    assert records[0].audit.drift is None  # there is no earlier epoch of the stage
+    predicted = whole.checkpoints.load("stage-1-predictions")[0]["predicted"]
+    assert records[-1].audit.drift == (predicted[0] != predicted[1]).double().mean()
+    assert records[-1].audit.gradients.keys() == {"class", "domain", "mi"}
 
 
-def test_the_audit_of_an_epoch_is_recorded_and_survives_a_resume(tmp_path, tiny_task):
-    whole = run(tmp_path / "whole", tiny_task)
-    records = RunFolder(tmp_path / "whole").metrics()
-    assert "drift" not in records[0]["audit"]  # there is no earlier epoch of the stage
-    predicted = RunFolder(tmp_path / "whole").load_tensors("stage-1-predictions")[0]["predicted"]
-    assert records[-1]["audit"]["drift"] == (predicted[0] != predicted[1]).double().mean()
-    assert records[-1]["audit"].keys() >= {"gradients", "reversal", "coverage", "teacher_agreement"}
-    assert records[-1]["audit"]["gradients"].keys() == {"class", "domain", "mi"}
-
-    stops = iter(range(1, 100))
-    steps = 2 * 3 + 5  # an epoch has three steps: in the second stage, after its second epoch has begun
-    recipe = load_recipe("mani", SHORT + EAGER)
-    experiment = Experiment.start(recipe, tiny_task, 0, tmp_path / "stopped", should_stop=lambda: next(stops) == steps)
-    with pytest.raises(Stopped):
-        experiment.run()
-    again = Experiment(recipe, tiny_task, 0, RunFolder.open(tmp_path / "stopped")).run()
-
-    def timeless(folder):
-        return [record | {"train_seconds": 0} for record in RunFolder(folder).metrics()]
-
-    assert timeless(tmp_path / "stopped") == timeless(tmp_path / "whole")
-    assert again["alarms"] == whole["alarms"]
-
-
-def test_what_is_kept_for_looking_back_is_what_the_kept_weights_give(tmp_path, tiny_task):
-    run(tmp_path / "run", tiny_task)
-    folder = RunFolder.open(tmp_path / "run")
-    outputs, info = folder.load_tensors("stage-1-last-outputs")
-    assert info["epoch"] == 2
+def test_kept_outputs_are_those_of_the_kept_weights(whole, tiny_task):
+    outputs, info = whole.checkpoints.load_outputs(1, "last")
+    assert info.epoch == 2
     assert "target_labels" not in outputs
-    last = folder.metrics()[-1]
+    last = whole.metrics()[-1]
     right = outputs["target_logits"].argmax(1) == tiny_task.target_test.reveal_labels()
-    assert right.double().mean() == last["target_accuracy"]
+    assert right.double().mean() == last.target_accuracy
     source = outputs["source_logits"].argmax(1) == outputs["source_labels"]
-    assert source.double().mean() == last["source_accuracy"]
-    review, _ = folder.load_tensors("review")
+    assert source.double().mean() == last.source_accuracy
+    review, _ = whole.checkpoints.load("review")
     assert review["confusion"].sum() == len(tiny_task.target_test)
     assert torch.equal(review["target_samples"][0], tiny_task.target_test.images.pixels[0])
 
 
-@pytest.mark.parametrize("recipe", ["mani", "fast"])
-def test_target_labels_do_not_touch_training_or_the_choice_of_the_epoch(tmp_path, recipe):
-    truth, noise = (
-        run(tmp_path / "truth", make_tiny_task(), recipe=recipe),
-        run(tmp_path / "noise", make_tiny_task(target_label_seed=5), recipe=recipe),
-    )
-    kept = [f"stage-{stage}-{which}" for stage in range(len(truth["stages"])) for which in ("last", "selected")]
-    for name in ("last", *kept):
-        (a, about_a), (b, about_b) = (RunFolder(tmp_path / d).load_tensors(name) for d in ("truth", "noise"))
-        assert a.keys() == b.keys()
-        assert all(torch.equal(a[key], b[key]) for key in a), name
-        assert about_a.get("epoch") == about_b.get("epoch")
-
-    def unlabelled(result: dict) -> list:
-        return [
-            {
-                name: (chosen["epoch"], chosen["source_accuracy"])
-                for name, chosen in stage["selections"].items()
-                if name != "oracle"
-            }
-            for stage in result["stages"]
-        ]
-
-    assert unlabelled(truth) == unlabelled(noise)
-    last = [result["stages"][-1]["selections"]["last"]["target_accuracy"] for result in (truth, noise)]
-    assert last[0] != last[1]  # the labels were really other ones, and evaluation really reads them
+def test_the_selected_weights_are_those_of_the_epoch_with_the_best_score(whole):
+    for stage in (0, 1):
+        scores = {one.epoch: one.scores["combined"] for one in whole.metrics() if one.stage == stage}
+        assert whole.checkpoints.load_weights(stage, "selected")[1].epoch == max(scores, key=scores.__getitem__)
 
 
-def test_the_same_seed_gives_the_same_run_and_another_seed_another(tmp_path, tiny_task):
-    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+def without_target_labels(found):
+    """What a run may not owe to target labels: tensors, scores, chosen epochs."""
+    tensors = {name: value for name, value in found["tensors"].items() if name != "review"}
+    hidden = ("target_accuracy", "pseudo_labels")
+    records = [{key: value for key, value in one.items() if key not in hidden} for one in found["records"]]
+    selections = [
+        [(one["selection"], one["epoch"]) for one in stage["selections"] if one["selection"]["kind"] != "oracle"]
+        for stage in found["result"]["stages"]
+    ]
+    return tensors, records, selections
+
+
+@pytest.mark.parametrize("methods", [("dann", "mani"), ("mutual_align",)], ids=" ".join)
+def test_target_labels_touch_neither_training_nor_selection(tmp_path, methods):
+    trained = recipe(*methods, epochs=3, batch_size=10)
+    found = []
+    for name, task in (("truth", make_tiny_task()), ("noise", make_tiny_task(target_label_seed=5))):
+        run(tmp_path / name, task, trained=trained)
+        found.append(contents(RunFolder.open(tmp_path / name)))
+    assert without_target_labels(found[0]) == without_target_labels(found[1])
+    accuracies = [[one["target_accuracy"] for one in each["records"]] for each in found]
+    assert accuracies[0] != accuracies[1]  # the labels really differ, and the evaluation really reads them
+
+
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(whole, tmp_path, tiny_task):
+    for name, seed in (("same", 0), ("other", 1)):
         run(tmp_path / name, tiny_task, seed)
-    a, b, c = (RunFolder(tmp_path / name).load_tensors("last")[0] for name in "abc")
-    assert all(torch.equal(a[key], b[key]) for key in a)
-    assert not all(torch.equal(a[key], c[key]) for key in a)
+    assert contents(RunFolder(tmp_path / "same")) == contents(whole)
+    ours, theirs = (folder.checkpoints.load_weights(1, "last")[0] for folder in (whole, RunFolder(tmp_path / "other")))
+    assert not all(torch.equal(ours[key], theirs[key]) for key in ours)
 
 
-def test_a_record_without_its_checkpoint_is_trained_again_and_not_told_twice(tmp_path, tiny_task):
+def test_an_experiment_pickles_and_gives_the_same_run(whole, tmp_path, tiny_task):
+    experiment = Experiment.start(TWO, tiny_task, 0, tmp_path / "run")
+    pickle.loads(pickle.dumps(experiment)).run()  # noqa: S301 - made here
+    assert contents(RunFolder(tmp_path / "run")) == contents(whole)
+
+
+def test_a_record_without_its_checkpoint_is_trained_again_and_not_recorded_twice(whole, tmp_path, tiny_task):
     class Killed(Exception):
         pass
 
     class KillAtEpoch(Observer):
-        def epoch(self, record):
-            if (record["stage"], record["epoch"]) == (1, 1):
+        def epoch(self, one):
+            if (one.stage, one.epoch) == (1, 1):
                 raise Killed  # the record is written, the checkpoint is not yet
 
-    whole = run(tmp_path / "whole", tiny_task)
     with pytest.raises(Killed):
-        run(tmp_path / "killed", tiny_task, display=KillAtEpoch())
-    folder = RunFolder(tmp_path / "killed")
-    assert [(record["stage"], record["epoch"]) for record in folder.metrics()][-1] == (1, 1)
-    config = folder.config()
-    again = Experiment(load_recipe("mani", SHORT + EAGER), tiny_task, config["seed"], folder).run()
-    assert [(record["stage"], record["epoch"]) for record in folder.metrics()] == [(0, 1), (0, 2), (1, 1), (1, 2)]
-    assert [stage["selections"] for stage in again["stages"]] == [stage["selections"] for stage in whole["stages"]]
+        run(tmp_path / "killed", tiny_task, observer=KillAtEpoch())
+    folder = RunFolder.open(tmp_path / "killed")
+    assert (folder.metrics()[-1].stage, folder.metrics()[-1].epoch) == (1, 1)
+    Experiment(TWO, tiny_task, folder.config().seed, folder).run()
+    assert contents(folder) == contents(whole)
 
 
-def test_a_complete_run_gives_its_result_without_training(tmp_path, tiny_task):
-    result = run(tmp_path / "run", tiny_task)
-    before = (tmp_path / "run" / "checkpoints" / "last.safetensors").stat().st_mtime_ns
-    again = Experiment(load_recipe("mani", SHORT + EAGER), tiny_task, 0, RunFolder.open(tmp_path / "run")).run()
-    assert again == result
-    assert (tmp_path / "run" / "checkpoints" / "last.safetensors").stat().st_mtime_ns == before
+def test_a_complete_run_returns_its_result_without_training_and_only_for_its_data(copied, tiny_task):
+    before = copied.result()
+    (copied.checkpoints.path / "last.safetensors").unlink()
+    assert Experiment(TWO, tiny_task, 0, copied).run() == before
+    other = dataclasses.replace(tiny_task, identity="another draw")
+    with pytest.raises(MutualignError, match=r"made in a test(.|\n)*another draw"):
+        Experiment(TWO, other, 0, copied).run()
 
 
-def test_starting_where_a_run_is_already_is_refused_and_nothing_is_lost(tmp_path, tiny_task):
-    result = run(tmp_path / "run", tiny_task)
-    with pytest.raises(MutualignError, match="holds a run already"):
-        run(tmp_path / "run", tiny_task)
-    assert RunFolder.open(tmp_path / "run").result() == result
-
-
-def test_a_run_does_not_go_on_with_other_data(tmp_path, tiny_task):
-    begun = Experiment.start(load_recipe("mani", SHORT), tiny_task, 0, tmp_path / "run")
+def test_a_run_neither_starts_twice_nor_resumes_with_other_data(tmp_path, tiny_task):
+    begun = Experiment.start(TWO, tiny_task, 0, tmp_path / "run")
+    with pytest.raises(MutualignError, match="already holds a run"):
+        Experiment.start(TWO, tiny_task, 0, tmp_path / "run")
     other = dataclasses.replace(tiny_task, identity="another draw")
     with pytest.raises(MutualignError, match=r"made in a test(.|\n)*another draw"):
         dataclasses.replace(begun, task=other).run()
 
 
+def test_a_run_of_data_that_an_earlier_version_named_otherwise_is_completed(tmp_path, tiny_task):
+    begun = Experiment.start(TWO, tiny_task, 0, tmp_path / "run")
+    renamed = dataclasses.replace(tiny_task, identity="a better name", former_identities=(tiny_task.identity,))
+    dataclasses.replace(begun, task=renamed).run()
+    assert begun.folder.result().data == tiny_task.identity  # as in its config
+
+
 def test_a_config_that_lacks_a_key_is_an_error_that_names_it(tmp_path):
-    RunFolder.create(tmp_path / "run", {"task": "digits", "seed": 0})
-    with pytest.raises(MutualignError, match=r"config\.toml: missing 'recipe'"):
+    RunFolder.create(tmp_path / "run", config(SPEC) | {"recipe": {}})
+    with pytest.raises(MutualignError, match=r"config\.toml, recipe: missing the key"):
         Experiment.resume(tmp_path / "run", tmp_path)
 
 
-def test_the_selected_weights_are_those_of_the_epoch_with_the_best_score(tmp_path, tiny_task):
-    run(tmp_path / "run", tiny_task)
-    folder = RunFolder.open(tmp_path / "run")
-    for stage in (0, 1):
-        scores = {
-            record["epoch"]: record["scores"]["combined"] for record in folder.metrics() if record["stage"] == stage
-        }
-        _, info = folder.load_tensors(f"stage-{stage}-selected")
-        assert info["epoch"] == max(scores, key=scores.__getitem__)
+def test_a_summary_names_the_last_the_selected_and_the_best_epoch_of_each_stage():
+    records = [
+        record(epoch=epoch, scores={"v": score}, target_accuracy=target)
+        for epoch, (score, target) in enumerate(((0.2, 0.8), (0.9, 0.6), (0.5, 0.7)), start=1)
+    ]
+    (stage,) = summarise(records, "v")
+    assert (stage.epochs, stage.train_seconds) == (3, 30.0)
+    assert chosen(stage) == {"last": (3, 0.7), "validator:v": (2, 0.6), "oracle": (1, 0.8)}
+    (unknown,) = summarise([dataclasses.replace(one, target_accuracy=None) for one in records], "v")
+    assert unknown.oracle is None
+    assert curves([]) == {}
+    assert curves(records)["target_accuracy"] == [0.8, 0.6, 0.7]
 
 
-def test_a_summary_names_last_selected_and_oracle_epochs_of_each_stage():
-    def record(epoch: int, score: float, target: float) -> dict:
+# Methods of new kinds -------------------------------------------------------------------------------------------------
+
+
+class Statistics(Method):
+    """Like AdaBN: no source, no optimiser; the target's statistics pass through the network in training mode."""
+
+    uses_source = False
+
+    def updates(self, batch, progress):
+        with torch.no_grad():
+            self.classifier.features(batch.images)
+        yield from ()
+
+    def parameter_groups(self):
+        return {}
+
+
+class Entropy(Method):
+    """Like SHOT: no source; the head is fixed, the features make predictions sure, pseudo-labels are looked up."""
+
+    uses_source = False
+    resizable_buffers = frozenset({"pseudo_labels"})
+
+    def __init__(self, classifier, config=None):
+        super().__init__(classifier, config)
+        self.register_buffer("pseudo_labels", torch.empty(0, dtype=torch.int64))
+
+    def begin_epoch(self, look):
+        self.pseudo_labels = look().logits.argmax(1).to(self.pseudo_labels.device)
+
+    def forward(self, batch, progress):
+        logits = self.classifier(batch.images)
+        pseudo = torch.nn.functional.cross_entropy(logits, self.pseudo_labels[batch.target_rows])
+        return {"pseudo": 0.3 * pseudo, "entropy": torch.distributions.Categorical(logits=logits).entropy().mean()}, {}
+
+    def parameter_groups(self):
+        return {"all": [ParameterGroup(list(self.classifier.features.parameters()))]}
+
+
+class TwoPlayers(Method):
+    """Like a GAN: the classifier, and a discriminator with its own optimiser on detached features."""
+
+    def __init__(self, classifier, config=None):
+        super().__init__(classifier, config)
+        self.discriminator = torch.nn.Linear(classifier.feature_dim, 1)
+
+    def updates(self, batch, progress):
+        def domain_loss(features, targets):
+            logits = self.discriminator(features)[:, 0]
+            return torch.nn.functional.binary_cross_entropy_with_logits(logits, targets)
+
+        features = self.classifier.features(batch.images)
+        yield Update("discriminator", {"domain": domain_loss(features.detach(), batch.is_source)})
+        features = self.classifier.features(batch.images)
+        classes = torch.nn.functional.cross_entropy(self.classifier.head(features[: batch.n_source]), batch.labels)
+        yield Update("classifier", {"class": classes, "confusion": domain_loss(features, 1 - batch.is_source)})
+
+    def parameter_groups(self):
         return {
-            "stage": 0,
-            "method": "dann",
-            "epoch": epoch,
-            "train_seconds": 10.0 * epoch,
-            "scores": {"v": score},
-            "source_accuracy": 0.9,
-            "target_accuracy": target,
+            "classifier": [ParameterGroup(list(self.classifier.parameters()))],
+            "discriminator": [ParameterGroup(list(self.discriminator.parameters()))],
         }
 
-    (stage,) = summarise([record(1, 0.2, 0.8), record(2, 0.9, 0.6), record(3, 0.5, 0.7)], "v")
-    assert (stage["epochs"], stage["train_seconds"]) == (3, 30.0)
-    chosen = {name: (value["epoch"], value["target_accuracy"]) for name, value in stage["selections"].items()}
-    assert chosen == {"last": (3, 0.7), "validator:v": (2, 0.6), "oracle": (1, 0.8)}
+
+@pytest.mark.parametrize("kind", [Statistics, Entropy, TwoPlayers], ids=lambda kind: kind.__name__)
+def test_a_method_of_a_new_kind_is_measured_resumed_and_raises_no_false_alarm(tmp_path, tiny_task, kind):
+    name = kind.__name__.lower()
+    register_method(name)(kind)
+    try:
+        trained = recipe("source_only", name, batch_size=10)
+        result = run(tmp_path / "run", tiny_task, trained=trained)
+        false = {
+            "no adaptation gradient",
+            "source is not learnt",
+            "reversal with the wrong sign",
+            "teacher does not move",
+        }
+        assert not {alarm.name for alarm in result.alarms} & false
+        last = RunFolder(tmp_path / "run").metrics()[-1]
+        losses = {"statistics": set(), "entropy": {"pseudo", "entropy"}, "twoplayers": {"class", "confusion"}}
+        assert last.audit.gradients.keys() == losses[name]
+        stops = iter(range(1, 100))
+        stopped = Experiment.start(
+            trained, tiny_task, 0, tmp_path / "stopped", should_stop=lambda: next(stops) == 13
+        )  # of the second stage's ten steps, the third
+        with pytest.raises(Stopped):
+            stopped.run()
+        Experiment(trained, tiny_task, 0, RunFolder.open(tmp_path / "stopped")).run()
+        whole, resumed = contents(RunFolder(tmp_path / "run")), contents(RunFolder(tmp_path / "stopped"))
+        assert resumed["records"] == whole["records"]
+        assert resumed["result"] == whole["result"]
+    finally:
+        del METHODS[name]
+
+
+# Real tasks -----------------------------------------------------------------------------------------------------------
 
 
 def test_source_only_on_digits_learns_the_source_and_not_the_target(tmp_path):
-    task = TASKS["digits"].load(tmp_path)
-    result = Experiment.start(load_recipe("source_only", ["stages.0.epochs=4"]), task, 0, tmp_path / "run").run()
-    last = result["stages"][0]["selections"]["last"]
-    assert last["source_accuracy"] > 0.85
-    assert 0.15 < last["target_accuracy"] < last["source_accuracy"] - 0.2
+    short = ["stages.0.epochs=1", "stages.0.epoch_steps=90", "stages.0.batch_size=32"]
+    result = run(tmp_path / "run", find_task("digits").load(tmp_path), trained=load_recipe("source_only", short))
+    last = result.stages[0].last
+    assert last.source_accuracy > 0.85
+    assert 0.15 < last.target_accuracy < last.source_accuracy - 0.2
 
 
 def test_a_slice_of_the_real_files_trains_end_to_end(tmp_path, real_data):
-    whole = TASKS["mnist-mnistm"].load(real_data)
-
-    def first(images: TargetDataset, n: int) -> TargetDataset:
-        return TargetDataset(UnlabelledImages(images.images.pixels[:n]), images.hidden_labels[:n])
-
-    def first_labelled(images: LabelledImages, n: int) -> LabelledImages:
-        return LabelledImages(UnlabelledImages(images.images.pixels[:n]), images.labels[:n])
-
-    task = Task(
-        whole.name,
-        whole.identity,
-        whole.class_names,
-        first_labelled(whole.source_train, 2000),
-        first_labelled(whole.source_test, 1000),
-        first(whole.target_train, 2000),
-        first(whole.target_test, 1000),
-    )
-    short = ["stages.0.epochs=6", "stages.0.batch_size=32", "stages.0.learning_rate=3e-4", "stages.1.epochs=1"]
-    recipe = load_recipe("mani", short)
-    result = Experiment.start(recipe, task, 0, tmp_path / "run").run()
-    last = result["stages"][1]["selections"]["last"]
-    assert last["source_accuracy"] > 0.8
-    assert last["target_accuracy"] > 0.25  # chance is 0.1
-    assert RunFolder.open(tmp_path / "run").metrics()[-1]["pseudo_labels"]["coverage"] > 0
-
-
-def test_curves_of_no_epochs_are_none():
-    assert curves([]) == {}
+    task = find_task("mnist-mnistm@1000").load(real_data)
+    short = ["stages.0.epochs=4", "stages.0.batch_size=32", "stages.0.optim.lr=3e-4", "stages.1.epochs=1"]
+    last = run(tmp_path / "run", task, trained=load_recipe("mani", short)).stages[1].last
+    assert last.source_accuracy > 0.8
+    assert last.target_accuracy > 0.25  # chance is 0.1
+    assert RunFolder.open(tmp_path / "run").metrics()[-1].pseudo_labels.coverage > 0

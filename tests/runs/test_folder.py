@@ -1,9 +1,10 @@
-"""The run folder: what is written is there whole or not at all, and what cannot be read is named."""
+"""The run folder: what is written is complete or absent, and what cannot be read is named."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import tomllib
 
 import pytest
@@ -12,13 +13,12 @@ import torch
 from mutualign.errors import MutualignError
 from mutualign.io.atomic import write_atomically
 from mutualign.runs.folder import FORMAT, RunFolder
-
-CONFIG = {"task": "digits", "seed": 3, "recipe": {"name": "mine", "stages": [{"method": "dann"}]}}
+from tests.runs.samples import SPEC, config, record, untimed
 
 
 @pytest.fixture
 def run(tmp_path):
-    return RunFolder.create(tmp_path / "deep" / "run", CONFIG)
+    return RunFolder.create(tmp_path / "deep" / "run", config(SPEC))
 
 
 # Atomic writing -------------------------------------------------------------------------------------------------------
@@ -29,149 +29,185 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch, call):
     path = tmp_path / "file"
     write_atomically(path, b"old")
 
-    def fail(*arguments):
+    def fail(*arguments, **options):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
         patch.setattr(os, call, fail)
-        with pytest.raises(MutualignError, match=r"cannot be written: No space left.*\n  do       free space"):
+        with pytest.raises(MutualignError, match=r"cannot be written: No space left.*\n  hint:"):
             write_atomically(path, b"new and longer")
     assert path.read_bytes() == b"old"
     write_atomically(path, b"new and longer")
     assert path.read_bytes() == b"new and longer"
-    assert os.listdir(tmp_path) == ["file"]  # noqa: PTH208
+    assert [found.name for found in tmp_path.iterdir()] == ["file"]
 
 
-def test_a_file_is_flushed_to_disk_before_it_takes_its_name_and_its_folder_after(tmp_path, monkeypatch):
+def test_a_file_is_flushed_to_disk_before_it_is_renamed_and_its_folder_after(tmp_path, monkeypatch):
     calls = []
     for name in ("fsync", "replace"):
         real = getattr(os, name)
-        monkeypatch.setattr(os, name, lambda *arguments, _n=name, _r=real: (calls.append(_n), _r(*arguments))[1])
+        monkeypatch.setattr(os, name, lambda *a, _n=name, _r=real, **k: (calls.append(_n), _r(*a, **k))[1])
     write_atomically(tmp_path / "file", b"content")
     assert calls == ["fsync", "replace", "fsync"]
-
-
-def test_a_checkpoint_that_cannot_be_written_leaves_the_earlier_one(run, monkeypatch):
-    run.save_tensors("last", {"w": torch.ones(2)}, {"steps_done": 1})
-
-    def fail(*arguments):
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", fail)
-        with pytest.raises(MutualignError, match=r"cannot be written: No space left.*\n  do       free space"):
-            run.save_tensors("last", {"w": torch.zeros(2)}, {"steps_done": 2})
-    tensors, info = run.load_tensors("last")
-    assert tensors["w"].tolist() == [1, 1]
-    assert info == {"steps_done": 1}
 
 
 # The folder -----------------------------------------------------------------------------------------------------------
 
 
 def test_a_new_folder_holds_its_config_and_opens_again(run):
-    assert RunFolder.open(run.path).config() == {"format": FORMAT, **CONFIG}
+    opened = RunFolder.open(run.path)
+    assert opened.config().run_spec == SPEC
+    assert opened.config().format == FORMAT
     assert tomllib.loads((run.path / "config.toml").read_text(encoding="utf-8"))["seed"] == 3
-    assert run.result() is None
-    assert run.metrics() == []
-    assert not run.has_checkpoint("last")
+    assert (opened.result(), opened.metrics()) == (None, [])
 
 
 def test_a_folder_that_holds_a_run_is_not_written_over(run):
-    run.append_metrics({"epoch": 1})
-    with pytest.raises(MutualignError, match=r"holds a run already\n.*--resume"):
+    run.append_metrics(record())
+    with pytest.raises(MutualignError, match=r"already holds a run\n.*--resume"):
         RunFolder.create(run.path, {"seed": 4})
-    assert run.config()["seed"] == 3
-    assert run.metrics() == [{"epoch": 1}]
+    assert run.config().seed == 3
+    assert run.metrics() == [record()]
 
 
-def test_a_folder_that_is_no_run_is_named(tmp_path):
-    for path in (tmp_path, tmp_path / "absent"):
-        with pytest.raises(MutualignError, match=f"{path} is not a run folder"):
-            RunFolder.open(path)
+def test_a_folder_with_other_files_is_refused_and_left_as_it_was(tmp_path):
+    stray = tmp_path / "run" / "checkpoints" / "last.safetensors"
+    stray.parent.mkdir(parents=True)
+    stray.write_bytes(b"of an older run")
+    with pytest.raises(MutualignError, match="files that do not belong to a run"):
+        RunFolder.create(tmp_path / "run", {})
+    assert [path.name for path in (tmp_path / "run").rglob("*")] == ["checkpoints", "last.safetensors"]
+
+
+def test_a_folder_that_is_no_run_is_named_and_a_half_made_one_gets_advice(tmp_path):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "notes.txt").touch()
+    (tmp_path / "half" / "checkpoints").mkdir(parents=True)
+    for name in ("other", "absent", "half"):
+        with pytest.raises(MutualignError, match=f"{name} is not a run folder") as caught:
+            RunFolder.open(tmp_path / name)
+        assert ("start it again" in str(caught.value)) == (name == "half") == RunFolder.is_half_made(tmp_path / name)
 
 
 @pytest.mark.parametrize("content", [b"format = ", b"\xff\xfe\x00"])
-def test_a_config_that_cannot_be_read_is_named(tmp_path, content, faults):
+def test_a_config_that_cannot_be_read_is_named(tmp_path, content):
     (tmp_path / "config.toml").write_bytes(content)
-    with faults.injected("parsers are total"), pytest.raises(MutualignError, match=r"config\.toml: cannot be read"):
+    with pytest.raises(MutualignError, match=r"config\.toml: cannot be read"):
         RunFolder.open(tmp_path)
 
 
-def test_a_place_where_no_folder_can_be_made_is_named(tmp_path):
+def test_a_place_where_no_folder_can_be_made_is_named(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("in the way", encoding="utf-8")
-    with pytest.raises(MutualignError, match=r"cannot make the run folder .*file/run: .*choose another"):
-        RunFolder.create(tmp_path / "file" / "run", CONFIG)
+    with pytest.raises(MutualignError, match=r"cannot make the run folder .*file/run: .*(.|\n)*choose another"):
+        RunFolder.create(tmp_path / "file" / "run", {})
 
-
-def test_a_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch):
-    def fail(*arguments):
+    def fail(*arguments, **options):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(os, "replace", fail)
-    with pytest.raises(MutualignError, match=r"config.toml: cannot be written: Permission denied.*\n.* another place"):
-        RunFolder.create(tmp_path / "run", CONFIG)
+    with pytest.raises(MutualignError, match=r"config.toml: cannot be written: Permission denied"):
+        RunFolder.create(tmp_path / "run", {})
 
 
-# Metrics and results --------------------------------------------------------------------------------------------------
+# Metrics --------------------------------------------------------------------------------------------------------------
 
 
-def test_metrics_are_kept_in_their_order_and_in_full_precision(run):
-    records = [
-        {"stage": 0, "epoch": 1, "means": {"loss": 0.1 + 0.2}},
-        {"stage": 0, "epoch": 2, "means": {"loss": 1e-30}},
-    ]
-    for record in records:
-        run.append_metrics(record)
+def test_metrics_are_kept_in_order_and_in_full_precision(run):
+    records = [record(epoch=1, means={"loss": 0.1 + 0.2}), record(epoch=2, means={"loss": 1e-30, "é": 1 / 3})]
+    for one in records:
+        run.append_metrics(one)
     assert RunFolder.open(run.path).metrics() == records
 
 
-def test_a_last_line_that_a_kill_cut_off_is_left_out(run):
+def test_a_last_line_that_a_kill_cut_off_is_ignored_and_dropped_by_a_resume(run):
     for epoch in (1, 2):
-        run.append_metrics({"epoch": epoch, "note": "é"})
+        run.append_metrics(record(epoch=epoch, means={"é": 1.0}))
     path = run.path / "metrics.jsonl"
     whole = path.read_bytes()
     second = whole.index(b"\n") + 1
-    for end in range(second + 1, len(whole) - 1):
+    for end in range(second + 1, len(whole) - 1, 7):
         path.write_bytes(whole[:end])
-        assert run.metrics() == [{"epoch": 1, "note": "é"}], end
-
-
-def test_after_a_cut_line_is_dropped_records_can_be_added(run):
-    run.append_metrics({"epoch": 1})
-    with (run.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
-        file.write('{"epo')
-    run.keep_metrics(lambda record: True)
-    run.append_metrics({"epoch": 2})
-    assert run.metrics() == [{"epoch": 1}, {"epoch": 2}]
+        assert [one.epoch for one in run.metrics()] == [1], end
+    run.keep_metrics(lambda one: True)
+    run.append_metrics(record(epoch=2))
+    assert [one.epoch for one in run.metrics()] == [1, 2]
 
 
 def test_records_of_epochs_that_will_be_trained_again_are_dropped(run):
     for stage in (0, 1):
         for epoch in (1, 2, 3):
-            run.append_metrics({"stage": stage, "epoch": epoch})
-    run.keep_metrics(lambda record: (record["stage"], record["epoch"]) <= (1, 1))
-    assert [(r["stage"], r["epoch"]) for r in run.metrics()] == [(0, 1), (0, 2), (0, 3), (1, 1)]
+            run.append_metrics(record(stage, epoch))
+    kept = run.keep_metrics(lambda one: (one.stage, one.epoch) <= (1, 1))
+    assert kept == run.metrics()
+    assert [(one.stage, one.epoch) for one in kept] == [(0, 1), (0, 2), (0, 3), (1, 1)]
 
 
-def test_a_result_is_read_back_and_a_broken_one_named(run):
-    run.write_result({"stages": [{"target_accuracy": 0.5}]})
-    assert run.result() == {"stages": [{"target_accuracy": 0.5}]}
-    (run.path / "result.json").write_text("{", encoding="utf-8")
-    with pytest.raises(MutualignError, match=r"result\.json: not JSON"):
-        run.result()
+@pytest.mark.parametrize("places", [[(0, 2)], [(0, 1), (0, 3)], [(0, 1), (0, 1)], [(0, 1), (2, 1)], [(0, 1), (1, 2)]])
+def test_missing_and_double_epochs_are_refused(run, places):
+    for place in places:
+        run.append_metrics(record(*place))
+    with pytest.raises(
+        MutualignError, match=rf"metrics\.jsonl, line {len(places)}: epoch \d of stage \d does not follow"
+    ):
+        run.metrics()
 
 
-# Checkpoints ----------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("lost", [slice(0), slice(-1), slice(2, None)], ids=["all", "the last", "the first stage"])
+def test_the_records_of_a_complete_run_must_be_complete(copied, lost):
+    path = copied.path / "metrics.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    path.write_text("".join(lines[lost]), encoding="utf-8")
+    with pytest.raises(MutualignError, match=r"metrics\.jsonl"):
+        copied.metrics()
 
 
-def bits(tensor):
-    return tensor.detach().contiguous().reshape(-1).view(torch.uint8)
+# Results --------------------------------------------------------------------------------------------------------------
 
 
-def test_a_checkpoint_gives_back_type_shape_and_bits(run):
+def test_a_result_is_read_as_it_was_written(copied):
+    before, text = copied.result(), (copied.path / "result.json").read_text(encoding="utf-8")
+    copied.write_result(before)
+    assert copied.result() == before
+    assert json.loads((copied.path / "result.json").read_text(encoding="utf-8")) == json.loads(text)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda result: result.update(seed=9), "seed: the result of another run: 9; config.toml has 0"),
+        (lambda result: result.update(data="others"), "data: the result of another run"),
+        (lambda result: result["stages"].pop(), "stages: the result of another run"),
+        (lambda result: result["stages"][0].update(epochs="2"), r"stages\.0\.epochs"),
+        (lambda result: result["stages"][1]["selections"].clear(), r"stages\.1: selections must contain last"),
+        (lambda result: result.pop("hardware"), "hardware"),
+    ],
+)
+def test_a_result_of_another_run_or_of_the_wrong_kind_is_refused_with_file_and_key(copied, change, message):
+    path = copied.path / "result.json"
+    result = json.loads(path.read_text(encoding="utf-8"))
+    change(result)
+    path.write_text(json.dumps(result), encoding="utf-8")
+    with pytest.raises(MutualignError, match=rf"result\.json.*{message}"):
+        copied.result()
+
+
+def test_a_run_without_result_is_refused_with_the_command_that_finishes_it(run):
+    with pytest.raises(MutualignError, match="mutualign run --resume"):
+        run.require_result()
+
+
+def test_a_copied_run_folder_is_the_same_run(whole, tmp_path):
+    shutil.copytree(whole.path, tmp_path / "moved")
+    moved = RunFolder.open(tmp_path / "moved")
+    assert (moved.config(), moved.metrics()) == (whole.config(), whole.metrics())
+    assert untimed(moved.result()) == untimed(whole.result())
+
+
+# Tensors --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_checkpoint_returns_type_shape_and_bits(run):
     tensors = {
-        "float32": torch.randn(3, 4),
         "float64": torch.randn(2, dtype=torch.float64),
         "bf16": torch.randn(5, dtype=torch.bfloat16),
         "int64": torch.tensor(2**62),
@@ -184,51 +220,29 @@ def test_a_checkpoint_gives_back_type_shape_and_bits(run):
         "a view": torch.arange(12).view(3, 4)[:, 1],
         "with a gradient": torch.randn(2, requires_grad=True),
     }
-    run.save_tensors("last", tensors, {"stage": 1, "steps_done": 7, "train_seconds": 0.1})
-    found, info = RunFolder.open(run.path).load_tensors("last")
+
+    def bits(tensor):
+        return tensor.detach().contiguous().reshape(-1).view(torch.uint8)
+
+    run.checkpoints.save("last", tensors, {"stage": 1, "steps_done": 7, "train_seconds": 0.1})
+    found, info = RunFolder.open(run.path).checkpoints.load("last")
     assert info == {"stage": 1, "steps_done": 7, "train_seconds": 0.1}
     assert found.keys() == tensors.keys()
     for name, tensor in tensors.items():
-        assert found[name].dtype == tensor.dtype
-        assert found[name].shape == tensor.shape
+        assert (found[name].dtype, found[name].shape) == (tensor.dtype, tensor.shape)
         assert torch.equal(bits(found[name]), bits(tensor)), name
 
 
-def test_a_checkpoint_is_data_not_code(run):
-    """The file is safetensors: the length of a JSON header, the header, and bytes."""
-    run.save_tensors("last", {"w": torch.ones(2)}, {"stage": 0})
-    content = (run.path / "checkpoints" / "last.safetensors").read_bytes()
-    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    assert header["w"]["shape"] == [2]
-    assert json.loads(header["__metadata__"]["info"]) == {"stage": 0}
-
-
-def test_a_corrupt_checkpoint_is_named_wherever_it_is_cut(run, faults):
-    run.save_tensors("last", {"w": torch.randn(20)}, {"stage": 0})
-    path = run.path / "checkpoints" / "last.safetensors"
-    whole = path.read_bytes()
-    for broken in (b"", whole[:4], whole[:30], whole[:-1], b"\x00" * len(whole), b"pickled?" * 50):
-        path.write_bytes(broken)
-        message = r"last\.safetensors: not a readable checkpoint"
-        with faults.injected("corruption is found"), pytest.raises(MutualignError, match=message):
-            run.load_tensors("last")
-
-
-def test_a_checkpoint_that_is_not_there_or_not_ours_is_named(run):
+def test_a_checkpoint_that_is_cut_missing_or_foreign_is_named(run):
     from safetensors.torch import save
 
+    run.checkpoints.save("last", {"w": torch.randn(20)}, {"stage": 0})
+    path = run.path / "checkpoints" / "last.safetensors"
+    whole = path.read_bytes()
+    foreign = save({"w": torch.ones(1)})
+    for broken in (b"", whole[:4], whole[:30], whole[:-1], b"\x00" * len(whole), b"pickled?" * 50, foreign):
+        path.write_bytes(broken)
+        with pytest.raises(MutualignError, match=r"last\.safetensors: not a readable checkpoint"):
+            run.checkpoints.load("last")
     with pytest.raises(MutualignError, match=r"absent\.safetensors: not a readable checkpoint"):
-        run.load_tensors("absent")
-    (run.path / "checkpoints" / "foreign.safetensors").write_bytes(save({"w": torch.ones(1)}))
-    with pytest.raises(MutualignError, match=r"foreign\.safetensors: not a readable checkpoint"):
-        run.load_tensors("foreign")
-
-
-def test_a_folder_with_files_of_something_else_is_refused_and_left_as_it_was(tmp_path):
-    stray = tmp_path / "run" / "checkpoints" / "last.safetensors"
-    stray.parent.mkdir(parents=True)
-    stray.write_bytes(b"of an older run")
-    with pytest.raises(MutualignError, match="holds files that are not a run's"):
-        RunFolder.create(tmp_path / "run", {})
-    assert stray.read_bytes() == b"of an older run"
-    assert not (tmp_path / "run" / "config.toml").exists()
+        run.checkpoints.load("absent")

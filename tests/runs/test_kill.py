@@ -1,4 +1,4 @@
-"""SIGKILL, full disks, folders that cannot be written: what was saved before is there, and training goes on from it."""
+"""SIGKILL, full disks, read-only folders: what was saved before is intact, and training resumes from it."""
 
 from __future__ import annotations
 
@@ -16,20 +16,19 @@ import pytest
 import torch
 
 from mutualign.errors import MutualignError
-from mutualign.recipes import Recipe, Stage
 from mutualign.runs.experiment import Experiment
 from mutualign.runs.folder import RunFolder
 from mutualign.training.callbacks import CheckpointPolicy
 from tests.conftest import make_tiny_task
+from tests.run_contents import contents
+from tests.runs.samples import SPEC, config, recipe, record
 
 # Children are forked from a process that has torch loaded and nothing running.
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["pytest", "beartype", "mutualign.runs.experiment"])
-KILLS, ROUNDS = 90, 12  # of a writer; of a training run, which may be over before the last
+KILLS, ROUNDS = 20, 6  # of a writer; of a training run
 REFUSED = 7  # the exit status of a child whose write was refused as it should be
-RECIPE = Recipe(
-    "mine", "", tuple(Stage(name, epochs=4, batch_size=10) for name in ("dann", "mani")), precision="float32"
-)
+RECIPE = recipe("dann", "mani", epochs=3, batch_size=10)
 
 
 def start(target, *arguments):
@@ -46,15 +45,16 @@ def finish(child):
 
 
 def save(run, step, keep=3):
-    run.save_resumable({"w": torch.full((20_000,), float(step))}, {"steps_done": step}, keep)
+    info = {"stage": 0, "steps_done": step, "train_seconds": 0.0}
+    run.checkpoints.save_resumable({"w": torch.full((20_000,), float(step))}, info, keep)
 
 
 def newest(path):
-    """The step of the checkpoint that a resume would begin at, after a look at its tensors."""
-    tensors, info, faults = RunFolder(path).load_resumable()
-    assert faults == []
-    assert tensors["w"].eq(info["steps_done"]).all()
-    return info["steps_done"]
+    """The step of the checkpoint that a resume starts from, after a look at its tensors."""
+    found = RunFolder(path).checkpoints.load_resumable()
+    assert found.damaged == []
+    assert found.tensors["w"].eq(found.info["steps_done"]).all()
+    return found.info["steps_done"]
 
 
 # Killed while writing -------------------------------------------------------------------------------------------------
@@ -68,12 +68,10 @@ def write_for_ever(path, saved):
         saved.value = step
 
 
-@pytest.mark.slow
-def test_a_writer_killed_at_any_time_leaves_what_it_had_saved(tmp_path, faults):
-    path = RunFolder.create(tmp_path / "run", {}).path
+def test_a_writer_killed_at_any_time_leaves_what_it_had_saved(tmp_path):
+    path = RunFolder.create(tmp_path / "run", config(SPEC)).path
     saved = CONTEXT.Value("q", 0)
-    delays = torch.rand(KILLS, generator=torch.Generator().manual_seed(0)).mul(0.03).tolist()
-    for delay in delays:
+    for delay in torch.rand(KILLS, generator=torch.Generator().manual_seed(0)).mul(0.03).tolist():
         before = saved.value
         child = start(write_for_ever, path, saved)
         deadline = time.monotonic() + 60
@@ -82,9 +80,8 @@ def test_a_writer_killed_at_any_time_leaves_what_it_had_saved(tmp_path, faults):
         time.sleep(delay)
         child.kill()
         child.join()
-        with faults.injected("killed at any moment"):
-            assert saved.value > before
-            assert newest(path) in (saved.value, saved.value + 1)  # on disk, or told to be
+        assert saved.value > before
+        assert newest(path) in (saved.value, saved.value + 1)  # the last may be on disk before it is counted
         saved.value = newest(path)
 
 
@@ -126,26 +123,25 @@ def save_and_die(path, step, point):
         setattr(os, name, fatal.wrap(getattr(os, name)))
     real_open = io.open
     io.open = lambda file, mode="r", *rest, **more: (
-        File(file, "w") if mode == "wb" else real_open(file, mode, *rest, **more)
+        File(file, mode[0]) if mode in ("wb", "xb") else real_open(file, mode, *rest, **more)
     )
     save(RunFolder(path), step, keep=3)  # of the four that are there: one is pruned
     os._exit(0)
 
 
-def test_a_kill_at_every_point_of_the_writer_leaves_a_whole_checkpoint(tmp_path, faults):
+def test_a_kill_at_every_point_of_the_writer_leaves_an_intact_checkpoint(tmp_path):
     found = []
     for point in range(100):
-        run = RunFolder.create(tmp_path / f"run-{point}", {})
+        run = RunFolder.create(tmp_path / f"run-{point}", config(SPEC))
         for step in (1, 2, 3, 4):
             save(run, step, keep=4)
         status = finish(start(save_and_die, run.path, 5, point))
         if status == 0:
             break  # there are no more points
         assert status == -signal.SIGKILL
-        with faults.injected("killed at any moment"):
-            found.append(newest(run.path))
-            save(run, 6)  # and what the kill left behind is in nobody's way
-            assert newest(run.path) == 6
+        found.append(newest(run.path))
+        save(run, 6)  # what the kill left behind is in nobody's way
+        assert newest(run.path) == 6
     # Write, fsync, three renames, fsync of the folder, prune: before and after each. The last rename makes it the 5th.
     assert found == 9 * [4] + 5 * [5]
 
@@ -155,30 +151,22 @@ def test_a_kill_at_every_point_of_the_writer_leaves_a_whole_checkpoint(tmp_path,
 
 def train(path):
     torch.set_num_threads(1)
-    saving = CheckpointPolicy(every=0.0)
-    task = make_tiny_task()
+    policy, task = CheckpointPolicy(every=0.0), make_tiny_task()
     if (path / "config.toml").exists():
-        Experiment(RECIPE, task, 0, RunFolder.open(path), saving=saving).run()
+        Experiment(RECIPE, task, 0, RunFolder.open(path), policy=policy).run()
     else:
-        Experiment.start(RECIPE, task, 0, path, saving=saving).run()
+        Experiment.start(RECIPE, task, 0, path, policy=policy).run()
 
 
 def saved_at(path):
-    """When the newest checkpoint was written: the run that is killed must have got further than the one before it."""
+    """When the newest checkpoint but one was written: the run that is killed must have got further than it."""
     return max((file.stat().st_mtime_ns for file in path.glob("checkpoints/last-1.safetensors")), default=0)
 
 
-def numbers(run):
-    return [{**record, "train_seconds": 0} for record in run.metrics()]
-
-
-@pytest.mark.slow
-def test_a_run_killed_again_and_again_ends_bit_for_bit_as_one_that_was_not(tmp_path, faults):
-    assert finish(start(train, tmp_path / "whole")) == 0
-    path = tmp_path / "run"
-    delays = torch.rand(ROUNDS, generator=torch.Generator().manual_seed(1)).mul(0.3).tolist()
-    killed = 0
-    for delay in delays:
+def test_a_run_killed_again_and_again_ends_bit_for_bit_like_one_that_was_not(tmp_path):
+    train(tmp_path / "whole")
+    path, killed = tmp_path / "run", 0
+    for delay in torch.rand(ROUNDS, generator=torch.Generator().manual_seed(1)).mul(0.15).tolist():
         before, deadline = saved_at(path), time.monotonic() + 60
         child = start(train, path)
         while child.is_alive() and saved_at(path) <= before and time.monotonic() < deadline:
@@ -189,17 +177,9 @@ def test_a_run_killed_again_and_again_ends_bit_for_bit_as_one_that_was_not(tmp_p
         child.kill()
         child.join()
         killed += 1
-    assert killed >= 5
-    with faults.injected("killed at any moment", killed):
-        assert finish(start(train, path)) == 0
-        whole, run = RunFolder(tmp_path / "whole"), RunFolder(path)
-        for name in ("last", "stage-0-selected", "stage-1-selected", "stage-1-last", "stage-1-selected-outputs"):
-            expected, found = whole.load_tensors(name)[0], run.load_tensors(name)[0]
-            assert expected.keys() == found.keys()
-            assert all(torch.equal(expected[key], found[key]) for key in expected), name
-        assert numbers(run) == numbers(whole)
-        chosen = [[stage["selections"] for stage in r.result()["stages"]] for r in (run, whole)]
-        assert chosen[0] == chosen[1]
+    assert killed >= 3
+    assert finish(start(train, path)) == 0
+    assert contents(RunFolder(path)) == contents(RunFolder(tmp_path / "whole"))
 
 
 # A disk that takes no more --------------------------------------------------------------------------------------------
@@ -215,44 +195,29 @@ def refused_save(path):
     try:
         save(RunFolder(path), 2)
     except MutualignError as error:
-        if "cannot be written" in str(error) and "\n  do " in str(error):
+        if "cannot be written" in str(error) and "\n  hint:" in str(error):
             os._exit(REFUSED)
     os._exit(1)
 
 
-def test_a_limit_on_the_size_of_files_is_told_and_the_old_checkpoint_stays(tmp_path, faults):
-    run = RunFolder.create(tmp_path / "run", {})
+def test_a_limit_on_file_sizes_is_reported_and_the_old_checkpoint_stays(tmp_path):
+    run = RunFolder.create(tmp_path / "run", config(SPEC))
     save(run, 1)
-    with faults.injected("disk full, read-only, no permission"):
-        assert finish(start(save_with_a_small_limit, run.path)) == REFUSED
-        assert newest(run.path) == 1
-        assert not list(run.path.rglob("*.part"))
+    assert finish(start(save_with_a_small_limit, run.path)) == REFUSED
+    assert newest(run.path) == 1
+    assert not list(run.path.rglob("*.part"))
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux")
-def test_a_full_disk_is_told_and_the_old_checkpoint_stays(tmp_path, faults):
-    run = RunFolder.create(tmp_path / "run", {})
-    save(run, 1)
-    run.append_metrics({"epoch": 1})
-    full = run.path / "checkpoints" / "last.safetensors.part"
-    full.symlink_to("/dev/full")
-    with (
-        faults.injected("disk full, read-only, no permission"),
-        pytest.raises(
-            MutualignError, match=r"No space left on device; nothing .* is lost\n  do       free space there"
-        ),
-    ):
-        save(run, 2)
-    assert newest(run.path) == 1
-    assert not full.is_symlink()
-    records = (run.path / "metrics.jsonl").rename(run.path / "kept")
+def test_a_full_disk_is_reported_and_the_old_records_stay(tmp_path):
+    run = RunFolder.create(tmp_path / "run", config(SPEC))
+    run.append_metrics(record())
+    kept = (run.path / "metrics.jsonl").rename(run.path / "kept")
+    before = kept.read_text(encoding="utf-8")
     (run.path / "metrics.jsonl").symlink_to("/dev/full")
-    with (
-        faults.injected("disk full, read-only, no permission"),
-        pytest.raises(MutualignError, match=r"metrics\.jsonl: cannot be written: No space left on device"),
-    ):
-        run.append_metrics({"epoch": 2})
-    assert records.read_text() == '{"epoch": 1}\n'
+    with pytest.raises(MutualignError, match=r"metrics\.jsonl: cannot be written: No space left on device"):
+        run.append_metrics(record(epoch=2))
+    assert kept.read_text(encoding="utf-8") == before
 
 
 def as_nobody(path):
@@ -262,18 +227,17 @@ def as_nobody(path):
 
 
 @pytest.mark.parametrize("mode", [0o555, 0o000], ids=["read-only", "no permission"])
-def test_a_folder_that_cannot_be_written_is_told_and_the_old_checkpoint_stays(mode, faults):
+def test_a_folder_that_cannot_be_written_is_reported_and_the_old_checkpoint_stays(mode):
     root = Path(tempfile.mkdtemp())
     try:
-        run = RunFolder.create(root / "run", {})
+        run = RunFolder.create(root / "run", config(SPEC))
         save(run, 1)
         root.chmod(0o755)
-        (run.path / "checkpoints").chmod(mode)
-        with faults.injected("disk full, read-only, no permission"):
-            assert finish(start(as_nobody, run.path)) == REFUSED
-            (run.path / "checkpoints").chmod(0o755)
-            assert newest(run.path) == 1
-            assert not list(run.path.rglob("*.part"))
+        run.checkpoints.path.chmod(mode)
+        assert finish(start(as_nobody, run.path)) == REFUSED
+        run.checkpoints.path.chmod(0o755)
+        assert newest(run.path) == 1
+        assert not list(run.path.rglob("*.part"))
     finally:
         for folder in (root / "run" / "checkpoints", root):
             folder.chmod(0o755)

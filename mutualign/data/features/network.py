@@ -9,7 +9,7 @@ import io
 import logging
 import warnings
 from contextlib import redirect_stderr, redirect_stdout
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float32, UInt8
@@ -26,6 +26,7 @@ ONNX_PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 Pictures = UInt8[Tensor, "n side side 3"]
 
 
+@runtime_checkable
 class FeatureNetwork(Protocol):
     """Pixels to features, callable from several threads at once."""
 

@@ -1,0 +1,100 @@
+"""The page without a browser: what each handler answers, also to bad input."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from mutualign.demo.digits import normalise_digit
+from mutualign.demo.systems import Verdict
+from tests.demo.test_digits import box
+from tests.demo.test_systems import data_url, png
+
+gr = pytest.importorskip("gradio")
+
+from mutualign.demo.page import Page  # noqa: E402 - needs gradio
+
+
+@pytest.fixture(scope="module")
+def page(digits):
+    return Page(digits)
+
+
+@pytest.fixture(scope="module")
+def image_page(images):
+    return Page(images)
+
+
+def sent(data: object) -> gr.EventData:
+    return gr.EventData(None, data)
+
+
+@pytest.mark.parametrize("data", [None, 3, {}, {"pick": -1}, {"pick": 99}, {"pick": "0"}, {"pick": 0.0}])
+def test_a_forged_pick_gets_a_sentence_and_changes_nothing_else(page, data):
+    digit = page.digits.examples[0]
+    for answer in (
+        page.pick_example(0, 1.0, sent(data)),
+        page.pick_patch(digit, 1.0, sent(data)),
+        page.pick_sample(sent(data)),
+    ):
+        note, *others = answer
+        assert "no such image" in note
+        assert all(other == {"__type__": "update"} for other in others)
+
+
+def test_an_unexpected_error_gets_a_generic_sentence_and_goes_to_the_log(page, monkeypatch, caplog):
+    monkeypatch.setattr(type(page), "place", lambda *_: 1 / 0)
+    note, *others = page.slide(page.digits.examples[0], 0, 1.0)
+    assert "That did not work" in note
+    assert "division" not in note
+    assert len(others) == 2
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_every_handler_returns_as_many_answers_as_the_page_takes(page):
+    digit, drawing = page.digits.examples[0], data_url(png(box(90, 115, 100, 50).numpy()))
+    answers = {
+        "pick_example": page.pick_example(0, 1.0, sent({"pick": 1})),
+        "draw": page.draw(0, 1.0, sent({"image": drawing, "turn": 7})),
+        "pick_patch": page.pick_patch(digit, 1.0, sent({"pick": 5})),
+        "slide": page.slide(digit, 0, 1),  # the slider sends an integer at its ends
+        "pick_sample": page.pick_sample(sent({"group": 1, "pick": 2})),
+        "show_sample": page.show_sample((0, 3)),
+        "upload": page.upload(sent({"image": drawing})),
+    }
+    assert {name: len(answer) for name, answer in answers.items()} == page.outputs
+    assert all(answer[0] == "" and answer[1].count("<article") == 2 for answer in answers.values())
+    assert torch.equal(answers["draw"][3], normalise_digit(box(90, 115, 100, 50), 28, 28))
+    assert 'data-turn="7"' in answers["draw"][1]
+    assert answers["pick_patch"][3] == 5
+    assert answers["pick_sample"][2] == (1, 2)
+
+
+def test_an_empty_box_clears_the_answers_and_patches_can_still_be_picked(page):
+    empty = data_url(png(box(0, 0, 0, 0).numpy()))
+    note, results, patches, digit = page.draw(0, 1.0, sent({"image": empty}))
+    assert (note, digit) == ("", None)
+    assert "<article" not in results
+    assert patches.count("<img") == 12
+    assert "<article" not in page.pick_patch(None, 1.0, sent({"pick": 3}))[1]
+
+
+def test_the_page_of_named_classes_shows_true_classes_and_has_no_box_to_draw_in(image_page, page):
+    parts = [{block.elem_id for block in one.blocks().blocks.values()} for one in (image_page, page)]
+    assert {"samples", "own"} <= parts[0] & parts[1]
+    assert {"pad", "photo", "patches"} & parts[0] == set()
+    assert {"pad", "photo", "patches"} <= parts[1]
+    _, shown, chosen = image_page.pick_sample(sent({"group": 0, "pick": 4}))
+    label = image_page.gallery.class_names[image_page.gallery.samples[0].labels[4]]
+    assert chosen == (0, 4)
+    assert f"true class: <b>{label}</b>" in shown
+    assert all(name in shown for name in ("left", "middle", "right"))
+    assert (
+        "This page has no digits" in image_page.draw(0, 1.0, sent({"image": data_url(png(box(9, 9, 9, 9).numpy()))}))[0]
+    )
+
+
+def test_names_of_classes_and_systems_are_escaped(page):
+    verdict = Verdict("<b>", True, "<script>", 1.0, [("<script>", 1.0)], "<i>", 1, 2)
+    shown = page.results(page.digits.patches[0], "seen", [verdict], "target")
+    assert not any(tag in shown for tag in ("<script>", "<b><", "<i>"))
