@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
-from mutualign.data.datasets.mnist_targets import as_target, imbalanced, worn
 
 from mutualign.data.datasets import TASKS
+from mutualign.data.datasets.mnist_targets import as_target, imbalanced, worn
 from mutualign.data.types import LabelledImages, TargetDataset, UnlabelledImages
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import platformdirs
 import pytest
+from tests.data.fetch.servers import Server, running_server
 
 from mutualign.data.fetch import mirrors
 from mutualign.data.fetch.data_files import DATA_VARIABLE, DataFile, damaged, data_folder, require, sha256_of
 from mutualign.errors import MutualignError
-from tests.data.fetch.servers import Server, running_server
 
 CONTENT = b"the published file"
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

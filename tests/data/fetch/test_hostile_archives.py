@@ -11,11 +11,11 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from tests.data.datasets.test_mnistm_original import NOISE, PROMISE, TASK, check, png, release
 
 from mutualign.data.datasets import mnistm_original
 from mutualign.data.datasets.mnistm_original import load_original
 from mutualign.errors import MutualignError
-from tests.data.datasets.test_mnistm_original import NOISE, TASK, check, png, release
 
 FIRST = "mnist_m/mnist_m_train/00000000.png"
 

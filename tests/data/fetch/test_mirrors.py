@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.data.fetch.servers import Server, running_server
 
 from mutualign.data.fetch import mirrors
 from mutualign.data.fetch.mirrors import Mirrors
 from mutualign.errors import MutualignError
-from tests.data.fetch.servers import Server, running_server
 
 CONTENT = bytes(range(256)) * 2000  # more than one piece
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

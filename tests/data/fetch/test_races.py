@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.data.fetch.servers import Server, running_server
 
 from mutualign.data.fetch import data_files as download
 from mutualign.data.fetch.data_files import DataFile, require
 from mutualign.errors import MutualignError
-from tests.data.fetch.servers import Server, running_server
 
 CONTENT = bytes(range(256)) * 4000  # about a megabyte
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
