@@ -1,4 +1,4 @@
-"""Strong views: the identity where nothing may change, closed forms, and each image on its own."""
+"""Strong views: the identity if nothing may change, closed forms, and parameters drawn per image."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def seeded(function, *arguments, seed=1):
     return function(*arguments)
 
 
-def test_where_nothing_may_change_nothing_does(images):
+def test_nothing_changes_if_nothing_may(images):
     assert torch.equal(strong_views(images, NOTHING), images)
     assert torch.equal(add_target_texture(images, images, NOTHING), images)
     assert torch.equal(add_target_texture(images, images[:0], replace(NOTHING, texture=1.0, noise=1.0)), images)
@@ -82,7 +82,7 @@ def test_colour_is_one_gain_and_one_offset_for_each_channel_within_the_stated_ra
         assert abs(float(offset)) < 0.251
 
 
-@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("share", [0.3, 1.0])
 def test_the_stated_share_of_images_is_inverted_all_channels_together(images, share):
     many = images.repeat(200, 1, 1, 1)
     views = seeded(strong_views, many, replace(NOTHING, inversion=share))
@@ -92,7 +92,7 @@ def test_the_stated_share_of_images_is_inverted_all_channels_together(images, sh
     assert float(inverted.float().mean()) == pytest.approx(share, abs=0.05)
 
 
-@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("share", [0.3, 1.0])
 def test_the_stated_share_of_images_is_folded_over_at_a_level_of_each_channel(images, share):
     many = images.repeat(100, 1, 1, 1)
     views = seeded(strong_views, many, replace(NOTHING, solarise=share))
@@ -121,7 +121,7 @@ def test_a_solid_shape_becomes_its_outline_when_it_is_solarised():
 
 @pytest.fixture
 def plain() -> torch.Tensor:
-    """240 images of a square on black: hardly any clutter."""
+    """240 images of a square on black, with little clutter."""
     images = torch.zeros(240, 3, 9, 13)
     images[:, :, 3:6, 4:8] = 0.9
     return images
@@ -159,7 +159,7 @@ def test_noise_is_even_within_an_amplitude_of_each_images_own(plain, images):
 
 
 @pytest.mark.parametrize(("times", "strength"), [(0.5, 0.0), (1.0, 0.0), (1.5, 0.5), (2.0, 1.0), (3.0, 1.0)])
-def test_the_source_is_roughened_as_far_as_the_target_is_more_cluttered(times, strength):
+def test_noise_is_added_in_proportion_to_how_much_more_cluttered_the_target_is(times, strength):
     def stripes(borders):  # of 60 pairs of neighbours in a row, so many differ
         values = torch.zeros(61)
         values[1:borders] = torch.arange(borders - 1) % 2 + 1.0

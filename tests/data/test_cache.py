@@ -1,4 +1,4 @@
-"""The cache: what is kept comes back as it was, and nothing damaged is ever used."""
+"""The cache of tensors: what is kept comes back as it was, and nothing damaged is ever used."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from mutualign.io.tensors import digest
 
 
 def tensors() -> dict[str, torch.Tensor]:
-    return {"pixels": torch.arange(24, dtype=torch.uint8).view(2, 3, 4), "labels": torch.tensor([3, -1])}
+    pixels = torch.arange(24, dtype=torch.uint8).view(2, 3, 4).transpose(0, 2)  # not contiguous
+    return {"pixels": pixels, "labels": torch.tensor([3, -1])}
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def kept(tmp_path: Path) -> Path:
 
 
 def rebuilt() -> bool:
-    """Whether "thing" is built anew; in any case the right tensors must come back."""
+    """Whether "thing" is built again; the right tensors must come back in any case."""
     calls = []
 
     def build() -> dict[str, torch.Tensor]:
@@ -37,35 +38,28 @@ def rebuilt() -> bool:
     return bool(calls)
 
 
-def test_the_second_time_the_tensors_come_from_the_file(kept):
-    assert not rebuilt()
-
-
 def test_whatever_bit_is_flipped_the_right_tensors_come_back(kept):
+    assert not rebuilt()
     good = kept.read_bytes()
     header = 8 + int.from_bytes(good[:8], "little")
-    for i in range(len(good)):
+    for i in range(0, len(good), 2):
         kept.write_bytes(good[:i] + bytes([good[i] ^ 1 << i % 8]) + good[i + 1 :])
         assert rebuilt() or i < header  # a space more in the header changes no tensor
 
 
-def test_a_file_that_is_cut_or_has_bytes_added_is_built_anew(kept):
+def test_a_file_that_is_cut_or_longer_or_without_a_hash_is_built_again(kept):
     good = kept.read_bytes()
-    for content in [*(good[:i] for i in range(0, len(good), 7)), good + b"\0"]:
+    save_file({"pixels": torch.zeros(2)}, kept)
+    without_hash = kept.read_bytes()
+    for content in [*(good[:i] for i in range(0, len(good), 31)), good + b"\0", without_hash]:
         kept.write_bytes(content)
         assert rebuilt()
         assert not rebuilt()
 
 
-def test_a_file_of_other_tensors_without_a_hash_is_not_used(kept):
-    save_file({"pixels": torch.zeros(2)}, kept)
-    assert rebuilt()
-    assert not rebuilt()
-
-
 def test_no_part_of_a_file_is_left_where_the_cache_cannot_be_written(tmp_path, kept):
     kept.unlink()
-    kept.mkdir()  # a folder in the file's place: saving beside works, renaming does not
+    kept.mkdir()  # a folder in the file's place: writing works, renaming does not
     assert rebuilt()
     assert list(kept.parent.iterdir()) == [kept]
     assert not list(kept.iterdir())
@@ -81,15 +75,8 @@ def test_the_hash_sees_names_types_shapes_and_values_but_not_the_order_or_the_la
         {"pixels": pixels},
         {"pixels": pixels, "label": labels},
         {"pixels": pixels, "labels": labels.int()},
-        {"pixels": pixels.view(3, 2, 4), "labels": labels},
+        {"pixels": pixels.reshape(3, 4, 2), "labels": labels},
         {"pixels": pixels, "labels": labels + 1},
         {"pixels": labels, "labels": pixels},
     ]
     assert len({original, *map(digest, others)}) == len(others) + 1
-
-
-def test_tensors_that_are_not_contiguous_are_kept_too(tmp_path):
-    turned = torch.arange(6).view(2, 3).T
-    assert torch.equal(cached("turned", lambda: {"a": turned})["a"], turned)
-    assert torch.equal(cached("turned", dict)["a"], turned)
-    assert [path.name for path in tmp_path.rglob("*.*")] == ["turned.safetensors"]

@@ -1,4 +1,4 @@
-"""The embedded task: its sizes, its splits, and each target image as its digit over the stripes of its own part."""
+"""The embedded task: its sizes, its split, and each target image as its digit over the stripes of its own part."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from sklearn import datasets
 
 from mutualign.data.datasets.digits import enlarge, load_digits
 from mutualign.data.types import LabelledImages, TargetDataset
+from mutualign.io.tensors import digest
 
 Loaded = tuple[LabelledImages, LabelledImages, TargetDataset, TargetDataset]
 
@@ -21,16 +22,11 @@ def loaded() -> Loaded:
     return load_digits()
 
 
-def test_there_are_1437_digits_to_train_and_360_to_test_of_28x28_in_both_domains(loaded):
+def test_there_are_1437_digits_to_train_and_360_to_test_of_28x28_and_their_pixels_stay(loaded):
     for part, n, channels in zip(loaded, (1437, 360, 1437, 360), (1, 1, 3, 3), strict=True):
         assert part.images.pixels.shape == (n, 28, 28, channels)
-        assert part.images.pixels.dtype == torch.uint8
-
-
-def test_the_same_twice(loaded):
-    for part, again in zip(loaded, load_digits(), strict=True):
-        assert torch.equal(part.images.pixels, again.images.pixels)
-    assert torch.equal(loaded[0].labels, load_digits()[0].labels)
+    pixels = {str(number): part.images.pixels for number, part in enumerate(loaded)}
+    assert digest(pixels).startswith("3aa69d1f278f476a")  # what all results are on
 
 
 def moved_back(image: torch.Tensor) -> set[bytes]:
@@ -73,14 +69,6 @@ def test_a_digit_lies_in_a_black_border_and_uses_the_range(loaded, part, border)
     assert (pixels.amax(dim=(1, 2, 3)) > 200).all()
 
 
-def test_an_even_square_is_enlarged_to_an_even_box():
-    found = enlarge(torch.tensor([0.0, 0.25, 1.0])[:, None, None].expand(3, 8, 8))
-    for image, value in zip(found, (0, 64, 255), strict=True):
-        assert image.shape == (28, 28, 1)
-        assert (image[4:24, 4:24] == value).all()
-        assert image.sum() == 400 * value
-
-
 def cubic_weight(distance: float) -> float:
     """The cubic convolution kernel with a = -0.75 (Keys, 1981)."""
     x, a = abs(distance), -0.75
@@ -101,14 +89,6 @@ def test_a_digit_is_enlarged_by_cubic_convolution():
                     pixel = digit[min(max(i, 0), 7), min(max(j, 0), 7)].item()
                     value += cubic_weight(y - i) * cubic_weight(x - j) * pixel
             assert abs(found[row, column].item() - 255 * min(max(value, 0), 1)) <= 0.5 + 1e-3
-
-
-def test_enlarging_does_not_mirror_or_turn():
-    corner = torch.zeros(1, 8, 8)
-    corner[0, 0, 7] = 1  # upper right
-    rows, columns = enlarge(corner)[0, :, :, 0].nonzero().T
-    assert rows.max() < 14
-    assert columns.min() >= 14
 
 
 def stripes_of_photos(first: int) -> list[np.ndarray]:
@@ -138,7 +118,7 @@ def test_each_target_image_is_its_digit_over_a_patch_of_the_stripes_of_its_own_p
     source, target = loaded[part], loaded[part + 2]
     own, other = stripes_of_photos(part), stripes_of_photos(1 - part)
     assert [stripe.shape for stripe in own] == [(287, 64, 3)] * 10
-    for row in range(0, 360, 24):
+    for row in range(0, 360, 60):
         image, digit = target.images.pixels[row].numpy(), source.images.pixels[row].numpy()
         assert finds_background(image, digit, own)
         assert not finds_background(image, digit, other)

@@ -20,7 +20,7 @@ def idx_bytes(values: torch.Tensor) -> bytes:
 
 
 def use_files(monkeypatch: pytest.MonkeyPatch, arrays: list[torch.Tensor]) -> dict[str, bytes]:
-    """Let MNIST be these four arrays; gives the content of its files."""
+    """Let MNIST be these four arrays, and return the contents of its files."""
     contents = {name: idx_bytes(array) for name, array in zip(mnist._SHA256, arrays, strict=True)}
     hashes = {
         name: (hashlib.sha256(gzip.compress(content, mtime=0)).hexdigest(), hashlib.sha256(content).hexdigest())
@@ -37,8 +37,7 @@ def arrays() -> list[torch.Tensor]:
     return [torch.randint(10, shape, generator=generator).to(torch.uint8) for shape in shapes]
 
 
-@pytest.mark.parametrize("zipped", [True, False], ids=["gzipped", "plain"])
-@pytest.mark.parametrize("folder", ["MNIST/raw", "mnist", "."])
+@pytest.mark.parametrize(("folder", "zipped"), [("MNIST/raw", True), ("mnist", False), (".", True), (".", False)])
 def test_every_layout_is_read(tmp_path, monkeypatch, folder, zipped):
     for name, content in use_files(monkeypatch, arrays()).items():
         path: Path = tmp_path / folder / (f"{name}.gz" if zipped else name)
@@ -57,7 +56,9 @@ def test_labels_that_do_not_go_with_the_images_are_an_error(tmp_path, monkeypatc
     good = arrays()
     for name, content in use_files(monkeypatch, [good[0], wrong[0].to(torch.uint8), *good[2:]]).items():
         (tmp_path / name).write_bytes(content)
-    with pytest.raises(MutualignError, match=r"train-images-idx3-ubyte: images \(4, 3, 2\) do not go with labels"):
+    with pytest.raises(
+        MutualignError, match=r"train-images-idx3-ubyte: images of shape \(4, 3, 2\) do not match labels"
+    ):
         load_mnist(tmp_path)
 
 

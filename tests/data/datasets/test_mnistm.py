@@ -7,11 +7,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mutualign.data.datasets import mnistm
+from mutualign.data.datasets import TASKS, find_task, mnist_mnistm, mnistm
 from mutualign.data.datasets.bsds500 import Photos
-from mutualign.data.datasets.mnist import load_mnist
+from mutualign.data.datasets.mnist_mnistm import imbalanced
 from mutualign.data.datasets.mnistm import ResampledImages, blend, blend_over_photos, frozen, resampled
 from mutualign.data.types import LabelledImages, TargetDataset, UnlabelledImages
+from mutualign.io.tensors import digest
 
 
 def noise(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -146,17 +147,65 @@ def test_resampled_images_keep_their_backgrounds_on_a_device():
     assert moved.take(torch.arange(7), 0).shape == (7, 6, 6, 3)
 
 
-def test_the_real_frozen_variant_is_whole_and_comes_from_the_cache_the_second_time(real_data, monkeypatch):
-    train, test = load_mnist(real_data)
-    first = frozen(train, test, real_data, "mnist-mnistm")
-    assert [part.images.pixels.shape for part in first] == [(60_000, 28, 28, 3), (10_000, 28, 28, 3)]
-    assert torch.equal(first[0].reveal_labels(), train.labels)
-    monkeypatch.setattr(mnistm, "load_bsds500", None)  # needed no more
-    again = frozen(train, test, real_data, "mnist-mnistm")
-    assert all(torch.equal(one, other) for one, other in zip(pixels(first), pixels(again), strict=True))
+# Tasks ----------------------------------------------------------------------------------------------------------------
+
+MNIST = "MNIST 28x28, 60000 train / 10000 test"
+FROZEN = (
+    "MNIST-M, variant frozen: |patch - digit|, one BSDS500 background an image, seed 0, train over BSDS500 train "
+    "(200 photos), test over BSDS500 test (200 photos)"
+)
+RESAMPLED = (
+    "MNIST-M, variant resampled: |patch - digit|, a new background at every access, training and evaluation alike, "
+    "from all 500 photos of BSDS500"
+)
+IMBALANCED = (
+    "MNIST-M, variant frozen as in mnist-mnistm, of whose classes 5 to 9 every fifth image is kept, in the order of "
+    "the file, in train and test"
+)
+IDENTITIES = {
+    "mnist-mnistm": f"{MNIST}; target {FROZEN}",
+    "mnist-mnistm-resampled": f"{MNIST}; target {RESAMPLED}",
+    "mnist-mnistm-imbalanced": f"{MNIST}; target {IMBALANCED}",
+    "mnistm-mnist": f"source {FROZEN}; target {MNIST}",
+}
 
 
-def test_the_real_resampled_variant_is_whole(real_data):
-    train, test = resampled(*load_mnist(real_data), real_data, "mnist-mnistm-resampled")
-    assert (len(train), len(test)) == (60_000, 10_000)
-    assert train.images.take(torch.tensor([0, 59_999]), 0).shape == (2, 28, 28, 3)
+@pytest.mark.parametrize("name", IDENTITIES)
+def test_the_tasks_keep_their_identity_and_have_the_images_that_it_says(tmp_path, monkeypatch, photos, name):
+    """Runs resume only on the same words."""
+    train, test = digits(50), digits(20, seed=1)
+    needed_for = []
+    monkeypatch.setattr(mnist_mnistm, "load_mnist", lambda folder, task: (train, test))
+    monkeypatch.setattr(mnist_mnistm, "require", lambda files, task, folder: needed_for.append((task, files)))
+    task = find_task(name).load(tmp_path)
+    assert needed_for == [(name, TASKS[name].files)]
+    assert (task.name, task.identity, task.shape) == (name, IDENTITIES[name], (3, 6, 6))
+    target_train, target_test = frozen(train, test, tmp_path, name)
+    if name == "mnistm-mnist":
+        assert torch.equal(task.source_train.images.pixels, target_train.images.pixels)
+        assert torch.equal(task.target_test.images.pixels, test.images.pixels)
+        assert task.target_test.reveal_labels().equal(test.labels)
+    elif name == "mnist-mnistm-imbalanced":
+        assert torch.bincount(task.target_train.reveal_labels()).tolist() == [5] * 5 + [1] * 5
+        assert torch.bincount(task.target_test.reveal_labels()).tolist() == [2] * 5 + [1] * 5
+    elif name == "mnist-mnistm":
+        assert torch.equal(task.target_test.images.pixels, target_test.images.pixels)
+    else:
+        assert isinstance(task.target_test.images, ResampledImages)
+
+
+def test_the_rare_classes_keep_every_fifth_image_in_the_order_of_the_file():
+    labels = torch.tensor([9, 0, 9, 9, 9, 4, 9, 9, 5, 0, 5])
+    pixels = torch.arange(11, dtype=torch.uint8).view(11, 1, 1, 1)
+    kept = imbalanced(TargetDataset(UnlabelledImages(pixels), labels), labels)
+    assert kept.images.pixels.flatten().tolist() == [0, 1, 5, 7, 8, 9]
+    assert kept.reveal_labels().tolist() == [9, 0, 4, 9, 5, 0]
+
+
+def test_the_real_frozen_variant_has_the_pixels_that_all_results_are_on(real_data, monkeypatch):
+    task = find_task("mnist-mnistm").load(real_data)
+    target = (task.target_train.images.pixels, task.target_test.images.pixels)
+    assert [one.shape for one in target] == [(60_000, 28, 28, 3), (10_000, 28, 28, 3)]
+    assert digest(dict(zip(("train", "test"), target, strict=True))).startswith("3aeee046c4cf3c08")
+    monkeypatch.setattr(mnistm, "load_bsds500", None)  # from the cache
+    assert torch.equal(find_task("mnistm-mnist").load(real_data).source_test.images.pixels, target[1])

@@ -15,14 +15,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mutualign.data import datasets as tasks
 from mutualign.data.datasets import mnistm_original
-from mutualign.data.datasets.mnistm_original import load_original
+from mutualign.data.datasets.mnistm_original import load_original, load_task
 from mutualign.data.types import LabelledImages, UnlabelledImages
 from mutualign.errors import MutualignError
 
 TASK = "mnist-mnistm-original"
-PROMISE = "archives stay in their folder"
 LABELS = {"train": [5, 0, 9, 4, 1], "test": [7, 2, 0]}
 NOISE = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), dtype=np.uint8)
 PIXELS = {"train": NOISE[:5], "test": NOISE[5:]}
@@ -82,7 +80,7 @@ def test_folder_and_archive_give_the_same_images_and_labels(tmp_path, write):
     check(load_original(tmp_path / "data", TASK))
 
 
-def test_the_identity_tells_the_counts_and_is_the_same_for_folder_and_archive(tmp_path):
+def test_the_identity_has_the_counts_and_is_the_same_for_folder_and_archive(tmp_path):
     as_folder(release(), tmp_path / "a")
     as_archive(release(), tmp_path / "b")
     identity = load_original(tmp_path / "a", TASK).identity
@@ -98,11 +96,6 @@ def test_a_release_of_all_images_is_called_complete(tmp_path, monkeypatch):
     as_folder(release(), tmp_path)
     monkeypatch.setattr(mnistm_original, "COMPLETE", {"train": 5, "test": 3})
     assert "(the complete release)" in load_original(tmp_path, TASK).identity
-
-
-def test_an_archive_packed_from_the_current_folder_is_read_too(tmp_path):
-    as_archive(release(), tmp_path, "./mnist_m/")
-    check(load_original(tmp_path, TASK))
 
 
 def test_images_are_in_the_order_of_the_list_and_unlisted_ones_are_left_out(tmp_path):
@@ -127,12 +120,6 @@ def test_a_folder_comes_before_an_archive(tmp_path):
     as_folder(release(), tmp_path)
     (tmp_path / "mnist_m.tar.gz").write_bytes(b"not looked at")
     check(load_original(tmp_path, TASK))
-
-
-def test_reading_an_archive_writes_nothing_beside_it(tmp_path):
-    as_archive(release(), tmp_path / "data")
-    load_original(tmp_path / "data", TASK)
-    assert [path.name for path in (tmp_path / "data").iterdir()] == ["mnist_m.tar.gz"]
 
 
 def test_with_neither_the_error_says_where_to_put_it_and_what_else_there_is(tmp_path):
@@ -207,11 +194,10 @@ def test_links_devices_and_paths_that_lead_elsewhere_are_passed_over(tmp_path):
             add("mnist_m/mnist_m_test/00000000.png", kind, link="mnist_m/mnist_m_train/00000001.png")
         for kind in (tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE):
             add("mnist_m/mnist_m_train/00000000.png", kind)
-    with faults.injected(PROMISE, 5 + 4 + 4):  # paths, links, devices
-        check(load_original(data, TASK))
-        assert sorted(path.name for path in tmp_path.rglob("*") if "cache" not in path.parts) == sorted(
-            ["data", "mnist_m.tar.gz", "secret.png"]
-        )
+    check(load_original(data, TASK))
+    assert sorted(path.name for path in tmp_path.rglob("*") if "cache" not in path.parts) == sorted(
+        ["data", "mnist_m.tar.gz", "secret.png"]
+    )
 
 
 def test_an_image_that_is_only_a_link_is_missing(tmp_path):
@@ -265,7 +251,7 @@ def test_an_archive_damaged_anywhere_is_never_believed(tmp_path):
     name_ends = good.index(
         b"\0", 10
     )  # gzip's header keeps the name of the unzipped file, for which there is no checksum
-    for i in range(name_ends, len(good), len(good) // 60):
+    for i in range(name_ends, len(good), len(good) // 30):
         for content in (good[:i], good[:i] + bytes([good[i] ^ 0x10]) + good[i + 1 :]):
             path.write_bytes(content)
             refused = pytest.raises(MutualignError, match=r"mnist_m\.tar\.gz: cannot be read to its end")
@@ -304,8 +290,8 @@ def test_the_task_pads_the_source_digits_and_says_so(tmp_path, monkeypatch):
     as_folder(release(), tmp_path)
     digits = torch.randint(1, 256, (4, 28, 28, 1), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
     mnist = LabelledImages(UnlabelledImages(digits), torch.arange(4))
-    monkeypatch.setattr(tasks, "load_mnist", lambda folder, task: (mnist, mnist))
-    task = tasks.find_task(TASK).load(tmp_path)
+    monkeypatch.setattr(mnistm_original, "load_mnist", lambda folder, task: (mnist, mnist))
+    task = load_task(tmp_path)
     assert task.shape == (3, 32, 32)
     for i in range(4):
         for row in range(32):
@@ -315,5 +301,7 @@ def test_the_task_pads_the_source_digits_and_says_so(tmp_path, monkeypatch):
                 assert task.source_train.images.pixels[i, row, column, 0] == expected
     assert task.source_test.labels.tolist() == [0, 1, 2, 3]
     assert task.target_train.images.pixels.tolist() == PIXELS["train"].tolist()
-    assert "MNIST 28x28 zero-padded to 32x32" in task.identity
-    assert "5 train / 3 test images (NOT the complete release" in task.identity
+    assert task.identity.startswith(
+        "MNIST 28x28 zero-padded to 32x32, 60000 train / 10000 test; target MNIST-M, variant original: the release of "
+        "32x32 images, not resized, 5 train / 3 test images (NOT the complete release of 59001 / 9001), SHA-256 "
+    )

@@ -1,4 +1,4 @@
-"""The files of a task: found, downloaded, checked; and what the user is told where that fails."""
+"""The files of a task: found, downloaded, checked; and the message if that fails."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 
 import platformdirs
 import pytest
-from tests.data.fetch.servers import Server, running_server
 
 from mutualign.data.fetch import mirrors
-from mutualign.data.fetch.data_files import DATA_VARIABLE, DataFile, damaged, data_folder, require, sha256_of
+from mutualign.data.fetch.data_files import DATA_VARIABLE, DataFile, damaged, data_folder, require
 from mutualign.errors import MutualignError
+from tests.data.fetch.servers import Server, running_server
 
 CONTENT = b"the published file"
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -70,11 +70,6 @@ def test_each_accepted_place_counts_with_the_hash_that_it_has_there(tmp_path):
         assert require([file], "a-task", tmp_path) == [tmp_path / place]
 
 
-def test_a_download_prints_nothing_to_the_standard_output(tmp_path, server, capfd):
-    require([DataFile({"b": SHA256}, (server.url("wrong/b"), server.url("good/b")))], "a-task", tmp_path)
-    assert capfd.readouterr().out == ""
-
-
 def test_files_that_cannot_be_had_are_all_named_with_where_to_put_them_and_where_they_come_from(
     tmp_path, server, monkeypatch
 ):
@@ -105,9 +100,7 @@ def test_files_that_cannot_be_had_are_all_named_with_where_to_put_them_and_where
         assert part in "\n".join(lines[13:])
 
 
-def test_without_a_network_the_message_names_the_file_its_source_and_the_task_that_needs_none(
-    tmp_path, monkeypatch, faults
-):
+def test_without_a_network_the_message_names_the_file_its_source_and_the_task_that_needs_none(tmp_path, monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setattr(mirrors, "PAUSE", 0.0)
     monkeypatch.setenv(DATA_VARIABLE, str(tmp_path))
@@ -130,15 +123,12 @@ def test_a_download_that_stops_half_way_keeps_what_is_whole(tmp_path, server):
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["a"]
 
 
-def test_many_missing_files_of_a_folder_are_summarised(tmp_path):
+def test_many_missing_files_and_many_failures_are_summarised(tmp_path, server):
     files = [DataFile({f"photos/{number:03}.jpg": SHA256}) for number in range(200)]
     message = error_of(files, tmp_path)
     assert message.startswith("200 file(s) missing for the task a-task\n  missing  photos/000.jpg\n")
     assert "... and 195 more, up to photos/199.jpg" in message
     assert message.count("\n") < 20
-
-
-def test_many_failures_are_summarised(tmp_path, server):
     message = error_of([DataFile({f"{i}.jpg": SHA256}, (server.url(f"absent/{i}"),)) for i in range(40)], tmp_path)
     assert len(re.findall(r"\b404 Client Error\b", message)) == 12  # a port may have 404 in its number
     assert "... and 29 more, up to" in message
@@ -158,12 +148,6 @@ def test_a_damaged_file_is_named_and_neither_used_nor_replaced(tmp_path, server)
     assert "delete them and run `mutualign data fetch a-task`" in message
     assert damaged(files, tmp_path) == paths[1:]
     assert server.asked == []
-
-
-def test_a_hash_is_that_of_the_bytes_and_a_missing_file_is_an_error(tmp_path):
-    assert sha256_of(write(tmp_path / "a")) == SHA256
-    with pytest.raises(MutualignError, match="none: cannot be read"):
-        sha256_of(tmp_path / "none")
 
 
 def test_the_data_folder_is_the_option_then_the_variable_then_the_users_cache(tmp_path, monkeypatch):

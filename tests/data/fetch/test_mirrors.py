@@ -10,15 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.data.fetch.servers import Server, running_server
 
 from mutualign.data.fetch import mirrors
 from mutualign.data.fetch.mirrors import Mirrors
 from mutualign.errors import MutualignError
+from tests.data.fetch.servers import Server, running_server
 
 CONTENT = bytes(range(256)) * 2000  # more than one piece
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
-PROMISE = "downloads are what was pinned"
 
 
 @pytest.fixture
@@ -57,7 +56,7 @@ def test_a_good_mirror_gives_the_file_in_a_new_folder_and_tells_of_every_piece(t
 
 
 @pytest.mark.parametrize(
-    ("kind", "told", "tries"),
+    ("kind", "message", "tries"),
     [
         ("wrong", SHA256, 1),
         ("absent", "404", 1),
@@ -73,7 +72,7 @@ def test_a_good_mirror_gives_the_file_in_a_new_folder_and_tells_of_every_piece(t
         ("elsewhere", "No connection adapters were found for 'file:", 1),
     ],
 )
-def test_after_a_bad_mirror_comes_the_next_one(tmp_path, server, kind, told, tries):
+def test_after_a_bad_mirror_comes_the_next_one(tmp_path, server, kind, message, tries):
     # another host: a silent one is not asked again
     with running_server(CONTENT) as other:
         success, failures = fetch(tmp_path / "data" / "file", server.url(f"{kind}/x"), other.url("good/x"))
@@ -82,7 +81,7 @@ def test_after_a_bad_mirror_comes_the_next_one(tmp_path, server, kind, told, tri
         assert other.asked == ["/good/x"]
         assert len(failures) == 1
         assert failures[0].startswith(server.url(f"{kind}/x: "))
-        assert told in failures[0]
+        assert message in failures[0]
 
 
 def test_a_mirror_that_sends_in_circles_is_left_soon(tmp_path, server):

@@ -11,11 +11,11 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from tests.data.datasets.test_mnistm_original import NOISE, PROMISE, TASK, check, png, release
 
 from mutualign.data.datasets import mnistm_original
 from mutualign.data.datasets.mnistm_original import load_original
 from mutualign.errors import MutualignError
+from tests.data.datasets.test_mnistm_original import NOISE, TASK, check, png, release
 
 FIRST = "mnist_m/mnist_m_train/00000000.png"
 
@@ -43,7 +43,7 @@ def load(data: Path, content: bytes) -> mnistm_original.Original:
         assert [path.name for path in data.iterdir()] == ["mnist_m.tar.gz"]
 
 
-ELSEWHERE = ["/var/x", "//x", "../x", "mnist_m/../x", "mnist_m/mnist_m_train/../../x", "mnist_m\\..\\x", "C:/x", "~/x"]
+ELSEWHERE = ["/var/x", "../x", "mnist_m/mnist_m_train/../../x", "mnist_m\\..\\x", "~/x"]
 
 
 @pytest.mark.parametrize("name", ELSEWHERE)
