@@ -83,6 +83,10 @@ REACHES = {
     ),
     "dirt_t": ({}, {"entropy": {BACKBONE, HEAD}, "target_vat": {BACKBONE, HEAD}, "teacher": {BACKBONE, HEAD}}),
     "rotation": ({}, {"class": {BACKBONE, HEAD}, "rotation": {BACKBONE, "rotation_head"}}),
+    "neighbour_information": (
+        {"neighbour_start": 0.0},
+        {"class": {BACKBONE, HEAD}, "information": {BACKBONE, HEAD}, "neighbours": {BACKBONE, HEAD}},
+    ),
     "fda": ({}, {"class": {BACKBONE, HEAD}, "entropy": {BACKBONE, HEAD}}),
 }
 EVERY_LOSS = [(name, loss) for name, (_, losses) in REACHES.items() for loss in losses]
@@ -209,6 +213,7 @@ def test_a_class_may_be_missing_and_either_domain_may_have_a_single_image(build,
     for labels in ([0] * 8, [2] * 8, [0, 0, 0, 0, 2, 2, 2, 2]):
         assert_finite(method, make_batch(method, labels=torch.tensor(labels)))
     for n_source, n_target in ((1, 7), (7, 1), (1, 1)):
+        method = build(name, **REACHES[name][0]).train()  # another size is another training set
         assert_finite(method, make_batch(method, n_source, n_target))
 
 

@@ -117,7 +117,9 @@ def test_a_player_moves_in_its_turn_only_and_players_take_the_steps_of_a_plain_l
         for update in ToyMCD.updates(trainer.method, batch, progress):
             before = {name: weight.detach().clone() for name, weight in trainer.method.named_parameters()}
             yield update
-            changed = {name.split(".")[1] for name, now in trainer.method.named_parameters() if (now != before[name]).any()}
+            changed = {
+                name.split(".")[1] for name, now in trainer.method.named_parameters() if (now != before[name]).any()
+            }
             moved.append((update.player, changed))
 
     trainer.method.updates = watched

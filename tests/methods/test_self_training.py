@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from mutualign.methods.atdoc import sharpened
+from mutualign.methods.neighbour_information import nearest_neighbours
 from mutualign.methods.shot import centroid_labels
 from mutualign.nn.classifier import Outputs
 
@@ -145,3 +146,31 @@ def test_self_ensembling_is_the_squared_distance_to_a_confident_teacher(build, m
     method.config = type(method.config)(threshold=1.1)
     losses, metrics = method(batch, HALFWAY)
     assert losses["consistency"].item() == losses["balance"].item() == metrics["coverage"].item() == 0
+
+
+def test_neighbours_are_the_nearest_in_cosine_distance_and_never_the_row_itself():
+    rows = torch.randn(30, 4, generator=torch.Generator().manual_seed(0))
+    found = nearest_neighbours(rows, 3)
+    for i in range(30):
+        others = [j for j in range(30) if j != i]
+        expected = sorted(others, key=lambda j, i=i: -float(F.cosine_similarity(rows[i], rows[j], dim=0)))[:3]
+        assert found[i].tolist() == expected
+    assert nearest_neighbours(rows[:2], 3).tolist() == [[1, 1, 1], [0, 0, 0]]
+
+
+def test_neighbour_information_follows_the_predictions_of_neighbours_in_the_input(build, make_batch):
+    method = build("neighbour_information", neighbours=2, neighbour_weight=1.0).eval()
+    batch = with_rows(make_batch(method, 8, 5))
+    vectors = torch.randn(5, 3, generator=torch.Generator().manual_seed(1))
+    method.begin_epoch(lambda: look_at(method, batch)()._replace(vectors=vectors))
+    assert torch.equal(method.neighbours, nearest_neighbours(vectors, 2))
+    assert torch.allclose(method.predictions, torch.full((5, 3), 1 / 3))
+    early, _ = method(batch, torch.tensor(0.2))
+    assert early["neighbours"].item() == 0
+    method.after_step()  # the bank has the teacher's predictions now
+    expected = method.teacher(batch.target).softmax(1)
+    assert torch.allclose(method.predictions, expected, atol=1e-6)
+    losses, _ = method(batch, torch.tensor(1.0))
+    student = method.classifier(batch.target).log_softmax(1)
+    agreed = torch.stack([expected[neighbours].mean(0) for neighbours in method.neighbours])
+    assert losses["neighbours"].item() == pytest.approx(-(agreed * student).sum(1).mean().item(), rel=1e-4)

@@ -22,9 +22,4 @@ def test_the_loss_is_the_mean_negative_log_probability_of_the_labels(build, make
     assert list(losses) == ["class"]
     assert losses["class"].item() == pytest.approx(-log_likelihood / 7, rel=1e-6)
     assert metrics["class_accuracy"].item() == pytest.approx(right / 7)
-
-
-def test_it_does_not_use_the_target(build):
-    method = build("source_only")
     assert not method.uses_target
-    assert method.teacher is None

@@ -1,4 +1,4 @@
-"""The small residual network against a plain one, its cost, and what holds for it and for the mlp alike."""
+"""The small residual network against a plain one, its cost, and what holds for every backbone of small images."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from mutualign.errors import MutualignError
 from mutualign.nn.backbones import SmallResNet, build_backbone
 from mutualign.nn.classifier import Classifier
+from mutualign.nn.layers import Dropout
 
-SIDES = [9, 16, 28, 64, 224]
+SIDES = [9, 28, 100]
+SMALL = ["mani_cnn", "mlp", "small_resnet", "two_block_cnn"]
 
 
 def plain_norm(maps, part, training):
@@ -46,7 +47,7 @@ def randomise_norms(module):
 
 
 @pytest.mark.parametrize("training", [False, True])
-@pytest.mark.parametrize("shape", [(3, 28, 28), (1, 17, 23), (3, 100, 53)])
+@pytest.mark.parametrize("shape", [(1, 17, 23), (3, 100, 53)])
 def test_the_residual_classifier_is_the_plain_network_with_its_weights(shape, training):
     torch.manual_seed(0)
     classifier = Classifier(SmallResNet(*shape), 10)
@@ -62,14 +63,12 @@ def test_the_residual_classifier_is_the_plain_network_with_its_weights(shape, tr
     ("height", "width", "convolutions", "rows", "columns"),
     [
         (9, 9, 1, 9, 9),
-        (16, 16, 1, 16, 16),
         (47, 200, 1, 47, 200),
         (48, 48, 1, 24, 24),
         (95, 95, 1, 48, 48),
         (96, 128, 2, 24, 32),
         (191, 191, 2, 48, 48),
         (192, 192, 3, 24, 24),
-        (224, 224, 3, 28, 28),
         (512, 384, 4, 32, 24),
     ],
 )
@@ -90,7 +89,7 @@ def test_the_cost_at_64x64_is_what_the_docstring_says():
 
 
 @pytest.mark.parametrize("side", SIDES)
-def test_features_are_as_many_as_said_and_a_gradient_reaches_every_parameter_and_pixel(side):
+def test_a_gradient_reaches_every_parameter_and_pixel_also_from_a_single_image(side):
     torch.manual_seed(0)
     classifier = Classifier(SmallResNet(3, side, side), 4).train()
     images = torch.rand(2, 3, side, side, requires_grad=True)
@@ -99,15 +98,10 @@ def test_features_are_as_many_as_said_and_a_gradient_reaches_every_parameter_and
     for name, parameter in [*classifier.named_parameters(), ("images", images)]:
         assert parameter.grad.isfinite().all(), name
         assert parameter.grad.abs().max().item() > 0, name
+    assert classifier(images[:1]).isfinite().all()
 
 
-@pytest.mark.parametrize("side", SIDES)
-def test_a_single_image_can_be_trained_on(side):
-    classifier = Classifier(SmallResNet(1, side, side), 2).train()
-    assert classifier(torch.rand(1, 1, side, side)).isfinite().all()
-
-
-@pytest.mark.parametrize("name", ["small_resnet", "mlp"])
+@pytest.mark.parametrize("name", SMALL)
 def test_in_evaluation_an_image_is_seen_alone_whatever_else_is_in_the_batch(name):
     torch.manual_seed(0)
     classifier = Classifier(build_backbone(name, 3, 20, 20), 5)
@@ -119,10 +113,12 @@ def test_in_evaluation_an_image_is_seen_alone_whatever_else_is_in_the_batch(name
     assert not torch.allclose(together[0], together[1], atol=1e-3)
 
 
-@pytest.mark.parametrize("name", ["small_resnet", "mlp"])
+@pytest.mark.parametrize("name", SMALL)
 def test_bf16_autocast_gives_nearly_the_same_and_finite_gradients(name):
     torch.manual_seed(0)
     classifier = Classifier(build_backbone(name, 3, 28, 28), 10).train()
+    for module in classifier.modules():
+        module.train(not isinstance(module, Dropout))
     images = torch.rand(8, 3, 28, 28)
     expected = classifier(images)
     with torch.autocast("cpu", torch.bfloat16):
@@ -143,12 +139,14 @@ def test_the_residual_network_hardly_sees_contrast_and_brightness():
 
 
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's compiler does
-@pytest.mark.parametrize("name", ["small_resnet", "mlp"])
+@pytest.mark.parametrize("name", SMALL)
 def test_the_network_compiles_to_one_graph_with_the_same_logits(name):
     from jaxtyping import config
 
     torch.manual_seed(0)
     classifier = Classifier(build_backbone(name, 3, 16, 16), 3).train()
+    for module in classifier.modules():
+        module.train(not isinstance(module, Dropout))
     images = torch.rand(4, 3, 16, 16)
     config.update("jaxtyping_disable", True)
     try:
@@ -157,9 +155,3 @@ def test_the_network_compiles_to_one_graph_with_the_same_logits(name):
     finally:
         config.update("jaxtyping_disable", False)
         torch._dynamo.reset()
-
-
-@pytest.mark.parametrize(("height", "width"), [(8, 28), (28, 8), (1, 1)])
-def test_images_too_small_for_the_residual_network_are_refused_with_a_way_out(height, width):
-    with pytest.raises(MutualignError, match=rf"small_resnet: images of {height}x{width} .* takes 9x9 or more\n.*mlp"):
-        SmallResNet(3, height, width)
