@@ -87,7 +87,8 @@ class Compare:
         tasks = expand_tasks(self.task) if own is None else (own.name,)
         photos = default_recipe(own) == "photos"
         if own is None:
-            photos = all(find_task(task).folders is not None for task in tasks)
+            entries = [find_task(task) for task in tasks]  # every name is checked
+            photos = all(entry.folders is not None for entry in entries)
         names = self.recipes or (PHOTO_RECIPES if photos else RECIPES_BY_DEFAULT)
         recipes = tuple(load_recipe(name, self.set) for name in names.split(","))
         command = shell_command("mutualign", *sys.argv[1:])

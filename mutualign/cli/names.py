@@ -9,7 +9,7 @@ from pathlib import Path
 import mutualign
 
 PACKAGE = Path(mutualign.__file__).parent
-REGISTERED = re.compile(r'^@register_(\w+)\(\s*"([^"]+)"', re.MULTILINE)
+REGISTERED = re.compile(r'^@?register_(\w+)\(\s*"([^"]+)"', re.MULTILINE)
 
 
 def recipe_names() -> list[str]:

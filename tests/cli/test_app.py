@@ -71,7 +71,7 @@ def test_without_arguments_four_lines_say_what_to_do_next(mutualign):
         (["run", "--task", "digitz"], 'unknown task "digitz"; did you mean "digits"?'),
         (["run", "--recipe", "dan"], 'unknown recipe "dan"; did you mean "dann"?'),
         (["run", "--set", "stages.0.options.treshold=0.5"], 'unknown key "treshold"; did you mean "threshold"?'),
-        (["run", "--backbone", "resnet18"], "allowed: mani_cnn, mlp"),
+        (["run", "--backbone", "resnet18"], "allowed: bottleneck, efficientnet_lite0"),
         (["run", "--source", "here"], "both --source and --target"),
         (["run", "--task", "digits", "--source", "a", "--target", "b"], "two sources"),
         (["run", "--resume", "nowhere"], "nowhere is not a run folder"),

@@ -117,8 +117,9 @@ def _variant(name: str) -> BackboneFactory:
     return build
 
 
-for _name in VARIANTS:
-    register_backbone(_name)(_variant(_name))
+register_backbone("efficientnet_lite0")(_variant("efficientnet_lite0"))
+register_backbone("efficientnet_lite1")(_variant("efficientnet_lite1"))
+register_backbone("efficientnet_lite2")(_variant("efficientnet_lite2"))
 
 
 class Block(nn.Module):
