@@ -16,6 +16,7 @@ class Outputs(NamedTuple):
 
     logits: Float[Tensor, "n classes"]
     features: Float[Tensor, "n features"]
+    vectors: Float[Tensor, "n inputs"] | None = None  # the input, if asked for, and if it is vectors and not images
 
 
 class Classifier(nn.Module):

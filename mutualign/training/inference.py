@@ -51,16 +51,19 @@ def predict(
 ) -> Outputs:
     """Compute logits and features in one pass; the arguments are those of `predict_logits`.
 
-    With `narrow`, features wider than 256 go through a fixed random projection to 256 dimensions.
+    With `narrow`, features wider than 256 go through a fixed random projection to 256 dimensions. Without, the result
+    also has the input itself if it is vectors: of several views, the first.
     """
-    logits, features = [], []
+    logits, features, vectors = [], [], []
     with _evaluating(network):
         for batch in _batches(images, channels, fabric, key, None, batch_size):
             with fabric.autocast():
                 found = network.features(batch)
                 logits.append(network.head(found).float().cpu())
             features.append((_narrowed(found.float()) if narrow else found.float()).cpu())
-    return Outputs(torch.cat(logits), torch.cat(features))
+            if not narrow and batch.shape[3] == 1:
+                vectors.append(batch[:, :, 0, 0].float().cpu())
+    return Outputs(torch.cat(logits), torch.cat(features), torch.cat(vectors) if vectors else None)
 
 
 @contextmanager
