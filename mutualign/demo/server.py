@@ -19,7 +19,7 @@ from mutualign.demo.systems import Gallery
 from mutualign.errors import MutualignError
 
 if TYPE_CHECKING:
-    import gradio as gr
+    import fastapi
 
 HOST = "127.0.0.1"
 PORTS = range(7860, 7960)  # tried in order unless a port is given
@@ -88,26 +88,26 @@ def start(runs: Sequence[Path], port: int = 0, browser: bool = False) -> DemoSer
     return server
 
 
-def _application(gallery: Gallery) -> gr.routes.App:
+def _application(gallery: Gallery) -> fastapi.FastAPI:
     """Build the page as an ASGI application without documentation, monitoring, sharing and files."""
     import fastapi
     import gradio as gr
 
     from mutualign.demo.page import Page
 
-    closed = {"docs_url": None, "redoc_url": None, "openapi_url": None}
     blocks = Page(gallery).blocks()
     blocks.queue(max_size=WAITING)
     blocks.state_session_capacity = SESSIONS
     theme = gr.themes.Base(primary_hue="blue", neutral_hue="slate", font=FONTS, font_mono=MONOSPACE).set(
         body_text_color_subdued="*neutral_600", body_text_color_subdued_dark="*neutral_400"
     )
-    return gr.mount_gradio_app(
-        fastapi.FastAPI(**closed),
+    application = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    gr.mount_gradio_app(
+        application,
         blocks,
         path="/",
         server_name=HOST,
-        app_kwargs=closed,
+        app_kwargs={"docs_url": None, "redoc_url": None, "openapi_url": None},
         show_error=False,
         max_file_size=LARGEST_UPLOAD,
         footer_links=[],
@@ -119,6 +119,7 @@ def _application(gallery: Gallery) -> gr.routes.App:
         theme=theme,
         css=(files("mutualign.demo") / "templates" / "demo.css").read_text(encoding="utf-8"),
     )
+    return application
 
 
 def _listen(port: int) -> socket.socket:

@@ -181,8 +181,8 @@ def _refuse_differences(predictors: Sequence[Predictor]) -> None:
             "  hint:    the demo needs runs on images"
         )
     pixels = first.run.checkpoints.load("review")[0]["target_samples"]
-    if pixels.dtype != torch.uint8:
+    if first.features is not None or pixels.dtype != torch.uint8:
         raise MutualignError(
-            f"{first.run.path} takes numbers of type {pixels.dtype}, not images\n"
+            f"{first.run.path} was trained on features or numbers, so that its folder keeps no images to show\n"
             "  hint:    the demo needs runs on images"
         )

@@ -58,6 +58,11 @@ def export_run(
     if out.suffix != form.suffix:
         raise MutualignError(f"--out {out}: the name of a file in the format {format_name} must end in {form.suffix}")
     predictor = Predictor.load(run, epoch, accelerator="cpu", precision="float32")
+    if predictor.features is not None:
+        raise MutualignError(
+            f"{run}: runs on features of a pretrained network cannot be exported: they keep no photos for the check\n"
+            "  hint:    classify images with mutualign predict"
+        )
     check_output(out, force=force)  # after the run is opened: it makes the parent folders
     images, different = real_images(predictor)
     pixels = (str(images.dtype).removeprefix("torch."), *images.shape[1:])

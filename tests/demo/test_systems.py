@@ -97,7 +97,7 @@ def test_runs_that_cannot_be_compared_or_shown_are_refused_with_both_named(digit
     checkpoints = RunFolder.open(other).checkpoints
     review, info = checkpoints.load("review")
     checkpoints.save("review", review | {"target_samples": review["target_samples"].float()}, info)
-    with pytest.raises(MutualignError, match=r"torch\.float32, not images"):
+    with pytest.raises(MutualignError, match="keeps no images to show"):
         Gallery.load([other])
 
 
