@@ -26,7 +26,7 @@ WITH_EXAMPLES = sorted(
 def test_examples_in_docstrings_print_what_they_show():
     assert "mutualign.nn.layers" in WITH_EXAMPLES
     for name in WITH_EXAMPLES:
-        failed, attempted = doctest.testmod(importlib.import_module(name))
+        failed, attempted = doctest.testmod(importlib.import_module(name), extraglobs={"torch": torch})
         assert (failed, attempted > 0) == (0, True), name
 
 

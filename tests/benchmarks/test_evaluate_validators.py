@@ -9,8 +9,9 @@ import pytest
 
 from mutualign.evaluation.records import EpochRecord
 from mutualign.evaluation.validators import VALIDATORS
+from mutualign.recipes import load_recipe
 from mutualign.runs.folder import RunFolder
-from mutualign.runs.history import Result
+from mutualign.runs.history import Result, summarise
 
 
 def epoch(number, accuracy, **scores):
@@ -18,7 +19,8 @@ def epoch(number, accuracy, **scores):
 
 
 def run(recipe, *epochs, seed=0, task="digits"):
-    result = Result(recipe, task, "data", seed, "", "a machine", {"commit": "abc"}, [])
+    stages = summarise(epochs, "combined")
+    result = Result(recipe, task, "data", seed, "", "a machine", {"commit": "abc"}, stages)
     return evaluate_validators.Run(result, epochs)
 
 
@@ -64,8 +66,10 @@ def test_the_summary_counts_a_choice_among_recipes_once():
 
 
 def test_incomplete_runs_and_runs_that_lack_a_score_are_left_out(run_benchmark, tmp_path):
+    recipe = replace(load_recipe("dann", ["stages.0.epochs=2"]), name="good")
     for seed, complete, scored in ((0, True, True), (1, False, True), (2, True, False)):
-        folder = RunFolder.create(tmp_path / f"digits/good/seed-{seed}", {"task": "digits"})
+        config = {"command": "", "task": "digits", "data": "data", "seed": seed, "recipe": recipe.to_dict()}
+        folder = RunFolder.create(tmp_path / f"digits/good/seed-{seed}", config)
         for record in GOOD.epochs:
             folder.append_metrics(record if scored else replace(record, scores={"mano": 0.5}))
         if complete:
