@@ -2,35 +2,43 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PIP := $(BIN)/pip install --quiet -c constraints.txt
 
-.PHONY: run test faults check readme clean
+# Installed without their dependencies: timm and the peers ask for versions of torchvision, torch and others that the
+# tests do not need.
+ALONE := timm torchvision skada skorch pytorch-adapt pytorch-metric-learning tabulate
 
-# A process a core, a file at a time.
-PYTEST := $(BIN)/pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile
+.PHONY: run photos test check tables clean
 
-run: $(VENV)/.installed  ## train the five systems on the embedded digits, in minutes, and print the table
+run: $(VENV)/.user  ## train five recipes on the embedded digits, in minutes, and print the table
 	$(BIN)/mutualign compare --task digits --seeds 1
 
-test: $(VENV)/.installed  ## all tests, with coverage
-	$(PYTEST) --cov
+photos: $(VENV)/.user  ## install what photos need: a pretrained network, and a fast runtime for it
+	$(PIP) -e '.[photos]'
 
-faults: $(VENV)/.installed  ## all tests again, for the table of faults that they inject
-	$(PYTEST) --faults=results/faults.json
+test: $(VENV)/.developer  ## all tests, with coverage: one process per core, file by file
+	$(BIN)/pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile --cov
 
-check: $(VENV)/.installed  ## linter, formatter and type checker
+check: $(VENV)/.developer  ## linter, formatter, type checker, and whether tables and pictures are those of results/
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python tools/readme.py --check
+	$(BIN)/python -m tools.tables --check
 
-readme: $(VENV)/.installed  ## tables and pictures of the README, from results/
-	$(BIN)/python tools/readme.py
-	$(BIN)/python tools/pictures.py
+tables: $(VENV)/.developer  ## tables and pictures of README.md and docs/, from results/
+	$(BIN)/python -m tools.tables
+	$(BIN)/python -m tools.floors
+	$(BIN)/python -m tools.pictures
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .coverage
 
-$(VENV)/.installed: pyproject.toml constraints.txt
+$(VENV)/.user: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
+	$(PIP) -e .
+	touch $@
+
+$(VENV)/.developer: $(VENV)/.user
+	$(PIP) -e '.[dev]'
+	$(PIP) --no-deps $(ALONE)
 	touch $@
