@@ -131,7 +131,7 @@ class Page:
     ) -> str:
         """Return the answers for an image: a digit, of the source, of the target, or an upload.
 
-        `turn` tells the page which drawing is answered.
+        `turn` is the number of the drawing that is answered.
         """
         small = max(image.shape[:2]) <= PIXELATED
         return str(self.parts.results(to_data_url(image, SHOWN), caption, verdicts, kind, small, turn))
