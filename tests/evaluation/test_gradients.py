@@ -11,7 +11,7 @@ from mutualign.data.types import Batch
 from mutualign.evaluation.gradients import loss_gradients
 from mutualign.methods import METHODS, Method, ParameterGroup, Update
 from mutualign.nn.backbones import ManiCNN, TwoBlockCNN
-from mutualign.nn.classifier import Classifier
+from mutualign.nn.classifier import Classifier, Outputs
 from mutualign.training.distributed import make_fabric
 
 
@@ -26,6 +26,14 @@ def measured(method, progress=0.5):
     n_source, n_target = 8 * method.uses_source, 6 * method.uses_target
     images = torch.rand(n_source + n_target, 3, 12, 12, generator=rng)
     batch = Batch(images, torch.arange(n_source) % 3, torch.arange(n_target))
+
+    def look():
+        with torch.no_grad():
+            features = method.classifier.features(images[n_source:])
+            return Outputs(method.classifier.head(features), features)
+
+    method.eval().begin_epoch(look)  # pseudo-labels, in the methods that make some
+    method.train()
     return loss_gradients(method, batch, torch.tensor(progress), 0, make_fabric("float32", "cpu")), batch
 
 
@@ -98,7 +106,7 @@ def test_there_is_no_reversal_without_an_adversary_or_with_a_strength_of_zero():
 @pytest.mark.parametrize("build", [*METHODS, Players], ids=str)
 def test_measuring_leaves_weights_buffers_gradients_modes_and_generator_as_they_were(build):
     method = built(build, TwoBlockCNN) if isinstance(build, str) else build(Classifier(TwoBlockCNN(3, 12, 12), 3))
-    method.train()
+    measured(method)  # begins an epoch: what this sets is no change by a measurement
     before = {key: value.clone() for key, value in method.state_dict().items()}
     modes = {key: module.training for key, module in method.named_modules()}
     torch.manual_seed(7)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from mutualign.data.datasets import find_task
+from mutualign.data.types import LabelledImages
 from mutualign.errors import MutualignError
 from mutualign.methods import METHODS, Method, ParameterGroup, Update, register_method
 from mutualign.recipes import load_recipe
@@ -275,9 +276,17 @@ def test_source_only_on_digits_learns_the_source_and_not_the_target(tmp_path):
 
 
 def test_a_slice_of_the_real_files_trains_end_to_end(tmp_path, real_data):
-    task = find_task("mnist-mnistm@1000").load(real_data)
-    short = ["stages.0.epochs=4", "stages.0.batch_size=32", "stages.0.optim.lr=3e-4", "stages.1.epochs=1"]
-    last = run(tmp_path / "run", task, trained=load_recipe("mani", short)).stages[1].last
+    task = find_task("mnist-mnistm").load(real_data)
+    train, test = torch.arange(1600), torch.arange(500)
+    labelled = {
+        name: LabelledImages(images.images.subset(rows), images.labels[rows])
+        for name, images, rows in (("source_train", task.source_train, train), ("source_test", task.source_test, test))
+    }
+    few = {"target_train": task.target_train.subset(train), "target_test": task.target_test.subset(test)}
+    task = dataclasses.replace(task, **labelled, **few)
+    short = ["stages.0.epochs=2", "stages.0.epoch_steps=150", "stages.1.epochs=1", "stages.0.optim.lr=3e-4"]
+    trained = load_recipe("mani", [*short, "stages.0.batch_size=32", "stages.1.batch_size=64"])
+    last = run(tmp_path / "run", task, trained=trained).stages[1].last
     assert last.source_accuracy > 0.8
     assert last.target_accuracy > 0.25  # chance is 0.1
     assert RunFolder.open(tmp_path / "run").metrics()[-1].pseudo_labels.coverage > 0

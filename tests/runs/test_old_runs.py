@@ -154,8 +154,13 @@ def test_every_command_refuses_a_newer_format_with_a_hint(mutualign, tmp_path, c
 
 @pytest.mark.parametrize(
     ("line", "shown"),
-    [("task = 'digits'", "no format"), ("format = '1'", "the format '1'"), ("format = true", "the format True")]
-    + [("format = 0", "the format 0"), ("format = [1]", r"the format \[1\]")],
+    [
+        ("task = 'digits'", "no format"),
+        ("format = '1'", "the format '1'"),
+        ("format = true", "the format True"),
+        ("format = 0", "the format 0"),
+        ("format = [1]", r"the format \[1\]"),
+    ],
 )
 def test_a_folder_without_a_sensible_format_is_no_run(tmp_path, line, shown):
     (tmp_path / "config.toml").write_text(line, encoding="utf-8")

@@ -81,7 +81,6 @@ def test_one_thread_and_two_agree_to_a_tolerance(children, run):
 
 def furthest(found: dict[str, list[float]], golden: dict[str, list[float]]) -> float:
     """The largest relative difference of any loss in any epoch."""
-    assert found.keys() == golden.keys()
     return max(
         abs(mine - theirs) / abs(theirs) for key in golden for mine, theirs in zip(found[key], golden[key], strict=True)
     )
@@ -94,7 +93,10 @@ def golden():
 
 @pytest.mark.parametrize("name", METHODS)
 def test_losses_are_the_golden_ones_and_another_seed_or_rate_is_far_from_them(golden, name):
-    assert furthest(losses(name), golden[name]) < ACROSS
-    if losses(name, seed=1).keys():
-        assert furthest(losses(name, seed=1), golden[name]) > 10 * ACROSS
-        assert furthest(losses(name, learning_rate=2.2e-3), golden[name]) > 10 * ACROSS
+    found = losses(name)
+    assert found.keys() == golden[name].keys()
+    if not found:  # a method without losses
+        return
+    assert furthest(found, golden[name]) < ACROSS
+    assert furthest(losses(name, seed=1), golden[name]) > 10 * ACROSS
+    assert furthest(losses(name, learning_rate=2.2e-3), golden[name]) > 10 * ACROSS
