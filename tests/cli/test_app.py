@@ -95,7 +95,7 @@ def test_without_arguments_four_lines_say_what_to_do_next(mutualign):
 )
 def test_bad_input_is_answered_in_a_sentence(refused, tmp_path, arguments, message):
     assert message in refused(*arguments)
-    assert list(tmp_path.iterdir()) == []
+    assert {path.name for path in tmp_path.iterdir()} <= {"cache"}  # of libraries that are imported for the first time
 
 
 def test_torchruns_variables_are_checked(refused, monkeypatch):
