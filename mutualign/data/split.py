@@ -23,7 +23,7 @@ def hold_out(
     [1, 1, 0]
     """
     chosen = torch.zeros(len(labels), dtype=torch.bool)
-    for label in labels.unique().tolist():
+    for label in torch.unique(labels).tolist():
         rows = (labels == label).nonzero().flatten()
         order = torch.randperm(len(rows), generator=random(label))
         chosen[rows[order[: count(len(rows))]]] = True

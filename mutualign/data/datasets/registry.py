@@ -10,7 +10,7 @@ from mutualign.data.fetch.data_files import DataFile
 from mutualign.data.folders.domains import domain_pairs, domain_task
 from mutualign.data.folders.folder_task import FolderTask
 from mutualign.data.task import Task
-from mutualign.data.types import LabelledImages, spread
+from mutualign.data.types import LabelledImages, TargetDataset, spread
 from mutualign.errors import MutualignError, nearest
 
 FOLDER = "folder:"  # starts the name of a task on a folder with one folder per domain
@@ -121,7 +121,7 @@ def find_task(name: str) -> TaskEntry:
 
 def take_slice(task: Task, size: int) -> Task:
     """Keep at most `size` training images of each domain; a note says if a domain has fewer."""
-    domains = {"source": task.source_train, "target": task.target_train}
+    domains: dict[str, LabelledImages | TargetDataset] = {"source": task.source_train, "target": task.target_train}
     notes = [f"{domain}: {len(one):,} training images, fewer than {size:,}" for domain, one in domains.items()]
     small = [note for note, one in zip(notes, domains.values(), strict=True) if len(one) < size]
     source, target = (spread(len(one), size) for one in domains.values())

@@ -75,4 +75,4 @@ def ranges(parts: Mapping[str, UnlabelledImages]) -> Iterator[str]:
 
 def _largest_values(images: UnlabelledImages) -> torch.Tensor:
     rows = spread(len(images), MOST_CHECKED)
-    return torch.cat([images.take(chunk, 0).flatten(1).amax(1) for chunk in rows.split(CHUNK)])
+    return torch.cat([images.take(chunk, 0).flatten(1).amax(1) for chunk in torch.split(rows, CHUNK)])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -18,7 +18,7 @@ MOST_BYTES = 1 << 30  # of memory for the calls that are started; a single call 
 
 def in_parallel(
     function: Callable[[Path], T], paths: Sequence[Path], what: str, cost: Callable[[Path], int] = lambda path: 0
-) -> Iterator[T]:
+) -> Generator[T, None, None]:
     """Yield the function of each path, in order, computed by threads; a terminal shows the progress.
 
     `cost` estimates the bytes of memory that a call takes. Calls that are not yet started when the consumer stops, for

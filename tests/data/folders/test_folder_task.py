@@ -84,6 +84,27 @@ def test_the_identity_of_earlier_versions_had_no_labels_and_is_still_accepted(fo
     assert task.is_data(earlier)
 
 
+def test_a_run_resumes_under_the_identity_of_an_earlier_version_and_not_with_other_labels(folders):
+    table = folders / "labels.csv"
+    rows = [f"{path},{path.parent.name}" for path in sorted((folders / "source").rglob("*.png"))]
+    table.write_text("\n".join(["path,label", *rows]), encoding="utf-8")
+    recipe = load_recipe(
+        "fast", ["stages.0.epochs=1", "stages.0.batch_size=30", "stages.0.epoch_steps=0", "backbone=mlp"]
+    )
+    task = FolderTask(table, folders / "target", source_test=table).load()
+    places = [folders / "runs" / "task" / name / "seed-0" for name in ("earlier", "now")]
+    for place in places:
+        Experiment.start(recipe, task, 0, place)
+    config = places[0] / "config.toml"
+    text = config.read_text(encoding="utf-8")
+    config.write_text(text.replace(task.identity, task.former_identities[0]), encoding="utf-8")
+    assert Experiment.resume(places[0], folders).run()
+    rows = [row.replace(",dark", ",light") if "/7.png" in row else row for row in rows]
+    table.write_text("\n".join(["path,label", *rows]), encoding="utf-8")
+    with pytest.raises(MutualignError, match="the run was started with other data"):
+        Experiment.resume(places[1], folders).run()
+
+
 # Bad images -----------------------------------------------------------------------------------------------------------
 
 
