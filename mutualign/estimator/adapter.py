@@ -19,8 +19,9 @@ from sklearn.utils import check_array, check_consistent_length
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 from torch import Tensor
 
+from mutualign.data.features.arrays import features_of
 from mutualign.data.task import Task
-from mutualign.data.types import LabelledImages, UnlabelledImages
+from mutualign.data.types import LabelledImages, Pixels, UnlabelledImages
 from mutualign.estimator.adapter_file import Classes, Header, read_adapter, write_adapter
 from mutualign.estimator.alerts import AlarmWarning, NoTargetWarning
 from mutualign.estimator.arrays import (
@@ -63,6 +64,7 @@ class DomainAdapter(ClassifierMixin, ClassNamePrefixFeaturesOutMixin, Transforme
     recipe : name of a recipe, or the path of a recipe's .toml file. None: `fast` for images; for vectors a shorter
         `dann`, with a higher learning rate and a reversal that ramps up. Vectors always get the backbone `mlp` and
         float32, unless overridden; recipes that augment images, such as `fast` and `best`, are not for them.
+        `photos` takes photos, whose features it computes with a pretrained network, and features of any model.
     overrides : assignments to fields of the recipe, such as ("stages.0.epochs=2", "precision=float32").
     epoch : "selected", the epoch of the last stage with the best label-free score, or "last".
     validation_fraction : share of each source class that is held out from training for the label-free score (rounded
@@ -150,6 +152,8 @@ class DomainAdapter(ClassifierMixin, ClassNamePrefixFeaturesOutMixin, Transforme
                 f"X has {axes_of(X)} axes and X_target {axes_of(X_target)}: one is images, the other feature vectors\n"
                 "  hint:    give both in the same form; for images flattened into rows, set image_shape"
             )
+        name = None if self.recipe is None else str(self.recipe)
+        self.recipe_ = choose_recipe(name, self.overrides, self.image_shape is None and axes_of(X) == 2)
         given = self._images(X, reset=True)
         is_source = source_rows(sample_domain, len(given))
         target = self._target(given.subset((~is_source).nonzero().flatten()), X_target)
@@ -162,9 +166,7 @@ class DomainAdapter(ClassifierMixin, ClassNamePrefixFeaturesOutMixin, Transforme
         labelled, seed = LabelledImages(source, torch.from_numpy(codes)), seed_of(self.random_state)
         held = held_out(labelled.labels, self.validation_fraction, seed)
         task = make_task(labelled, other, tuple(map(str, self.classes_)), held)
-        vectors = self.image_shape is None and axes_of(X) == 2
-        name = None if self.recipe is None else str(self.recipe)
-        self.recipe_, self.shape_ = choose_recipe(name, self.overrides, vectors), task.shape
+        self.shape_ = task.shape
         self.n_features_in_ = int(np.prod(self.shape_))
         self._train(task, seed)
         for alarm in self.alarms_:
@@ -235,7 +237,7 @@ class DomainAdapter(ClassifierMixin, ClassNamePrefixFeaturesOutMixin, Transforme
             images = check_array(
                 require_numbers(values), allow_nd=True, estimator=self, input_name="X", ensure_all_finite=False
             )
-            return UnlabelledImages(images_to_pixels(images))
+            return self._as_input(images_to_pixels(images))
         if self.image_shape is None:
             return UnlabelledImages(vectors_to_pixels(validate_data(self, values, dtype=np.float32, reset=reset)))
         flat = validate_data(self, values, reset=reset)
@@ -244,7 +246,12 @@ class DomainAdapter(ClassifierMixin, ClassNamePrefixFeaturesOutMixin, Transforme
                 f"rows of {flat.shape[1]} values are not images of image_shape={tuple(self.image_shape)}\n"
                 "  hint:    give (height, width, channels)"
             )
-        return UnlabelledImages(images_to_pixels(flat.reshape(-1, *self.image_shape)))
+        return self._as_input(images_to_pixels(flat.reshape(-1, *self.image_shape)))
+
+    def _as_input(self, pixels: Pixels) -> UnlabelledImages:
+        """Return images as the classifier takes them: as pixels, or as features of a pretrained network."""
+        network = self.recipe_.features
+        return UnlabelledImages(features_of(pixels, network) if network else pixels)
 
     def _target(self, rows: UnlabelledImages, X_target: Any) -> UnlabelledImages | None:  # noqa: N803
         """Return the target images, from rows of X or from X_target; without any, warn and return None."""

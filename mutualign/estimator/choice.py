@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from mutualign.data.augment import AugmentConfig
 from mutualign.io.plugins import load_installed_plugins
 from mutualign.recipes import Recipe, Stage, load_recipe
 
-VECTORS = ("backbone=mlp", "precision=float32")  # always for vectors
+VECTORS = ("backbone=mlp", "precision=float32")  # for vectors, unless the recipe is made for features
 # For vectors if no recipe is named: the published lengths and rates are for 60,000 images.
 SHORT_DANN = tuple(
     f"stages.0.{setting}"
@@ -28,8 +29,13 @@ def choose_recipe(name: str | None, overrides: Iterable[str], vectors: bool) -> 
     Raises ValueError if the recipe augments images but X is vectors, MutualignError for an unknown recipe or override.
     """
     load_installed_plugins()
-    defaults = (*VECTORS, *(SHORT_DANN if name is None else ())) if vectors else ()
-    recipe = load_recipe(name or ("dann" if vectors else "fast"), (*defaults, *overrides))
+    recipe = load_recipe(name or ("dann" if vectors else "fast"), () if vectors else overrides)
+    if recipe.features:  # arrays are seen in one view, and vectors are features already
+        recipe = load_recipe(name or "", overrides)
+        return replace(recipe, views=1, features="" if vectors else recipe.features)
+    if vectors:
+        defaults = (*VECTORS, *(SHORT_DANN if name is None else ()))
+        recipe = load_recipe(name or "dann", (*defaults, *overrides))
     if vectors and any(_augments(stage) for stage in recipe.stages):
         raise ValueError(
             f"recipe {recipe.name} turns and recolours images; X of two axes is feature vectors\n"

@@ -41,8 +41,8 @@ class NeighbourInformation(Method):
     L = CE(source) - a I(x_t; y_t) + b CE(q, p_t), with I = H(E p) - E H(p), and q the mean prediction of the nearest
     neighbours of an image. Neighbours are found once: in the input if that is feature vectors, otherwise in the
     features at the start of the stage. Their predictions are those of a moving average of the classifier, which the
-    stage produces. Sources: information maximisation as in SHOT (Liang et al., ICML 2020); neighbours as in ATDOC (Liang et
-    al., CVPR 2021), here fixed and soft.
+    stage produces. Sources: information maximisation as in SHOT (Liang et al., ICML 2020); neighbours as in ATDOC
+    (Liang et al., CVPR 2021), here fixed and soft.
     """
 
     resizable_buffers = frozenset({"neighbours", "predictions"})

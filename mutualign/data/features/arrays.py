@@ -1,0 +1,27 @@
+"""Features of images in memory, as the estimator has them."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+from mutualign.data.features.network import feature_network
+from mutualign.data.types import Pixels, to_floats
+from mutualign.nn.backbones.efficientnet_lite import VARIANTS
+
+AT_ONCE = 16  # images that are scaled, and go through the network, at once
+
+
+def features_of(pixels: Pixels, network: str) -> Pixels:
+    """Return the features [n, 1, 1, features] of images [n, height, width, channels] by a pretrained network.
+
+    Images are scaled to the network's size; grey ones are repeated to three channels. Raises MutualignError if the
+    network's weights are not installed.
+    """
+    side, compute = VARIANTS[network].side, feature_network(network)
+    found = []
+    for start in range(0, len(pixels), AT_ONCE):
+        images = to_floats(pixels[start : start + AT_ONCE], 3)
+        scaled = F.interpolate(images, size=(side, side), mode="bicubic", antialias=True).clamp(0, 1)
+        found.append(compute((255 * scaled).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()))
+    return torch.cat(found)[:, None, None, :]
