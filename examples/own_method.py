@@ -32,7 +32,7 @@ class CORALConfig:
     weight: float = 10.0  # of the distance between the covariances
 
 
-@register_method("coral", CORALConfig)
+@register_method("my_coral", CORALConfig)
 class CORAL(Method):
     """Deep CORAL: logits with the same covariance in both domains.
 
@@ -74,7 +74,7 @@ def main() -> None:
     task = find_task("digits").load(Path("data"))  # embedded: nothing is read from this folder
     print("             target, last epoch   target, selected epoch")
     with TemporaryDirectory() as folder:
-        for name in ("source_only", "coral"):
+        for name in ("source_only", "my_coral"):
             path = Path(folder, name, f"seed-{arguments.seed}")  # siblings, so that negative transfer is noticed
             result = Experiment.start(recipe(name, arguments.epochs), task, arguments.seed, path).run()
             stage = result.stages[0]

@@ -63,7 +63,7 @@ def test_the_lightning_losses_reach_the_parts_they_should_and_no_others(adapt):
 
 @pytest.fixture
 def coral(monkeypatch):
-    monkeypatch.setitem(METHODS, "coral", None)  # restores the registry afterwards
+    monkeypatch.setitem(METHODS, "my_coral", None)  # restores the registry afterwards
     return load_example("own_method")
 
 
@@ -99,7 +99,7 @@ def test_the_own_method_beats_source_only(run_example):
     head, *rows = run_example("own_method", "--epochs", "1")
     assert "last epoch" in head
     assert "selected epoch" in head
-    assert [row.split()[0] for row in rows] == ["source_only", "coral"]
+    assert [row.split()[0] for row in rows] == ["source_only", "my_coral"]
     source_only, adapted = (percentages(row) for row in rows)
     assert adapted[0] > source_only[0] + 4
     assert adapted[1] > source_only[1] + 4
