@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -35,10 +36,17 @@ class TaskEntry:
     folders: Callable[[Path], FolderTask] | None = None  # of a task on image files: where they are
 
     def count_files(self, folder: Path) -> tuple[int, int]:
-        """Return how many of the task's files are in a data folder, and how many it needs."""
+        """Return how many of the task's files are in a data folder, and how many it needs.
+
+        What cannot be downloaded, and a folder of image files, count as one.
+        """
         found = sum(file.find(folder) is not None for file in self.files)
         found += any((folder / name).exists() for name in self.unpublished)
-        return found, len(self.files) + bool(self.unpublished)
+        if self.folders is not None:
+            with suppress(MutualignError):
+                self.folders(folder)
+                found += 1
+        return found, len(self.files) + bool(self.unpublished) + (self.folders is not None)
 
 
 TASKS: dict[str, TaskEntry] = {}

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 from pathlib import Path
 
 import pytest
 import requests
 import torch
 
-from mutualign.data.datasets import TASKS, find_task, register_task
+from mutualign.cli.console import PlainConsole
+from mutualign.cli.data import Data
+from mutualign.data.datasets import TASKS, TaskEntry, find_task, register_task
 from mutualign.data.datasets.bsds500 import BSDS500_FILES
 from mutualign.data.datasets.mnist import MNIST_FILES
 from mutualign.data.fetch import mirrors
+from mutualign.data.fetch.data_files import DataFile
 from mutualign.data.task import Task
 from mutualign.data.types import LabelledImages
 from mutualign.errors import MutualignError
@@ -43,12 +48,39 @@ def test_a_task_is_one_registered_function_and_is_found_with_its_slices(tiny_tas
     assert find_task("tiny@7").load(tmp_path).name == "tiny@7"
 
 
-def test_the_release_that_cannot_be_downloaded_is_counted_as_a_file_of_its_task(tmp_path):
-    entry = find_task("mnist-mnistm-original")
+def test_what_cannot_be_downloaded_is_counted_as_a_file_of_its_task(tmp_path):
     for file in MNIST_FILES:
         (tmp_path / file.name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / file.name).touch()
-    assert entry.count_files(tmp_path) == (4, 5)
+    assert find_task("mnist-mnistm-original").count_files(tmp_path) == (4, 5)
+    photos = find_task("office31:amazon-webcam")
+    assert photos.count_files(tmp_path) == (0, 1)
+    for domain in ("amazon", "webcam"):
+        (tmp_path / "office31" / domain).mkdir(parents=True)
+    assert photos.count_files(tmp_path) == (1, 1)
+
+
+def test_the_command_lists_fetches_and_verifies(tmp_path, monkeypatch):
+    contents = {"good": b"good", "bad": b"bad"}
+    files = tuple(DataFile({name: hashlib.sha256(text).hexdigest()}) for name, text in contents.items())
+    monkeypatch.setitem(TASKS, "tiny", TaskEntry("tiny", "of a test", files, lambda folder: pytest.fail("loaded")))
+    (tmp_path / "good").write_bytes(b"good")
+
+    def printed(action: str) -> str:
+        text = io.StringIO()
+        Data(action, "tiny", tmp_path).main(PlainConsole(file=text))
+        return text.getvalue()
+
+    assert printed("list").splitlines() == [f"data folder: {tmp_path}", f"  {'tiny':<24} 1 of 2 files  of a test"]
+    with pytest.raises(MutualignError, match=r"1 file\(s\) missing for the task tiny\n  missing  bad"):
+        printed("fetch")
+    (tmp_path / "bad").write_bytes(b"changed")
+    with pytest.raises(MutualignError, match=rf"damaged files\n  damaged  {tmp_path}/bad\n  hint: "):
+        printed("verify")
+    (tmp_path / "bad").write_bytes(b"bad")
+    assert printed("verify").endswith("2 of 2 files, 0 damaged\n")
+    with pytest.raises(MutualignError, match="unknown task"):
+        Data("list", "nonsense", tmp_path).main(PlainConsole(file=io.StringIO()))
 
 
 def test_an_unknown_task_is_an_error_that_names_the_nearest():
