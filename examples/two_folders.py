@@ -16,9 +16,9 @@ import torch
 from PIL import Image
 
 from mutualign.data.datasets import find_task
+from mutualign.data.folders.folder_task import FolderTask
 from mutualign.data.folders.image_io import decode_image
 from mutualign.data.folders.listing import list_unlabelled
-from mutualign.data.folders.folder_task import FolderTask
 from mutualign.data.types import UnlabelledImages
 from mutualign.export.exporter import export_run
 from mutualign.recipes import load_recipe
