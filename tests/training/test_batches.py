@@ -8,18 +8,19 @@ import pytest
 import torch
 
 from mutualign.data.types import LabelledImages, UnlabelledImages
-from mutualign.training.batches import Batches, EpochSampler
+from mutualign.errors import MutualignError
+from mutualign.training.batches import Batches, EpochSampler, steps_per_pass
 
 
 def numbered(n, channels=1, first=0):
-    """Images that hold their number in every pixel."""
+    """Images whose pixels all have the number of the image."""
     numbers = torch.arange(first, first + n, dtype=torch.uint8)
     return UnlabelledImages(numbers[:, None, None, None].expand(n, 4, 5, channels).contiguous())
 
 
 @dataclasses.dataclass(frozen=True)
 class Watched(UnlabelledImages):
-    """Images that remember the keys of their accesses."""
+    """Images that record the keys of their accesses."""
 
     keys: list[int] = dataclasses.field(default_factory=list)
 
@@ -38,14 +39,23 @@ def numbers_of(images):
     return (images[:, 0, 0, 0] * 255).round().int().tolist()
 
 
-# EpochSampler ----------------------------------------------------------------------------------------------------------------
+# EpochSampler ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("length", "batch_size"), [(10, 4), (12, 4), (3, 8), (1, 1), (7, 7), (9, 8)])
-def test_each_pass_is_a_permutation_cut_into_batches_whose_last_may_be_smaller(length, batch_size):
+@pytest.mark.parametrize(
+    ("length", "batch_size", "sizes"),
+    [
+        (10, 4, [4, 4, 2]),
+        (12, 4, [4, 4, 4]),
+        (3, 8, [3]),
+        (9, 8, [9]),  # a single image left over joins the batch before it
+        (13, 4, [4, 4, 5]),
+        (1, 4, [1]),
+        (3, 1, [1, 1, 1]),
+    ],
+)
+def test_each_pass_is_a_permutation_cut_into_batches_and_no_image_is_left_alone(length, batch_size, sizes):
     order = EpochSampler(length, batch_size, 0, "source")
-    whole, rest = divmod(length, batch_size)
-    sizes = [batch_size] * whole + [rest] * (rest > 0)
     assert order.steps_per_pass == len(sizes)
     for number in range(3):
         rows = [order.indices(number * len(sizes) + i) for i in range(len(sizes))]
@@ -97,7 +107,7 @@ def test_an_epoch_is_as_many_whole_passes_as_its_least_number_of_steps_takes(epo
 @pytest.mark.parametrize("n_target", [3, 10, 14, 25])
 def test_the_target_goes_through_passes_of_its_own_whatever_its_length(n_target):
     batches = make(n_target=n_target)
-    per_pass = -(-n_target // 4)
+    per_pass = steps_per_pass(n_target, 4)
     for number in range(3):
         seen = []
         for step in range(number * per_pass, (number + 1) * per_pass):
@@ -117,18 +127,24 @@ def test_the_last_batch_of_a_pass_is_smaller_on_its_own_side_only():
     assert sizes == [(4, 4), (4, 4), (2, 4), (4, 2), (4, 4), (2, 4)]
 
 
-def test_is_source_tells_the_rows_of_either_domain():
+def test_is_source_marks_the_rows_of_the_source():
     batch = make()[2]  # 2 + 4 images
     assert batch.is_source.tolist() == [1, 1, 0, 0, 0, 0]
 
 
-def test_without_a_target_a_batch_is_the_source_alone_and_the_same_as_with_one():
-    with_target, without = make(), make(n_target=None)
+def test_a_batch_of_one_domain_alone_is_that_domains_part_of_the_batch_of_both():
+    both, source, target = make(), make(n_target=None), Batches(None, numbered(14, first=100), 1, 4, 0, 0)
+    assert target.steps_per_epoch == 4  # a pass over the target
     for step in range(7):
-        batch = without[step]
-        assert len(batch.target) == 0
-        assert torch.equal(batch.images, with_target[step].images[: batch.n_source])
-        assert torch.equal(batch.labels, with_target[step].labels)
+        whole = both[step]
+        assert torch.equal(source[step].images, whole.images[: whole.n_source])
+        assert torch.equal(source[step].labels, whole.labels)
+        assert torch.equal(target[step].images, whole.target)
+        assert torch.equal(target[step].target_rows, whole.target_rows)
+        assert (len(source[step].target), target[step].n_source) == (0, 0)
+        assert numbers_of(whole.target) == (whole.target_rows + 100).tolist()
+    with pytest.raises(MutualignError, match="source images, target images, or both"):
+        Batches(None, None, 1, 4, 0, 0)
 
 
 def test_the_same_key_gives_the_same_batches_in_any_order_and_others_differ():

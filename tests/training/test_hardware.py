@@ -1,4 +1,4 @@
-"""The machine and the software: precision, and what is said of them."""
+"""The machine and the software: precision and descriptions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from importlib import metadata
 import pytest
 import torch
 
-from mutualign.training import hardware as environment
+from mutualign.training import distributed, hardware
 from mutualign.training.distributed import make_fabric
 from mutualign.training.hardware import describe_hardware, has_bf16, keep_freed_memory, versions
 
@@ -18,7 +18,7 @@ CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize(
-    ("precision", "hardware", "expected"),
+    ("precision", "native", "expected"),
     [
         ("float32", True, torch.float32),
         ("float32", False, torch.float32),
@@ -28,8 +28,8 @@ CPU = torch.device("cpu")
         ("auto", False, torch.float32),
     ],
 )
-def test_matrix_products_run_in_the_precision_that_is_asked_for(monkeypatch, precision, hardware, expected):
-    monkeypatch.setattr(environment, "has_bf16", lambda device: hardware)
+def test_matrix_products_run_in_the_precision_that_is_asked_for(monkeypatch, precision, native, expected):
+    monkeypatch.setattr(distributed, "has_bf16", lambda device: native)
     fabric = make_fabric(precision, "cpu")
     assert fabric.device == CPU
     with fabric.autocast():
@@ -57,13 +57,13 @@ def test_other_devices_are_taken_to_have_no_bf16():
 
 @pytest.mark.parametrize(("precision", "words"), [("float32", "float32"), ("bf16", "bf16 autocast")])
 def test_the_hardware_line_names_processor_threads_and_precision(monkeypatch, precision, words):
-    monkeypatch.setattr(environment, "_cpu_name", lambda: "Some Processor 3000")
+    monkeypatch.setattr(hardware, "_cpu_name", lambda: "Some Processor 3000")
     line = describe_hardware(make_fabric(precision, "cpu"))
     assert line == f"Some Processor 3000, {torch.get_num_threads()} thread(s), {words}"
 
 
 def test_the_processor_has_a_name():
-    assert environment._cpu_name()
+    assert hardware._cpu_name()
 
 
 def test_freed_memory_can_be_kept_anywhere():
@@ -72,7 +72,7 @@ def test_freed_memory_can_be_kept_anywhere():
 
 def test_elsewhere_than_on_glibc_memory_is_left_alone(monkeypatch):
     monkeypatch.setattr(sys, "platform", "darwin")
-    monkeypatch.setattr(environment.ctypes, "CDLL", lambda name: pytest.fail("no C library should be called"))
+    monkeypatch.setattr(hardware.ctypes, "CDLL", lambda name: pytest.fail("no C library should be called"))
     keep_freed_memory()
 
 
@@ -85,11 +85,11 @@ def test_versions_are_those_that_are_installed():
 
 @pytest.fixture
 def checkout(tmp_path, monkeypatch):
-    """A git checkout with a package in it, whose `environment` the module is made to take itself for."""
+    """A git checkout with a package, in which the module believes itself to be."""
     package = tmp_path / "package"
     (package / "training").mkdir(parents=True)
     (package / "__init__.py").write_text("", encoding="utf-8")
-    monkeypatch.setattr(environment, "__file__", str(package / "training" / "environment.py"))
+    monkeypatch.setattr(hardware, "__file__", str(package / "training" / "hardware.py"))
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
 
     def git(*arguments):
@@ -101,12 +101,12 @@ def checkout(tmp_path, monkeypatch):
     return git
 
 
-def test_the_commit_is_the_checkouts_and_a_change_of_the_package_is_marked(checkout, tmp_path):
+def test_the_commit_is_that_of_the_checkout_and_a_changed_package_is_marked(checkout, tmp_path):
     checkout("add", "package")
     checkout("commit", "-q", "-m", "first")
     commit = checkout("rev-parse", "HEAD")
     assert versions()["commit"] == commit
-    (tmp_path / "notes.txt").write_text("beside the package", encoding="utf-8")
+    (tmp_path / "notes.txt").write_text("outside the package", encoding="utf-8")
     assert versions()["commit"] == commit
     (tmp_path / "package" / "__init__.py").write_text("changed = True", encoding="utf-8")
     assert versions()["commit"] == commit + "+changed"
@@ -120,7 +120,7 @@ def test_a_package_that_is_installed_inside_another_projects_checkout_has_no_com
 
 
 def test_without_git_or_outside_a_checkout_there_is_no_commit(tmp_path, monkeypatch):
-    monkeypatch.setattr(environment, "__file__", str(tmp_path / "package" / "environment.py"))
+    monkeypatch.setattr(hardware, "__file__", str(tmp_path / "package" / "environment.py"))
     assert versions()["commit"] == "none"
     monkeypatch.setenv("PATH", str(tmp_path))
     assert versions()["commit"] == "none"

@@ -1,4 +1,4 @@
-"""Inference against one forward an image."""
+"""Inference against one forward pass per image."""
 
 from __future__ import annotations
 
@@ -29,9 +29,8 @@ def images(n, channels=3):
     return UnlabelledImages(torch.randint(0, 256, (n, 12, 12, channels), dtype=torch.uint8, generator=rng))
 
 
-@pytest.mark.parametrize(("n", "batch_size"), [(10, 4), (8, 4), (3, 500), (1, 1)])
-@pytest.mark.parametrize("stored", [1, 3])
-def test_logits_are_those_of_one_forward_an_image_in_evaluation_mode(fabric, n, batch_size, stored):
+@pytest.mark.parametrize(("n", "batch_size", "stored"), [(10, 4, 1), (8, 4, 3), (3, 500, 3), (1, 1, 1)])
+def test_logits_are_those_of_one_forward_pass_per_image_in_evaluation_mode(fabric, n, batch_size, stored):
     network, data = classifier().train(), images(n, stored)
     logits = predict_logits(network, data, 3, fabric, batch_size=batch_size)
     network.eval()
