@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import torch
+from jaxtyping import UInt8
+from torch import Tensor
 
 from mutualign.data.features.settings import FeatureSettings
 from mutualign.data.types import ImageShape, LabelledImages, TargetDataset, UnlabelledImages
@@ -21,6 +23,19 @@ class TaskFolders(Protocol):
 
     def to_dict(self) -> dict[str, Any]:
         """Convert to plain data for a run's config."""
+
+
+SAMPLES = 32  # images of each test set that a run keeps, for reports and for tests of an exported model
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What to show of the test images of a task that trains on features."""
+
+    source: UnlabelledImages  # small pictures of the source test
+    target: UnlabelledImages  # small pictures of the target test
+    source_samples: UInt8[Tensor, "n side side 3"]  # up to 32 photos as the pretrained network takes them
+    target_samples: UInt8[Tensor, "m side side 3"]
 
 
 @dataclass(frozen=True)
@@ -38,8 +53,7 @@ class Task:
     folders: TaskFolders | None = None  # of a user's own images
     former_identities: tuple[str, ...] = ()  # what earlier versions called the same images
     features: FeatureSettings | None = None  # what the "images" are, if they are features of image files
-    source_pictures: UnlabelledImages | None = None  # of the source test, if its images cannot be shown
-    target_pictures: UnlabelledImages | None = None  # of the target test, if its images cannot be shown
+    pictures: Pictures | None = None  # what to show of images that are features
 
     def __post_init__(self) -> None:
         sizes = {images.pixels.shape[1:3] for images in self._images()}

@@ -11,7 +11,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from mutualign.data.augment import AugmentConfig, strong_views
-from mutualign.data.task import Task
+from mutualign.data.task import SAMPLES, Task
 from mutualign.data.types import Batch, UnlabelledImages, spread, to_floats
 from mutualign.evaluation import audit, target_labels, validators
 from mutualign.evaluation.gradients import loss_gradients
@@ -28,7 +28,6 @@ GRADIENT_IMAGES = 128  # images of each domain for the gradients of the losses
 KEPT = 10_000  # test images of each domain whose outputs a run keeps,
 EMBEDDED = 1000  # and those whose features it keeps, for a plot
 GALLERY = 24  # images of each kind in a gallery
-SAMPLES = 32  # images of each domain that a run keeps, for reports and for tests of an exported model
 
 
 @dataclass(frozen=True)
@@ -153,14 +152,16 @@ class Evaluator:
         found = target_labels.review(
             outputs["target_logits"], self.task.target_test, spread(len(self.task.target_test), KEPT), GALLERY
         )
-        source, target = self.task.source_pictures or self.task.source_test.images, kept.pixels
-        if self.task.target_pictures is not None:
-            target = self.task.target_pictures.take(spread(len(self.task.target_pictures), KEPT), 0)
+        shown, source, target = self.task.pictures, self.task.source_test.images, kept.pixels
+        if shown is not None:
+            target = shown.target.take(spread(len(shown.target), KEPT), 0)
         pictures = {f"{name}_pixels": target[found[name]] for name in target_labels.GALLERIES if name in found}
         samples = {
             "source_samples": source.take(spread(len(source), SAMPLES), 0),
             "target_samples": target[spread(len(target), SAMPLES)],
         }
+        if shown is not None:
+            samples = {"source_samples": shown.source_samples, "target_samples": shown.target_samples}
         if "labels" in found:
             found["embedded_labels"] = found["labels"][spread(len(kept), EMBEDDED)]
         return {**found, **pictures, **samples}

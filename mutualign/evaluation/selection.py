@@ -28,9 +28,8 @@ def best_epoch(epochs: Sequence[EpochRecord], validator: str) -> EpochRecord:
     for epoch in epochs:
         if validator not in epoch.scores:
             known = ", ".join(epoch.scores) or "no validator"
-            raise MutualignError(
-                f"epoch {epoch.epoch} of stage {epoch.stage} has no score by {validator}, but: {known}"
-            )
+            where = f"epoch {epoch.epoch} of stage {epoch.stage}"
+            raise MutualignError(f"{where} was not scored by {validator}, but by: {known}")
     return max(epochs, key=lambda epoch: epoch.scores[validator])
 
 

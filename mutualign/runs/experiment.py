@@ -103,7 +103,8 @@ class Experiment:
                 raise MutualignError(f"{path}: a run on the task {config.task}, not on images of your own")
             task = load_task(config.task, data_folder, config.recipe)
         else:
-            places = replace(config.own_images, **(moved or {}))
+            new: dict[str, Any] = dict(moved or {})
+            places = replace(config.own_images, **new)
             if absent := [place for place in (places.source, places.target) if not place.exists()]:
                 command = shell_command("mutualign", "run", "--resume", path, "--source", "NEW", "--target", "NEW")
                 raise MutualignError(f"{absent[0]}: the images of {path} are not there\n  hint:    {command}")

@@ -20,14 +20,15 @@ from mutualign.data.features.settings import FeatureSettings
 from mutualign.data.folders.checks import copies, ranges
 from mutualign.data.folders.class_names import class_indices
 from mutualign.data.folders.image_cache import Decoded, decode
-from mutualign.data.folders.image_io import image_shape, read_image_file
+from mutualign.data.folders.image_io import decode_image, image_shape, read_image_file
 from mutualign.data.folders.listing import Listing, list_labelled, list_unlabelled
 from mutualign.data.folders.scan import Scan, scan
 from mutualign.data.folders.tables import TABLES
 from mutualign.data.split import hold_out
-from mutualign.data.task import Task
+from mutualign.data.task import SAMPLES, Pictures, Task
 from mutualign.data.types import ImageShape, LabelledImages, TargetDataset, UnlabelledImages, spread
 from mutualign.errors import MutualignError
+from mutualign.nn.backbones.efficientnet_lite import VARIANTS
 from mutualign.nn.randomness import generator
 
 OnBadImage = Literal["skip", "fail"]
@@ -137,9 +138,24 @@ class FolderTask:
             folders=self,
             former_identities=(identity,),
             features=self.features,
-            source_pictures=decoded["source test"].pictures,
-            target_pictures=decoded[test].pictures,
+            pictures=self._pictures({"source": "source test", "target": test}, decoded, kept),
         )
+
+    def _pictures(
+        self, parts: Mapping[str, str], decoded: Mapping[str, Readable], kept: Mapping[str, Listing]
+    ) -> Pictures | None:
+        """What to show of the test sets, if the task trains on features."""
+        if self.features is None:
+            return None
+        side = VARIANTS[self.features.network].side
+        small, samples = {}, {}
+        for domain, part in parts.items():
+            pictures, paths = decoded[part].pictures, kept[part].paths
+            assert pictures is not None  # noqa: S101 - features always have them
+            shown = [paths[row] for row in spread(len(paths), SAMPLES).tolist()]
+            photos = [decode_image(read_image_file(path), path, ImageShape(3, side, side)) for path in shown]
+            small[domain], samples[domain] = pictures, torch.stack(photos)
+        return Pictures(small["source"], small["target"], samples["source"], samples["target"])
 
     def _read(self, scans: Mapping[str, Scan]) -> tuple[dict[str, Readable], str]:
         """Read the pixels, or the features, of each part; also return what the images are, for notes and identity."""
