@@ -99,7 +99,7 @@ def fourier_swap(
     columns = torch.fft.rfftfreq(width, 1 / width, device=source.device) <= reach
     amplitude = torch.where(rows & columns, spectra[1].abs(), spectra[0].abs())
     swapped = torch.fft.irfft2(torch.polar(amplitude, spectra[0].angle()), s=(height, width))
-    return swapped.to(source.dtype).contiguous(memory_format=torch.channels_last)
+    return swapped.to(source.dtype).contiguous(memory_format=torch.channels_last)  # type: ignore[no-any-return]
 
 
 def affine_grid(images: Float[Tensor, "n channels height width"], strength: float) -> Float[Tensor, "n height width 2"]:

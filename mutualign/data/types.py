@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Float16, Float32, Int64, UInt8
 from torch import Tensor
 
+NO_ROWS = torch.empty(0, dtype=torch.int64)
 LARGEST = 1 << 24  # values of an image
 
 # As stored: bytes, or floats that are network input already. A feature vector is an image of one pixel, and several
@@ -97,7 +98,7 @@ class Batch(NamedTuple):
 
     images: Float[Tensor, "n channels height width"]  # values in [0, 1]
     labels: Int64[Tensor, " source"]
-    target_rows: Int64[Tensor, " target"] | None = None  # positions of the target images in the training set
+    target_rows: Int64[Tensor, " target"] = NO_ROWS  # positions of the target images in the training set
 
     @property
     def n_source(self) -> int:

@@ -84,4 +84,4 @@ class CDAN(Method):
         if not self.projects:
             return (probabilities[:, :, None] * features[:, None, :]).flatten(1)
         products = (features @ self.feature_projection) * (probabilities @ self.class_projection)
-        return products / self.config.largest**0.5
+        return products / self.config.largest**0.5  # type: ignore[no-any-return]

@@ -77,7 +77,6 @@ class NeighbourInformation(Method):
 
     def forward(self, batch: Batch, progress: Float[Tensor, ""]) -> tuple[Losses, Metrics]:
         config, n = self.config, batch.n_source
-        assert batch.target_rows is not None  # noqa: S101 - the loop always sets it
         views = batch.target.roll(-1, dims=2) if batch.target.shape[3] == 1 else batch.target
         teacher = (self.teacher(batch.target).float() + self.teacher(views).float()) / 2
         self._latest = (batch.target_rows, teacher.softmax(1))

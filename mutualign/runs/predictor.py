@@ -117,4 +117,4 @@ class Predictor:
         """Features of images, rounded as they are kept for training."""
         assert self.features is not None  # noqa: S101 - for the type checker
         colour = pixels.expand(*pixels.shape[:3], 3).contiguous()
-        return torch.cat([self.features(part) for part in colour.split(AT_ONCE)]).half().float()
+        return torch.cat([self.features(part) for part in torch.split(colour, AT_ONCE)]).half().float()

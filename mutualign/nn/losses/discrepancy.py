@@ -119,7 +119,7 @@ def nuclear_wasserstein(
     Source: Chen et al., "Reusing the task-specific classifier as a discriminator" (DALN), CVPR 2022, eq. 9.
     """
     norms = [torch.linalg.matrix_norm(logits.softmax(1).float(), "nuc") / len(logits) for logits in (source, target)]
-    return norms[1] - norms[0]
+    return norms[1] - norms[0]  # type: ignore[no-any-return]
 
 
 @check_shapes
@@ -128,7 +128,7 @@ def batch_spectral_penalty(features: Float[Tensor, "n features"], largest: int =
 
     Source: Chen et al., "Transferability vs. discriminability: batch spectral penalization" (BSP), ICML 2019, eq. 7.
     """
-    return torch.linalg.svdvals(features.float())[:largest].square().sum()
+    return torch.linalg.svdvals(features.float())[:largest].square().sum()  # type: ignore[no-any-return]
 
 
 @check_shapes

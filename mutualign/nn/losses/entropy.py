@@ -50,7 +50,7 @@ def batch_nuclear_norm(logits: Float[Tensor, "n classes"]) -> Float[Tensor, ""]:
     Minimising it makes predictions confident and diverse. Between -sqrt(min(n, classes) / n) and 0.
     Source: Cui et al., "Towards discriminability and diversity" (BNM), CVPR 2020, eq. 8.
     """
-    return -torch.linalg.matrix_norm(logits.softmax(1).float(), "nuc") / len(logits)
+    return -torch.linalg.matrix_norm(logits.softmax(1).float(), "nuc") / len(logits)  # type: ignore[no-any-return]
 
 
 @check_shapes
