@@ -180,11 +180,3 @@ def test_views_are_decided_by_torchs_seed_and_lie_channels_last(images):
     assert not torch.equal(first, other)
     assert first.is_contiguous(memory_format=torch.channels_last)
     assert first.shape == images.shape
-
-
-def test_each_image_has_its_own_numbers_and_each_channel_where_asked(images):
-    assert seeded(uniform, images, 2.0, 3.0).shape == (6, 1, 1, 1)
-    drawn = uniform(images, 2.0, 3.0, per_channel=True)
-    assert drawn.shape == (6, 3, 1, 1)
-    assert drawn.unique().numel() == 18
-    assert 2 <= float(drawn.min()) < float(drawn.max()) <= 3

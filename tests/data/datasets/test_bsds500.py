@@ -47,7 +47,7 @@ def test_crops_at_given_places_equal_slices_of_each_photo():
 
 
 def numbered(height: int, width: int, number: int) -> torch.Tensor:
-    """A photo whose pixels tell the photo, the row and the column."""
+    """A photo whose pixels hold its number, the row and the column."""
     rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     return torch.stack([torch.full_like(rows, number), rows, columns], dim=2).to(torch.uint8)
 
