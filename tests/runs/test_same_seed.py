@@ -82,7 +82,9 @@ def test_one_thread_and_two_agree_to_a_tolerance(children, run):
 def furthest(found: dict[str, list[float]], golden: dict[str, list[float]]) -> float:
     """The largest relative difference of any loss in any epoch."""
     return max(
-        abs(mine - theirs) / abs(theirs) for key in golden for mine, theirs in zip(found[key], golden[key], strict=True)
+        abs(mine - theirs) / max(abs(theirs), 1e-9)
+        for key in golden
+        for mine, theirs in zip(found[key], golden[key], strict=True)
     )
 
 
@@ -92,11 +94,13 @@ def golden():
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_losses_are_the_golden_ones_and_another_seed_or_rate_is_far_from_them(golden, name):
+def test_losses_are_the_golden_ones(golden, name):
     found = losses(name)
     assert found.keys() == golden[name].keys()
-    if not found:  # a method without losses
-        return
-    assert furthest(found, golden[name]) < ACROSS
-    assert furthest(losses(name, seed=1), golden[name]) > 10 * ACROSS
-    assert furthest(losses(name, learning_rate=2.2e-3), golden[name]) > 10 * ACROSS
+    assert not found or furthest(found, golden[name]) < ACROSS  # some methods have no losses
+
+
+@pytest.mark.parametrize("name", ["source_only", "dann", "mani", "mutual_align"])
+def test_another_seed_or_a_tenth_more_learning_rate_is_far_from_the_golden_losses(golden, name):
+    for change in ({"seed": 1}, {"learning_rate": 2.2e-3}):
+        assert furthest(losses(name, **change), golden[name]) > 10 * ACROSS
