@@ -40,6 +40,7 @@ COMMANDS = {
     "export": "export:Export",
     "demo": "demo:Demo",
     "data": "data:Data",
+    "methods": "methods:Methods",
 }
 
 

@@ -20,6 +20,8 @@ from mutualign.methods.registry import METHODS, MethodEntry, NoConfig, register_
 
 for _module in iter_modules(__path__):
     import_module(f"{__name__}.{_module.name}")
+for _name in sorted(METHODS):  # by name, not in the order of imports
+    METHODS[_name] = METHODS.pop(_name)
 
 __all__ = [
     "METHODS",

@@ -28,7 +28,11 @@ class DANNConfig:
 
 @register_method("dann", DANNConfig)
 class DANN(Method):
-    """Cross-entropy on source labels, and cross-entropy on domains behind gradient reversal."""
+    """Cross-entropy on source labels, and cross-entropy on domains behind gradient reversal.
+
+    L = CE(source) + w BCE(D(f), domain), where the features get the gradient of the second term with its sign reversed.
+    Source: Ganin et al., "Domain-adversarial training of neural networks", JMLR 2016, eq. 9 and 10.
+    """
 
     def __init__(self, classifier: Classifier, config: DANNConfig) -> None:
         super().__init__(classifier)

@@ -30,7 +30,12 @@ class MaNiConfig:
 
 @register_method("mani", MaNiConfig)
 class MaNi(DANN):
-    """DANN plus a Jensen-Shannon bound over pairs of a source image and a confidently pseudo-labelled target image."""
+    """DANN plus a Jensen-Shannon bound over pairs of a source image and a confidently pseudo-labelled target image.
+
+    L = L_DANN + w (JSD(target anchors) + JSD(source anchors)): pairs of one class against pairs of different classes.
+    Pseudo-labels are those of a moving average of the classifier, where it is confident. Source: Sharma et al., "MaNi:
+    maximizing mutual information for nuclei cross-domain unsupervised segmentation", MICCAI 2022, eq. 3.
+    """
 
     def __init__(self, classifier: Classifier, config: MaNiConfig) -> None:
         super().__init__(classifier, config.domain)
