@@ -21,7 +21,7 @@ from mutualign.io.text import LONGEST_KEY, parse_json, parse_toml, read_text
 from mutualign.runs.folder import RunFolder
 
 PROMISE = "parsers are total"
-CORPUS = sorted((Path(__file__).parent / "data" / "fuzz_corpus").iterdir())
+CORPUS = sorted((Path(__file__).parents[1] / "data" / "fuzz_corpus").iterdir())
 NO_CHECK = [HealthCheck.function_scoped_fixture]  # a folder for all examples is meant
 NAMES = [parser.__name__ for parser in PARSERS]
 
