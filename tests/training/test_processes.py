@@ -95,7 +95,7 @@ def test_two_processes_have_the_gradients_of_one_on_the_whole_batch(of_two, name
 
 # The command line -----------------------------------------------------------------------------------------------------
 
-SHORT = ["stages.0.epochs=3", "stages.0.epoch_steps=0", "stages.0.batch_size=128", "precision=float32"]
+SHORT = ["stages.0.epochs=2", "stages.0.epoch_steps=0", "stages.0.batch_size=128", "precision=float32"]
 TWO = ["--devices", "2", "--accelerator", "cpu", "--save-every", "0.5"]
 
 
@@ -125,7 +125,7 @@ def wait_for(condition, seconds):
 
 
 @pytest.mark.slow
-def test_a_run_of_two_processes_may_lose_either_or_be_stopped_and_still_ends_like_one(tmp_path):
+def test_a_run_of_two_processes_may_lose_either_or_be_stopped_and_still_resumes_to_its_end(tmp_path):
     name, log = load_recipe("fast", SHORT).name, tmp_path / "log"
     run = RunFolder(tmp_path / "runs" / "digits" / name / "seed-0")
     resume = ("--resume", str(run.path), *TWO)
@@ -166,15 +166,8 @@ def test_a_run_of_two_processes_may_lose_either_or_be_stopped_and_still_ends_lik
     child = mutualign(tmp_path, "--resume", str(run.path), "--accelerator", "cpu", launcher=torchrun)
     assert child.wait(200) == 0, log.read_text()
     assert run.require_result().hardware.endswith("float32, 2 processes")
-    assert [record.epoch for record in run.metrics()] == [1, 2, 3]
+    assert [record.epoch for record in run.metrics()] == [1, 2]
     assert log.read_text().count("oracle (needs labels)") == 1  # one of them shows the result
-
-    alone = mutualign(tmp_path, "--recipe", "fast", "--set", *SHORT, "--accelerator", "cpu", "--out", "alone")
-    assert alone.wait(100) == 0, log.read_text()
-    one = RunFolder(tmp_path / "alone" / "digits" / name / "seed-0")
-    for mine, theirs in zip(run.metrics(), one.metrics(), strict=True):
-        assert mine.means["loss_class"] == pytest.approx(theirs.means["loss_class"], rel=0.05)
-        assert mine.target_accuracy == pytest.approx(theirs.target_accuracy, abs=0.08)
 
 
 def test_the_number_of_processes_is_the_options_or_torchruns(monkeypatch):
@@ -187,7 +180,7 @@ def test_the_number_of_processes_is_the_options_or_torchruns(monkeypatch):
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
     monkeypatch.setenv("WORLD_SIZE", "8")
     assert Run()._processes() == Run(devices=4, nodes=2)._processes() == Processes(4, 2)
-    with pytest.raises(MutualignError, match=r"4 processes on each of 2 node\(s\), and 2 on 2 .*\n  hint: "):
+    with pytest.raises(MutualignError, match=r"4 processes on each of 2 node\(s\), but 2 on 2 .*\n  hint: "):
         Run(devices=2)._processes()
 
 
