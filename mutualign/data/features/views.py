@@ -32,8 +32,12 @@ def photo_views(content: bytes, where: object, side: int, views: int, *key: int 
     square = Image.fromarray(pixels.numpy())
     pictures = [pixels]
     for number, box in enumerate([WHOLE, *random_boxes(max(views - 2, 0), *key)], start=1):
-        edges = tuple(edge * side for edge in box)
-        picture = square if box == WHOLE else square.resize((side, side), Image.Resampling.BILINEAR, box=edges)
+        left, top, right, bottom = (edge * side for edge in box)
+        picture = (
+            square
+            if box == WHOLE
+            else square.resize((side, side), Image.Resampling.BILINEAR, box=(left, top, right, bottom))
+        )
         if number % 2 == 1:
             picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         pictures.append(torch.from_numpy(np.array(picture)))

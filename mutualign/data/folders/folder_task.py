@@ -22,7 +22,8 @@ from mutualign.data.folders.class_names import class_indices
 from mutualign.data.folders.image_cache import Decoded, decode
 from mutualign.data.folders.image_io import decode_image, image_shape, read_image_file
 from mutualign.data.folders.listing import Listing, list_labelled, list_unlabelled
-from mutualign.data.folders.scan import Scan, scan
+from mutualign.data.folders.mapped_images import SelectedImages
+from mutualign.data.folders.scan import Scan, join, scan
 from mutualign.data.folders.tables import TABLES
 from mutualign.data.split import hold_out
 from mutualign.data.task import SAMPLES, Pictures, Task
@@ -55,8 +56,22 @@ class Readable:
         return cls(decoded.images, decoded.rows, decoded.bad, decoded.key)
 
     @classmethod
-    def of_features(cls, extracted: Extracted) -> Readable:
-        return cls(extracted.images, extracted.rows, extracted.bad, extracted.key, extracted.pictures)
+    def of_features(cls, scanned: Scan, joined: Scan, extracted: Extracted) -> Readable:
+        """Those of one part, from the features of all photos of its folder."""
+        place = {joined.listing.paths[row]: number for number, row in enumerate(extracted.rows)}
+        paths = scanned.listing.paths
+        rows = tuple(row for row, path in enumerate(paths) if path in place)
+        own = [place[paths[row]] for row in rows]
+        missing = {str(path) for path in paths if path not in place}
+        faults = tuple(fault for fault in extracted.bad if fault.partition(": ")[0] in missing)
+        digests = json.dumps([extracted.key, [scanned.digests[row] for row in rows]])
+        return cls(
+            SelectedImages.of(extracted.images, own),
+            rows,
+            (*scanned.bad, *faults),
+            hashlib.sha256(digests.encode()).hexdigest()[:32],
+            SelectedImages.of(extracted.pictures, own),
+        )
 
 
 @dataclass(frozen=True)
@@ -160,9 +175,8 @@ class FolderTask:
     def _read(self, scans: Mapping[str, Scan]) -> tuple[dict[str, Readable], str]:
         """Read the pixels, or the features, of each part; also return what the images are, for notes and identity."""
         if self.features is not None:
-            settings = self.features
-            extracted = {part: Readable.of_features(extract(one, settings, part)) for part, one in scans.items()}
-            return extracted, f"images: {settings.views} views as features of {settings.network}"
+            kind = f"images: {self.features.views} views as features of {self.features.network}"
+            return _features(scans, self.features), kind
         side = self.image_size or _median_side(scans.values())
         decoded = {
             part: Readable.of_pixels(decode(one, ImageShape(one.channels, side, side), part))
@@ -198,6 +212,17 @@ class FolderTask:
                 + ("" if self.on_bad_image == "skip" else ", or leave up to 1 % out with --on-bad-image skip")
             )
         return [f"{count} and are left out", *decoded.bad]
+
+
+def _features(scans: Mapping[str, Scan], settings: FeatureSettings) -> dict[str, Readable]:
+    """Features of each part. Parts of one folder are computed together, so that no photo is computed twice."""
+    found: dict[str, Readable] = {}
+    for where in dict.fromkeys(one.listing.where.resolve() for one in scans.values()):
+        parts = {part: one for part, one in scans.items() if one.listing.where.resolve() == where}
+        joined = join(list(parts.values()))
+        extracted = extract(joined, settings, " and ".join(parts))
+        found |= {part: Readable.of_features(one, joined, extracted) for part, one in parts.items()}
+    return {part: found[part] for part in scans}
 
 
 def _bad_lines(bad: Iterable[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -73,6 +74,34 @@ class MappedImages(UnlabelledImages):
             return
         if now[:2] == self.state[:2] and now != self.state:
             raise _changed(self.path)
+
+
+@dataclass(frozen=True)
+class SelectedImages(UnlabelledImages):
+    """Some rows of other images, without a copy: `pixels` are those of all, `rows` says which count."""
+
+    rows: Int64[Tensor, " n"]
+    images: UnlabelledImages
+
+    @classmethod
+    def of(cls, images: UnlabelledImages, rows: Sequence[int]) -> SelectedImages:
+        """Select rows of images."""
+        return cls(images.pixels, torch.tensor(rows, dtype=torch.int64), images)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def take(self, indices: Int64[Tensor, " batch"], key: int) -> Pixels:
+        """Return the selected images at `indices`."""
+        return self.images.take(self.rows[indices.cpu()], key)
+
+    def subset(self, rows: Int64[Tensor, " rows"]) -> UnlabelledImages:
+        """Select some of the selected rows."""
+        return replace(self, rows=self.rows[rows])
+
+    def to(self, device: torch.device) -> UnlabelledImages:
+        """Move to a device; the selected rows are copied there if they are less than 4 GiB."""
+        return self if device.type == "cpu" else self.images.subset(self.rows).to(device)
 
 
 def map_rows(path: Path, n: int, row_bytes: int) -> tuple[UInt8[Tensor, "n bytes"], FileState]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mutualign.data.folders.image_io import image_shape, read_image_file
@@ -27,6 +28,17 @@ class Scan:
     def channels(self) -> int:
         """1 if all images are grey, else 3."""
         return max(shape.channels for shape in self.shapes)
+
+
+def join(scans: Sequence[Scan]) -> Scan:
+    """Join scans of the same folder: each file once, in the order of the paths."""
+    files = {}
+    for one in scans:
+        for path, digest, shape in zip(one.listing.paths, one.digests, one.shapes, strict=True):
+            files[path] = digest, shape
+    paths = tuple(sorted(files))
+    digests, shapes = zip(*(files[path] for path in paths), strict=True)
+    return Scan(replace(scans[0].listing, paths=paths, labels=None), digests, shapes, ())
 
 
 def scan(listing: Listing, what: str) -> Scan:

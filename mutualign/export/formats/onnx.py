@@ -55,7 +55,7 @@ names = json.loads(model.get_modelmeta().custom_metadata_map["class_names"])"""
         return bytes(model.SerializeToString())
 
     def decode(self, content: bytes) -> OpenedFile:
-        import onnxruntime  # type: ignore[import-untyped]
+        import onnxruntime
         import torch
 
         session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
