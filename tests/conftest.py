@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
 from jaxtyping import install_import_hook
@@ -15,9 +14,6 @@ import torch  # noqa: E402
 
 from mutualign.data.task import Task  # noqa: E402
 from mutualign.data.types import LabelledImages, TargetDataset, UnlabelledImages  # noqa: E402
-from tests.promises import Tally  # noqa: E402
-
-TALLY = pytest.StashKey[Tally]()
 
 torch.set_num_threads(1)
 torch.set_warn_always(True)  # what warns once only would fail whichever test comes first
@@ -38,30 +34,8 @@ def real_data() -> Path:
     return Path(folder)
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--faults", type=Path, help="write the faults that were injected, a row a promise, to this file")
-
-
-@pytest.fixture(scope="session")
-def faults(request: pytest.FixtureRequest) -> Tally:
-    """Counts the faults that tests inject, for results/faults.json."""
-    return request.config.stash.setdefault(TALLY, Tally())
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_testnodedown(node: Any) -> None:
-    """Another process has run its share of the tests."""
-    node.config.stash.setdefault(TALLY, Tally()).add(getattr(node, "workeroutput", {}).get("faults", {}))
-
-
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Write the faults if asked to. In CI every test runs: a skipped one fails the session."""
-    tally = session.config.stash.setdefault(TALLY, Tally())
-    if hasattr(session.config, "workeroutput"):  # of several processes, the first one writes
-        session.config.workeroutput["faults"] = tally.counts
-        return
-    if path := session.config.getoption("--faults"):
-        tally.write(path)
+    """Fail a session in CI in which a test was skipped."""
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if os.environ.get("CI") and reporter and reporter.stats.get("skipped"):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -21,12 +21,12 @@ def percentages(line):
 
 
 def test_the_two_losses_of_the_plain_loop_gain_target_accuracy(run_example):
-    source_only, adapted = run_example("plain_loop", "--epochs", "2")
+    source_only, adapted = run_example("plain_loop")
     assert source_only.startswith("source only")
     assert adapted.startswith("adapted")
     (source_before, target_before), (source_after, target_after) = percentages(source_only), percentages(adapted)
-    assert min(source_before, source_after) > 90
-    assert target_after > target_before
+    assert min(source_before, source_after) > 97
+    assert target_after > target_before + 2
 
 
 @pytest.mark.filterwarnings("ignore:`isinstance\\(treespec:FutureWarning")  # lightning's own use of torch
