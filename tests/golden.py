@@ -1,6 +1,6 @@
-"""Golden losses: what thirty steps of every method on the tiny task come to; `python -m tests.golden` makes them.
+"""Golden losses: the losses of thirty steps of every method on the tiny task, by `python -m tests.golden`.
 
-To be made anew only where training was meant to change; the commit says why.
+Write them again only if training was meant to change; the commit says why.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ EPOCHS = 6  # of five steps
 
 
 def losses(name: str, seed: int = 0, learning_rate: float = 2e-3) -> dict[str, list[float]]:
-    """An method's losses by their name, the mean of each epoch, in float32."""
-    options = {"threshold": 0.35} if name in ("mani", "mutual_align") else {}  # of a third by chance: from the start
+    """Return a method's losses by name: the mean of each epoch, in float32."""
+    options = {"threshold": 0.35} if name in ("mani", "mutual_align") else {}  # a third is chance
     stage = {"method": name, "epochs": EPOCHS, "batch_size": 10, "optim": {"lr": learning_rate}, "options": options}
     recipe = parse_recipe({"name": name, "description": "", "precision": "float32", "stages": [stage]}, "golden")
     task, found = make_tiny_task(), []

@@ -17,6 +17,7 @@ from fuzz.parsers import PARSERS, feed
 from mutualign.errors import MutualignError
 from mutualign.estimator.adapter_file import read_adapter
 from mutualign.io.text import LONGEST_KEY, parse_json, parse_toml, read_text
+from mutualign.runs.folder import RunFolder
 
 CORPUS = sorted((Path(__file__).parents[1] / "data" / "fuzz_corpus").iterdir())
 NO_CHECK = [HealthCheck.function_scoped_fixture]  # one folder for all examples is intended
@@ -121,6 +122,39 @@ def test_a_file_of_another_kind_too_large_or_not_utf8_is_a_value_error(tmp_path)
         with pytest.raises(ValueError, match=message):
             read_text(tmp_path / name, 100)
     assert read_text(tmp_path / "large", 101) == "x" * 101
+
+
+# Run folders ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "seed = '3'",
+        "recipe = 3",
+        "class_names = ['a', 3]",
+        "images = {channels = 3, height = 8}",
+        "images = {channels = 3, height = 8, width = 99999999}",
+        "images = {channels = 3, height = 8, width = -8}",
+        "seed = " + "[" * 3000,
+    ],
+    ids=lambda text: text[:60],
+)
+def test_a_config_of_something_else_is_named(tmp_path, text):
+    (tmp_path / "config.toml").write_text(f"format = 1\n{text}", encoding="utf-8")
+    with pytest.raises(MutualignError, match=r"config\.toml"):
+        RunFolder.open(tmp_path).config()
+
+
+@pytest.mark.parametrize("line", ["3", "[]", "{", '{"a": ' + "[" * DEEP, "\0", '"' + "9" * 5000], ids=range(6))
+def test_a_bad_line_in_the_metrics_and_a_bad_result_are_named(tmp_path, line):
+    (tmp_path / "config.toml").write_text("format = 1\n", encoding="utf-8")
+    (tmp_path / "metrics.jsonl").write_text(f"{line}\n{line}\n", encoding="utf-8")
+    (tmp_path / "result.json").write_text(line, encoding="utf-8")
+    with pytest.raises(MutualignError, match=r"metrics\.jsonl, line 1"):
+        RunFolder(tmp_path).metrics()
+    with pytest.raises(MutualignError, match=r"result\.json"):
+        RunFolder(tmp_path).result()
 
 
 # Estimator files ------------------------------------------------------------------------------------------------------
