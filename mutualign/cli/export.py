@@ -19,7 +19,8 @@ class Export:
     """Write a run's classifier as one file for use elsewhere: pixels in, class probabilities out.
 
     The file is checked on 1, 7 and 64 real images before it is written: it must give the same classes, and
-    probabilities within 1e-4 of the run's. It holds the class names and a model card.
+    probabilities within 1e-4 of the run's. It holds the class names and a model card. Of a run on photos, it holds the
+    frozen pretrained network too, except as safetensors, which name its weights.
 
     Example: mutualign export runs/digits/fast/seed-0
     """

@@ -21,6 +21,13 @@ from mutualign.runs.predictor import Predictor
 NAME = "model"  # of the file in the run folder, before the format's suffix
 BATCHES = (1, 7, 64)  # numbers of images that every file is checked on
 
+PHOTO_USAGE = """\
+import numpy
+from PIL import Image, ImageOps
+photo = ImageOps.exif_transpose(Image.open("photo.jpg")).convert("RGB")
+pixels = numpy.array(ImageOps.fit(photo, ({width}, {height}), Image.Resampling.BICUBIC))[None]
+"""
+
 _ADVICE = (
     "  note     nothing was written\n"
     "  hint:    try another --format, or other versions of torch, onnx and onnxruntime, and report it as a bug"
@@ -58,20 +65,19 @@ def export_run(
     if out.suffix != form.suffix:
         raise MutualignError(f"--out {out}: the name of a file in the format {format_name} must end in {form.suffix}")
     predictor = Predictor.load(run, epoch, accelerator="cpu", precision="float32")
-    if predictor.features is not None:
-        raise MutualignError(
-            f"{run}: runs on features of a pretrained network cannot be exported: they keep no photos for the check\n"
-            "  hint:    classify images with mutualign predict"
-        )
     check_output(out, force=force)  # after the run is opened: it makes the parent folders
     images, different = real_images(predictor)
     pixels = (str(images.dtype).removeprefix("torch."), *images.shape[1:])
     facts = ModelFacts.of(predictor, epoch, pixels[0])
-    content = _encode(form, ExportedNetwork(predictor.classifier, predictor.shape, images.dtype), facts)
+    frozen = facts.pretrained.network if facts.pretrained else ""
+    content = _encode(form, ExportedNetwork(predictor.classifier, predictor.shape, images.dtype, frozen), facts)
     difference = check(content, form, predictor, images)
     replaced = out.is_file()
     write_output(out, content, force=force)
-    return ExportedFile(out, len(content), difference, different, replaced, pixels, form.usage.format(path=str(out)))
+    usage = form.usage.format(path=str(out))
+    if facts.pretrained:
+        usage = PHOTO_USAGE.format(height=predictor.shape.height, width=predictor.shape.width) + usage
+    return ExportedFile(out, len(content), difference, different, replaced, pixels, usage)
 
 
 def _encode(form: Format, network: ExportedNetwork, facts: ModelFacts) -> bytes:
@@ -79,6 +85,7 @@ def _encode(form: Format, network: ExportedNetwork, facts: ModelFacts) -> bytes:
         "class_names": encode_json(facts.class_names),
         "image_shape": encode_json(facts.image_shape),
         "backbone": facts.backbone,
+        **({"pretrained": encode_json(facts.pretrained)} if facts.pretrained else {}),
         "facts": encode_json(facts),
         "model_card": model_card(facts),
     }
@@ -96,8 +103,14 @@ def real_images(predictor: Predictor) -> tuple[Pixels, int]:
     """Return as many of the run's own images as the largest batch of the check needs, and how many of them differ.
 
     They are of both domains. Grey ones are repeated to the run's channels; images repeat if the run kept fewer.
+    Raises MutualignError if the run kept features and no photos.
     """
     review, _ = predictor.run.checkpoints.load("review")
+    if review["target_samples"].shape[1:3] != predictor.shape[1:]:
+        raise MutualignError(
+            f"{predictor.run.path} was made by an early version, which kept no photos for the check\n"
+            f"  hint:    retrain into a new folder: {predictor.result.command} --out OTHER"
+        )
     kept = [review[f"{domain}_samples"].expand(-1, -1, -1, predictor.shape.channels) for domain in ("source", "target")]
     images = torch.cat(kept)
     return images[torch.arange(max(BATCHES)) % len(images)], min(len(images), max(BATCHES))

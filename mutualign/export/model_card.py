@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mutualign.errors import MutualignError
+from mutualign.nn.backbones.efficientnet_lite import FEATURES
+from mutualign.nn.pretrained import PUBLISHED
 from mutualign.runs.checkpoints import Which
 from mutualign.runs.history import StageAlarm
 from mutualign.runs.predictor import Predictor
@@ -16,7 +18,9 @@ LIMITS = (
     "Larger or smaller images must be brought to the height and width above in the way its training images were.",
     "Its probabilities were not calibrated with target labels: they may be too high.",
 )
+PHOTOS = "photos are turned upright, scaled (bicubic) until they cover height x width, and cropped to the middle"
 LICENCE = "none is stated for the weights; the terms of the images that it was trained on apply"
+PRETRAINED_LICENCE = "the frozen network's weights, trained on ImageNet: Apache-2.0"
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,20 @@ class Score:
 
 
 @dataclass(frozen=True)
+class Pretrained:
+    """The frozen network whose features a classifier takes."""
+
+    network: str
+    sha256: str  # of the published file of its weights
+    features: int
+
+    @classmethod
+    def of(cls, network: str) -> Pretrained:
+        """Describe a published network."""
+        return cls(network, PUBLISHED[network].sha256, FEATURES)
+
+
+@dataclass(frozen=True)
 class ModelFacts:
     """What a run folder records about its classifier at an epoch; exported files hold it as JSON."""
 
@@ -48,6 +66,7 @@ class ModelFacts:
     recipe: str
     methods: list[str]  # one per stage
     backbone: str
+    pretrained: Pretrained | None  # None if the backbone takes pixels
     seed: int
     epoch: ChosenEpoch
     label_free_score: Score
@@ -73,7 +92,7 @@ class ModelFacts:
                 f"{folder.path}/metrics.jsonl: no record of epoch {chosen.epoch} of stage {index + 1}\n"
                 "  hint:    restore the file, or retrain into a new folder"
             )
-        validator = stage.selected.selection.validator or ""
+        validator, recipe = stage.selected.selection.validator or "", folder.config().recipe
         return cls(
             task=result.task,
             data=result.data,
@@ -82,7 +101,8 @@ class ModelFacts:
             pixels=pixels,
             recipe=result.recipe,
             methods=[each.method for each in result.stages],
-            backbone=folder.config().recipe.backbone,
+            backbone=recipe.backbone,
+            pretrained=Pretrained.of(recipe.features) if recipe.features else None,
             seed=result.seed,
             epoch=ChosenEpoch(chosen.epoch, stage.epochs, which),
             label_free_score=Score(validator, record.scores.get(validator)),
@@ -101,6 +121,10 @@ def model_card(facts: ModelFacts) -> str:
     shape, score, epoch = facts.image_shape, facts.label_free_score, facts.epoch
     size = f"[n, height {shape['height']}, width {shape['width']}, channels {shape['channels']}]"
     values = "0 to 255" if facts.pixels == "uint8" else "as in training, not scaled"
+    frozen = facts.pretrained
+    backbone = facts.backbone
+    if frozen:
+        backbone += f" on {frozen.features} features of {frozen.network} (frozen; weights with SHA-256 {frozen.sha256})"
     rule = "the last one" if epoch.rule == "last" else "chosen without target labels"
     sections = {
         "Purpose": [
@@ -110,11 +134,12 @@ def model_card(facts: ModelFacts) -> str:
         ],
         "Input and output": [
             f"input: pixels, {facts.pixels} {size}, {values}; grey images repeated to all channels",
+            *([PHOTOS] if frozen else []),
             "output: probabilities, float32 [n, classes], in the order of the classes",
             f"classes: {', '.join(facts.class_names)}",
         ],
         "Training": [
-            f"recipe: {facts.recipe} ({', then '.join(facts.methods)}), backbone {facts.backbone}",
+            f"recipe: {facts.recipe} ({', then '.join(facts.methods)}), backbone {backbone}",
             f"seed: {facts.seed}",
             f"epoch: {epoch.number} of {epoch.of} of the last stage, {rule}",
             f"command: `{facts.command}`",
@@ -136,7 +161,7 @@ def model_card(facts: ModelFacts) -> str:
         "Alarms": [f"{alarm.name} (stage {alarm.stage + 1}): {alarm.seen}; {alarm.cause}" for alarm in facts.alarms]
         or ["none"],
         "Limits": list(LIMITS),
-        "Licence": [LICENCE],
+        "Licence": [LICENCE, *([PRETRAINED_LICENCE] if frozen else [])],
     }
     parts = [f"# {facts.recipe} on {facts.task}, seed {facts.seed}"]
     for title, lines in sections.items():

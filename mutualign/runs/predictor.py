@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from lightning_fabric import Fabric
 from torch import Tensor
 
@@ -95,6 +95,19 @@ class Predictor:
         network = feature_network(recipe.features)
         return cls(classifier, ImageShape(3, side, side), names, fabric, folder, result, network)
 
+    @property
+    def takes_vectors(self) -> bool:
+        """Whether the run was trained on feature vectors, which are images of one pixel."""
+        return self.features is None and (self.shape.height, self.shape.width) == (1, 1)
+
+    def require_kind(self, where: object, vector_size: int | None) -> None:
+        """Raise MutualignError unless the run takes what `where` holds: vectors of a size, or with None, images."""
+        size = self.shape.channels if self.takes_vectors else None
+        if vector_size != size:
+            found, wanted = ("images" if one is None else f"vectors of {one:,} values" for one in (vector_size, size))
+            hint = "images" if size is None else "a file of vectors of the model that the run's were computed with"
+            raise MutualignError(f"{where}: {found}; the run {self.run.path} takes {wanted}\n  hint:    give {hint}")
+
     def predict(self, images: Iterable[tuple[str, Tensor]]) -> Iterator[Prediction]:
         """Predict images, given as pairs of a path and uint8 pixels [height, width, channels] of the run's shape."""
         images = iter(images)
@@ -109,12 +122,14 @@ class Predictor:
         """Class probabilities of images of the run's height and width; grey images are repeated to its channels."""
         images, channels = UnlabelledImages(pixels), self.shape.channels
         if self.features is not None:
-            images = UnlabelledImages(self._features(pixels)[:, None, None, :])
+            images = UnlabelledImages(features_as_trained(self.features, pixels))
             channels = images.pixels.shape[3]
         return predict_logits(self.classifier, images, channels, self.fabric).softmax(1)
 
-    def _features(self, pixels: Pixels) -> Float[Tensor, "n features"]:
-        """Features of images, rounded as they are kept for training."""
-        assert self.features is not None  # noqa: S101 - for the type checker
-        colour = pixels.expand(*pixels.shape[:3], 3).contiguous()
-        return torch.cat([self.features(part) for part in torch.split(colour, AT_ONCE)]).half().float()
+
+def features_as_trained(
+    network: FeatureNetwork, pixels: UInt8[Tensor, "n side side stored"]
+) -> Float[Tensor, "n 1 1 features"]:
+    """Compute features of photos, rounded to float16 as for training; grey ones are repeated to three channels."""
+    colour = pixels.expand(*pixels.shape[:3], 3).contiguous()
+    return torch.cat([network(part) for part in torch.split(colour, AT_ONCE)]).half().float()[:, None, None, :]

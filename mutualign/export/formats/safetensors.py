@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,12 +13,13 @@ from mutualign.export.formats.base import Format, OpenedFile, read_class_names, 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from mutualign.data.types import ImageShape
     from mutualign.export.network import ExportedNetwork
 
 
 @register_format("safetensors")
 class Safetensors(Format):
-    """The weights alone, equal bit for bit, for use with mutualign."""
+    """The trained weights alone, equal bit for bit, for use with mutualign."""
 
     suffix = ".safetensors"
     tolerance = 0.0
@@ -44,7 +45,9 @@ def load_exported(path: str | Path) -> OpenedFile:
     """Open an exported file: a function from pixels to class probabilities, and the class names.
 
     The function takes uint8 or float32 tensors [n, height, width, channels] and returns float32 [n, classes].
-    Raises MutualignError if the file is missing or damaged, or does not hold an exported classifier.
+    Of a classifier of photos, the file names the frozen network, whose weights come from its installed package.
+    Raises MutualignError if the file is missing or damaged, or does not hold an exported classifier, and if the frozen
+    network's weights are not installed or not those that the classifier was trained with.
     """
     from mutualign.io.tensors import unpack
 
@@ -61,19 +64,44 @@ def _rebuild(weights: dict[str, Tensor], metadata: Mapping[str, str]) -> OpenedF
     """Build the classifier that the metadata describes, and load its weights."""
     import torch
 
-    from mutualign.data.types import ImageShape, to_floats
+    from mutualign.data.types import ImageShape
     from mutualign.nn.backbones import build_backbone
     from mutualign.nn.classifier import Classifier
 
     shape = ImageShape(**json.loads(metadata["image_shape"])).checked()
     names = read_class_names(metadata)
+    inputs_shape, inputs = _inputs(shape, metadata.get("pretrained"))
     with torch.random.fork_rng():
-        classifier = Classifier(build_backbone(metadata["backbone"], *shape), len(names))
+        classifier = Classifier(build_backbone(metadata["backbone"], *inputs_shape), len(names))
     classifier.load_state_dict(weights)
     classifier.eval()
 
     def probabilities(pixels: Tensor) -> Tensor:
         with torch.inference_mode():
-            return classifier(to_floats(pixels, shape.channels)).softmax(1)  # type: ignore[no-any-return]
+            return classifier(inputs(pixels)).softmax(1)  # type: ignore[no-any-return]
 
     return OpenedFile(probabilities, names)
+
+
+def _inputs(shape: ImageShape, pretrained: str | None) -> tuple[ImageShape, Callable[[Tensor], Tensor]]:
+    """Return the shape of what the classifier takes, and how it is computed from pixels."""
+    from mutualign.data.features.network import feature_network
+    from mutualign.data.types import ImageShape, to_floats
+    from mutualign.nn.pretrained import PUBLISHED, require_pretrained
+    from mutualign.runs.predictor import features_as_trained
+
+    if pretrained is None:
+        return shape, lambda pixels: to_floats(pixels, shape.channels)
+    about = json.loads(pretrained)
+    name, sha256, features = about["network"], about["sha256"], about["features"]
+    require_pretrained(name)
+    if sha256 != PUBLISHED[name].sha256:
+        raise MutualignError(
+            f"the classifier was trained on features of {name} with other weights\n"
+            f"  file     SHA-256 {sha256}\n"
+            f"  here     SHA-256 {PUBLISHED[name].sha256}\n"
+            "  hint:    use the version of mutualign that exported it, or train and export again"
+        )
+    network = feature_network(name)
+    inputs_shape = ImageShape(features, 1, 1).checked()
+    return inputs_shape, lambda pixels: to_floats(features_as_trained(network, pixels), features)
