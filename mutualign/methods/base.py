@@ -125,11 +125,11 @@ class Method(nn.Module):
     def warm_start_from(self, previous: Method) -> Method:
         """Copy the weights of parts that the previous stage has too, such as a discriminator, and return self.
 
-        Parts match by name and type. The classifier is shared between stages anyway, and a teacher starts from it.
+        Parts match by name, type and shapes. The classifier is shared between stages; a teacher starts from it.
         """
         earlier = dict(previous.named_children())
         for name, part in self.named_children():
-            if name not in ("classifier", "teacher") and type(part) is type(earlier.get(name)):
+            if name not in ("classifier", "teacher") and _same_kind(part, earlier.get(name)):
                 part.load_state_dict(earlier[name].state_dict())
         return self
 
@@ -139,6 +139,14 @@ class Method(nn.Module):
         for name in self.resizable_buffers & {key.removeprefix(prefix) for key in state_dict}:
             setattr(self, name, torch.empty_like(state_dict[prefix + name], device=getattr(self, name).device))
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+def _same_kind(part: nn.Module, other: nn.Module | None) -> bool:
+    """Whether two modules have the same type, and tensors of the same names and shapes."""
+    shapes = [
+        {name: value.shape for name, value in one.state_dict().items()} for one in (part, other) if one is not None
+    ]
+    return type(part) is type(other) and shapes[0] == shapes[-1]
 
 
 def mean_of(flags: Bool[Tensor, " n"]) -> Float[Tensor, ""]:

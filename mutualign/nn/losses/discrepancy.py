@@ -138,4 +138,4 @@ def stepwise_feature_norm(features: Float[Tensor, "n features"], step: float = 1
     Source: Xu et al., "Larger norm more transferable" (AFN), ICCV 2019, eq. 8.
     """
     norms = features.float().norm(dim=1)
-    return (norms - (norms.detach() + step)).square().mean()
+    return (norms - (norms.detach() + step)).square().mean()  # type: ignore[no-any-return]
