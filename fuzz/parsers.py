@@ -16,6 +16,7 @@ from mutualign.data.datasets.idx import parse_idx, read_idx
 from mutualign.data.folders.image_cache import _read_info
 from mutualign.data.folders.image_io import decode_image, decode_rgb, image_shape
 from mutualign.data.folders.listing import list_labelled, list_unlabelled
+from mutualign.data.folders.vectors import read_vectors
 from mutualign.data.types import ImageShape
 from mutualign.errors import MutualignError
 from mutualign.estimator import DomainAdapter
@@ -127,6 +128,17 @@ def description(content: bytes, folder: Path) -> None:
     assert _read_info(folder / "key.bytes") is None or b"seal" in content
 
 
+def vectors_npz(content: bytes, folder: Path) -> None:
+    (folder / "own.npz").write_bytes(content)
+    found = read_vectors(folder / "own.npz", labelled=True)
+    assert len(found) == len(found.labels or ()) > 0
+
+
+def vectors_npy(content: bytes, folder: Path) -> None:
+    (folder / "own.npy").write_bytes(content)
+    assert len(read_vectors(folder / "own.npy", labelled=False)) > 0
+
+
 PARSERS: tuple[Callable[[bytes, Path], None], ...] = (  # add new ones at the end: the corpus depends on the order
     idx,
     idx_file,
@@ -145,6 +157,8 @@ PARSERS: tuple[Callable[[bytes, Path], None], ...] = (  # add new ones at the en
     archive,
     zipped_archive,
     description,
+    vectors_npz,
+    vectors_npy,
 )
 
 

@@ -74,9 +74,8 @@ class Compare:
         from mutualign.cli.tables import difference_tables, summary_tables
         from mutualign.data.datasets.registry import expand_tasks, find_task
         from mutualign.data.fetch.data_files import data_folder
-        from mutualign.recipes import load_recipe
         from mutualign.runs.comparison import Comparison
-        from mutualign.runs.loading import default_recipe, load_task
+        from mutualign.runs.loading import default_recipe, load_task, recipe_for
         from mutualign.runs.rows import save_results
         from mutualign.runs.spec import RunSpec
         from mutualign.runs.statistics import differences, summarise
@@ -90,7 +89,7 @@ class Compare:
             entries = [find_task(task) for task in tasks]  # every name is checked
             photos = all(entry.folders is not None for entry in entries)
         names = self.recipes or (PHOTO_RECIPES if photos else RECIPES_BY_DEFAULT)
-        recipes = tuple(load_recipe(name, self.set) for name in names.split(","))
+        recipes = tuple(recipe_for(own, name, self.set) for name in names.split(","))
         command = shell_command("mutualign", *sys.argv[1:])
         if self.save:
             self._check_save(self.save, command)

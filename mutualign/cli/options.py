@@ -66,9 +66,10 @@ class OwnImagesOptions:
 
     source: Place = None
     """Your own labelled images: a folder with one folder per class, or a .csv or .parquet table with the columns path
-    and label."""
+    and label. Or feature vectors of any model, in .npz or .parquet, with X [n, features] and y [n]."""
     target: Place = None
-    """Images without labels: a folder, flat or nested, or a table with the column path."""
+    """Images without labels: a folder, flat or nested, or a table with the column path. Or feature vectors, X in .npz,
+    .npy or .parquet."""
     source_test: Place = None
     """Labelled source images to measure source accuracy on. Default: a tenth of each class is held out."""
     target_test: Place = None

@@ -30,7 +30,8 @@ class Predict:
 
     run: RunArgument
     images: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="IMAGES")]
-    """An image, a folder of images (flat or nested), or a .csv or .parquet table with the column path."""
+    """An image, a folder of images (flat or nested), or a .csv or .parquet table with the column path; for a run on
+    feature vectors, a .npz, .npy or .parquet file of them."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Where the predictions go: .csv, .json or .parquet, with path, label, probability and entropy (in nats). Needed
     for more than one image."""
@@ -42,30 +43,38 @@ class Predict:
         """Predict, and write or print the predictions."""
         from mutualign.cli.predictions import check_predictions, write_predictions
         from mutualign.data.folders.image_io import SUFFIXES
+        from mutualign.data.folders.vectors import holds_vectors, read_vectors
         from mutualign.runs.predictor import Predictor
         from mutualign.training.hardware import keep_freed_memory
 
         inputs = [self.images] if self.images.is_file() else []
         if self.out is not None:
             check_predictions(self.out, inputs, self.force)
-        paths = self._paths()
+        vectors = read_vectors(self.images, labelled=False) if holds_vectors(self.images) else None
+        paths = self._paths() if vectors is None else ()
         keep_freed_memory()
         predictor = Predictor.load(self.run, self.epoch, self.accelerator)
+        predictor.require_kind(self.images, None if vectors is None else vectors.x.shape[1])
         bad: list[str] = []
-        found = list(predictor.predict(_decoded(paths, predictor, bad)))
+        given = _decoded(paths, predictor, bad) if vectors is None else vectors.rows()
+        found = list(predictor.predict(given))
         if not found:
             shown = "\n".join(f"  bad      {fault}" for fault in bad[:10])
             raise MutualignError(
                 f"{self.images}: none of {len(paths):,} image(s) can be read\n{shown}\n"
                 f"  hint:    repair them, or give others ({', '.join(sorted(SUFFIXES))})"
             )
+        if self.out is None and len(found) > 1:
+            raise MutualignError(f"{self.images}: {len(found):,} rows\n  hint:    add --out predictions.csv")
         if self.out is None:
             (one,) = found
             console.print(f"{one.path}  {one.label}  probability {one.probability:.4f}  entropy {one.entropy:.4f}")
             return
         write_predictions(self.out, found, inputs, self.force)
         left_out = f"; {len(bad):,} of {len(paths):,} cannot be read and are left out" if bad else ""
-        console.print(f"{self.out}: {len(found):,} image{'s'[: len(found) > 1]}{left_out}")
+        console.print(
+            f"{self.out}: {len(found):,} {'image' if vectors is None else 'vector'}{'s'[: len(found) > 1]}{left_out}"
+        )
         for fault in bad:
             console.print(f"left out: {fault}", style="yellow")
 

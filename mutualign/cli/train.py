@@ -129,10 +129,9 @@ class Run:
         """Prepare a new run."""
         from mutualign.data.datasets import find_task
         from mutualign.data.fetch.data_files import data_folder
-        from mutualign.recipes import load_recipe
         from mutualign.runs.experiment import Experiment
         from mutualign.runs.folder import RunFolder
-        from mutualign.runs.loading import default_recipe, load_task
+        from mutualign.runs.loading import default_recipe, load_task, recipe_for
         from mutualign.runs.spec import RunSpec
 
         seed, name, out = self.seed or 0, self.task or "digits", self.out or Path("runs")
@@ -144,7 +143,7 @@ class Run:
         overrides = self.set if self.backbone is None else (*self.set, f"backbone={self.backbone}")
         if own is None:
             find_task(name)
-        recipe = load_recipe(self.recipe or default_recipe(own), overrides)
+        recipe = recipe_for(own, self.recipe or default_recipe(own), overrides)
         load = partial(load_task, name, folder, recipe, own)
         name = name if own is None else own.name
         path = RunSpec(recipe, name, seed).path(out)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Bool, Int64
 from torch import Tensor
+
+from mutualign.nn.randomness import generator
+
+HELD_OUT = 0.1  # of each class of a user's source: what source accuracy is measured on without source test images
 
 
 def hold_out(
@@ -28,3 +32,12 @@ def hold_out(
         order = torch.randperm(len(rows), generator=random(label))
         chosen[rows[order[: count(len(rows))]]] = True
     return chosen
+
+
+def hold_out_tenth(labels: Int64[Tensor, " n"], names: Sequence[str]) -> Bool[Tensor, " n"]:
+    """Mark a tenth of each class, at least one row; each class, by its name, has its own order."""
+    return hold_out(
+        labels,
+        lambda count: max(1, round(HELD_OUT * count)),
+        lambda label: generator("own images", "held out", names[label]),
+    )

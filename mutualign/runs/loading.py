@@ -1,16 +1,18 @@
-"""Loading what a recipe trains on: the images of a task, or features of its image files."""
+"""Loading a recipe for a task, and what it trains on: images, features of image files, or feature vectors."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from mutualign.data.augment import AugmentConfig
 from mutualign.data.datasets import find_task
 from mutualign.data.features.settings import FeatureSettings
 from mutualign.data.folders.folder_task import FolderTask
 from mutualign.data.task import Task
 from mutualign.errors import MutualignError
-from mutualign.recipes import Recipe
+from mutualign.recipes import Recipe, load_recipe
 
 PHOTO_SIDE = 48  # pixels of the shorter side from which images are taken for photos
 
@@ -36,5 +38,21 @@ def load_task(name: str, data: Path, recipe: Recipe, own: FolderTask | None = No
 
 
 def default_recipe(own: FolderTask | None) -> str:
-    """The recipe for a task that names none: `photos` for images of 48 pixels and more, otherwise `best`."""
-    return "photos" if own is not None and own.typical_side() >= PHOTO_SIDE else "best"
+    """The recipe if none is named: `photos` for images of 48 pixels and more and feature vectors, otherwise `best`."""
+    return "photos" if own is not None and (own.is_vectors or own.typical_side() >= PHOTO_SIDE) else "best"
+
+
+def recipe_for(own: FolderTask | None, name: str, overrides: Iterable[str] = ()) -> Recipe:
+    """Load a recipe for a task; on feature vectors, one for photos is used without its own features.
+
+    Raises MutualignError for an unknown recipe or override, and for a recipe that cannot train on feature vectors.
+    """
+    recipe = load_recipe(name, overrides)
+    if own is None or not own.is_vectors:
+        return recipe
+    if any(isinstance(value, AugmentConfig) for stage in recipe.stages for value in vars(stage.options).values()):
+        raise MutualignError(
+            f"recipe {recipe.name} turns and recolours images; {own.source} holds feature vectors\n"
+            "  hint:    take photos, photos_mani or photos_dann, or another recipe with --backbone mlp"
+        )
+    return replace(recipe, features="", views=1)

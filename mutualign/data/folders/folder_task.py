@@ -1,4 +1,4 @@
-"""A user's images as a task: labelled source, unlabelled target, and labelled images to test on, if any."""
+"""A user's own images or feature vectors as a task: source, target, and labelled ones to test on."""
 
 from __future__ import annotations
 
@@ -15,68 +15,34 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from mutualign.data.features.extract import Extracted, extract
 from mutualign.data.features.settings import FeatureSettings
 from mutualign.data.folders.checks import copies, ranges
 from mutualign.data.folders.class_names import class_indices
-from mutualign.data.folders.image_cache import Decoded, decode
 from mutualign.data.folders.image_io import decode_image, image_shape, read_image_file
 from mutualign.data.folders.listing import Listing, list_labelled, list_unlabelled
-from mutualign.data.folders.mapped_images import SelectedImages
-from mutualign.data.folders.scan import Scan, join, scan
+from mutualign.data.folders.readable import Readable, median_side, read_features, read_pixels
+from mutualign.data.folders.scan import Scan, scan
 from mutualign.data.folders.tables import TABLES
-from mutualign.data.split import hold_out
+from mutualign.data.folders.vector_task import load_vector_task
+from mutualign.data.folders.vectors import holds_vectors
+from mutualign.data.split import hold_out_tenth
 from mutualign.data.task import SAMPLES, Pictures, Task
-from mutualign.data.types import ImageShape, LabelledImages, TargetDataset, UnlabelledImages, spread
+from mutualign.data.types import ImageShape, LabelledImages, TargetDataset, spread
 from mutualign.errors import MutualignError
 from mutualign.nn.backbones.efficientnet_lite import VARIANTS
-from mutualign.nn.randomness import generator
 
 OnBadImage = Literal["skip", "fail"]
 BAD_SHARE = 0.01  # of images that may be unreadable and are left out
-HELD_OUT = 0.1  # of each source class: what source accuracy is measured on without source test images
-LARGEST = 224  # side of images if none is asked for
 MOST = 1024  # largest side that may be asked for
 TYPICAL = 25  # images whose headers say how large images are
 SHOWN = 10  # unreadable images that an error names
 
 
 @dataclass(frozen=True)
-class Readable:
-    """The images of one part that could be read, as pixels or as features."""
-
-    images: UnlabelledImages
-    rows: tuple[int, ...]  # of the scan's listing
-    bad: tuple[str, ...]  # one line per image that cannot be read
-    key: str  # identifies the files' contents and how they were read
-    pictures: UnlabelledImages | None = None  # small pictures, if the images are features
-
-    @classmethod
-    def of_pixels(cls, decoded: Decoded) -> Readable:
-        return cls(decoded.images, decoded.rows, decoded.bad, decoded.key)
-
-    @classmethod
-    def of_features(cls, scanned: Scan, joined: Scan, extracted: Extracted) -> Readable:
-        """Those of one part, from the features of all photos of its folder."""
-        place = {joined.listing.paths[row]: number for number, row in enumerate(extracted.rows)}
-        paths = scanned.listing.paths
-        rows = tuple(row for row, path in enumerate(paths) if path in place)
-        own = [place[paths[row]] for row in rows]
-        missing = {str(path) for path in paths if path not in place}
-        faults = tuple(fault for fault in extracted.bad if fault.partition(": ")[0] in missing)
-        digests = json.dumps([extracted.key, [scanned.digests[row] for row in rows]])
-        return cls(
-            SelectedImages.of(extracted.images, own),
-            rows,
-            (*scanned.bad, *faults),
-            hashlib.sha256(digests.encode()).hexdigest()[:32],
-            SelectedImages.of(extracted.pictures, own),
-        )
-
-
-@dataclass(frozen=True)
 class FolderTask:
     """Where a user's images are. Labelled ones: class folders, or a table (.csv, .parquet) of path and label.
+
+    Instead of images, all parts may be files of feature vectors, which `read_vectors` describes.
 
     Images are made square with the side `image_size`; by default, the median shorter side of all images, 224 at most.
     `decode_image` states the rule. Without `source_test` a tenth of each source class is held out; without
@@ -97,6 +63,16 @@ class FolderTask:
         """For the run folder: `SOURCE-to-TARGET`, from the names of the two folders."""
         return "-to-".join(re.sub(r"[^\w.-]+", "-", path.resolve().stem) for path in (self.source, self.target))
 
+    @property
+    def is_vectors(self) -> bool:
+        """Whether the parts are feature vectors instead of images."""
+        return any(holds_vectors(path) for path in self._places().values())
+
+    def _places(self) -> dict[str, Path]:
+        parts = {"source": self.source, "source test": self.source_test}
+        parts |= {"target": self.target, "target test": self.target_test}
+        return {part: path for part, path in parts.items() if path is not None}
+
     def to_dict(self) -> dict[str, Any]:
         """Convert to plain data for a run's config, with absolute paths."""
         places = {
@@ -116,7 +92,14 @@ class FolderTask:
         return sorted(sides)[len(sides) // 2] if sides else 0
 
     def load(self) -> Task:
-        """Load the task. Raises MutualignError, with advice, if the images cannot make one."""
+        """Load the task. Raises MutualignError, with advice, if the images or vectors cannot make one."""
+        if self.is_vectors:
+            if self.image_size is not None or self.features is not None:
+                raise MutualignError(
+                    f"{self.source}: feature vectors have no image size, and features are not computed of them\n"
+                    "  hint:    leave --image-size out, or give images"
+                )
+            return load_vector_task(self.name, self._places(), self)
         if self.image_size is not None and not 1 <= self.image_size <= MOST:
             raise MutualignError(
                 f"the image size is from 1 to {MOST}, got {self.image_size}\n  hint:    choose another --image-size"
@@ -176,20 +159,18 @@ class FolderTask:
         """Read the pixels, or the features, of each part; also return what the images are, for notes and identity."""
         if self.features is not None:
             kind = f"images: {self.features.views} views as features of {self.features.network}"
-            return _features(scans, self.features), kind
-        side = self.image_size or _median_side(scans.values())
-        decoded = {
-            part: Readable.of_pixels(decode(one, ImageShape(one.channels, side, side), part))
-            for part, one in scans.items()
-        }
-        return decoded, f"images: {side}x{side}"
+            return read_features(scans, self.features), kind
+        side = self.image_size or median_side(scans.values())
+        return read_pixels(scans, side), f"images: {side}x{side}"
 
     def _list(self) -> tuple[dict[str, Listing], tuple[str, ...]]:
         """List the images of each part, and the classes. Raises MutualignError if a part lacks images or a class."""
         source, target = list_labelled(self.source), list_unlabelled(self.target)
         names = _checked_classes(source)
         if self.source_test is None:
-            source, source_test = _hold_out(source, names)
+            held = hold_out_tenth(torch.tensor(class_indices(source.labels or (), names, source.where)), names)
+            rest, chosen = (rows.nonzero().flatten().tolist() for rows in (~held, held))
+            source, source_test = source.take(rest), source.take(chosen)
         else:
             source_test = list_labelled(self.source_test)
         listings = {"source": source, "source test": source_test, "target": target}
@@ -212,17 +193,6 @@ class FolderTask:
                 + ("" if self.on_bad_image == "skip" else ", or leave up to 1 % out with --on-bad-image skip")
             )
         return [f"{count} and are left out", *decoded.bad]
-
-
-def _features(scans: Mapping[str, Scan], settings: FeatureSettings) -> dict[str, Readable]:
-    """Features of each part. Parts of one folder are computed together, so that no photo is computed twice."""
-    found: dict[str, Readable] = {}
-    for where in dict.fromkeys(one.listing.where.resolve() for one in scans.values()):
-        parts = {part: one for part, one in scans.items() if one.listing.where.resolve() == where}
-        joined = join(list(parts.values()))
-        extracted = extract(joined, settings, " and ".join(parts))
-        found |= {part: Readable.of_features(one, joined, extracted) for part, one in parts.items()}
-    return {part: found[part] for part in scans}
 
 
 def _bad_lines(bad: Iterable[str]) -> str:
@@ -254,18 +224,6 @@ def _checked_classes(source: Listing) -> tuple[str, ...]:
     return names
 
 
-def _hold_out(source: Listing, names: tuple[str, ...]) -> tuple[Listing, Listing]:
-    """Split the source: a tenth of each class, at least one image, is held out; each class has its own order."""
-    labels = torch.tensor(class_indices(source.labels or (), names, source.where))
-    held = hold_out(
-        labels,
-        lambda count: max(1, round(HELD_OUT * count)),
-        lambda label: generator("own images", "held out", names[label]),
-    )
-    rest, chosen = (rows.nonzero().flatten().tolist() for rows in (~held, held))
-    return source.take(rest), source.take(chosen)
-
-
 def _listing_notes(listings: Mapping[str, Listing]) -> Iterable[str]:
     seen: set[Path] = set()
     for part, one in listings.items():
@@ -289,11 +247,6 @@ def _judge_lost_classes(part: str, listed: Listing, kept: Listing) -> list[str]:
 
 def _quoted(names: Iterable[str]) -> str:
     return ", ".join(f'"{name}"' for name in names)
-
-
-def _median_side(scans: Iterable[Scan]) -> int:
-    sides = sorted(min(shape.height, shape.width) for one in scans for shape in one.shapes)
-    return min(sides[len(sides) // 2], LARGEST)
 
 
 def _identity(decoded: Mapping[str, Readable], names: tuple[str, ...], kind: str) -> str:

@@ -6,15 +6,16 @@ import math
 import re
 import warnings
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from io import BufferedIOBase
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float32
-from numpy.lib import format as npy
+from numpy.lib import format as npy  # noqa: TID251 - headers are checked, and pickles are refused
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -41,6 +42,11 @@ class Vectors:
     def __len__(self) -> int:
         return len(self.x)
 
+    def rows(self) -> Iterator[tuple[str, Float32[Tensor, "1 1 features"]]]:
+        """Yield each vector as an image of one pixel, with its name, FILE:ROW; rows count from 0."""
+        for row, vector in enumerate(self.x):
+            yield f"{self.where}:{row}", vector[None, None, :]
+
 
 def holds_vectors(where: Path) -> bool:
     """Whether a file holds feature vectors: by its name, or if it is a Parquet table, by its columns."""
@@ -61,6 +67,8 @@ def read_vectors(where: Path, labelled: bool) -> Vectors:
     Shapes and types are checked before values are read. Raises MutualignError, naming the file, if it is of another
     kind, lacks an array, or has values that are not finite.
     """
+    if not where.exists():
+        raise MutualignError(f"{where}: no such file\n  hint:    check the path; relative ones start from {Path.cwd()}")
     if not holds_vectors(where):
         raise MutualignError(
             f"{where}: not a file of feature vectors ({', '.join(NUMPY)}, or {PARQUET} with the columns X and y)\n"
@@ -128,7 +136,7 @@ def _read_numpy(where: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
     return arrays
 
 
-def _array(file: IO[bytes], size: int, name: str, where: Path, rows: int | None) -> NDArray[Any]:
+def _array(file: BufferedIOBase, size: int, name: str, where: Path, rows: int | None) -> NDArray[Any]:
     """Read an array of a stream of `size` bytes, after its header has been checked."""
     version = npy.read_magic(file)
     if version not in ((1, 0), (2, 0)):
