@@ -19,24 +19,12 @@ from sklearn.utils import check_array, check_consistent_length
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 from torch import Tensor
 
-from mutualign.data.features.arrays import features_of
+from mutualign.data.features.arrays import as_input
 from mutualign.data.task import Task
-from mutualign.data.types import LabelledImages, Pixels, UnlabelledImages
+from mutualign.data.types import LabelledImages, UnlabelledImages
+from mutualign.estimator import arrays
 from mutualign.estimator.adapter_file import Classes, Header, read_adapter, write_adapter
-from mutualign.estimator.alerts import AlarmWarning, NoTargetWarning
-from mutualign.estimator.arrays import (
-    alike,
-    as_numpy,
-    axes_of,
-    held_out,
-    images_to_pixels,
-    labelled_rows,
-    make_task,
-    require_numbers,
-    source_labels,
-    source_rows,
-    vectors_to_pixels,
-)
+from mutualign.estimator.alerts import AlarmWarning, warn_of_no_target
 from mutualign.estimator.choice import choose_recipe
 from mutualign.estimator.parameters import check_parameters, ordinary_torch, seed_of
 from mutualign.estimator.progress import EpochLines
@@ -147,25 +135,22 @@ class DomainAdapter(ClassifierMixin, ClassNamePrefixFeaturesOutMixin, Transforme
 
     def _fit(self, X: Any, y: Any, X_target: Any, sample_domain: Any) -> DomainAdapter:  # noqa: N803
         check_parameters(self)
-        if X_target is not None and self.image_shape is None and (axes_of(X) == 2) != (axes_of(X_target) == 2):
-            raise ValueError(
-                f"X has {axes_of(X)} axes and X_target {axes_of(X_target)}: one is images, the other feature vectors\n"
-                "  hint:    give both in the same form; for images flattened into rows, set image_shape"
-            )
+        if X_target is not None and self.image_shape is None:
+            arrays.require_same_form(X, X_target)
         name = None if self.recipe is None else str(self.recipe)
-        self.recipe_ = choose_recipe(name, self.overrides, self.image_shape is None and axes_of(X) == 2)
+        self.recipe_ = choose_recipe(name, self.overrides, self.image_shape is None and arrays.axes_of(X) == 2)
         given = self._images(X, reset=True)
-        is_source = source_rows(sample_domain, len(given))
+        is_source = arrays.source_rows(sample_domain, len(given))
         target = self._target(given.subset((~is_source).nonzero().flatten()), X_target)
-        labels = source_labels(y, is_source)
+        labels = arrays.source_labels(y, is_source)
         self.classes_, codes = np.unique(labels, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(f'the source has 1 class, "{self.classes_[0]}": a classifier needs two or more')
         source = given.subset(is_source.nonzero().flatten())
-        source, other = alike(source, source if target is None else target)
+        source, other = arrays.alike(source, source if target is None else target)
         labelled, seed = LabelledImages(source, torch.from_numpy(codes)), seed_of(self.random_state)
-        held = held_out(labelled.labels, self.validation_fraction, seed)
-        task = make_task(labelled, other, tuple(map(str, self.classes_)), held)
+        held = arrays.held_out(labelled.labels, self.validation_fraction, seed)
+        task = arrays.make_task(labelled, other, tuple(map(str, self.classes_)), held)
         self.shape_ = task.shape
         self.n_features_in_ = int(np.prod(self.shape_))
         self._train(task, seed)
@@ -194,11 +179,11 @@ class DomainAdapter(ClassifierMixin, ClassNamePrefixFeaturesOutMixin, Transforme
         and changes nothing. Raises ValueError if no row has a label.
         """
         check_is_fitted(self)
-        labels = column_or_1d(as_numpy(y))
-        rows = labelled_rows(labels, self.classes_)
+        labels = column_or_1d(arrays.as_numpy(y))
+        rows = arrays.labelled_rows(labels, self.classes_)
         right = self.predict(X)
         check_consistent_length(right, labels, sample_weight)
-        weights = None if sample_weight is None else np.asarray(as_numpy(sample_weight))[rows]
+        weights = None if sample_weight is None else np.asarray(arrays.as_numpy(sample_weight))[rows]
         return float(accuracy_score(labels[rows], right[rows], sample_weight=weights))
 
     def save(self, path: str | Path) -> None:
@@ -232,26 +217,23 @@ class DomainAdapter(ClassifierMixin, ClassNamePrefixFeaturesOutMixin, Transforme
 
     def _images(self, X: Any, reset: bool) -> UnlabelledImages:  # noqa: N803
         """Check images or vectors; with `reset`, later ones must look like these."""
-        values = as_numpy(X)
-        if axes_of(values) > 2:
+        values = arrays.as_numpy(X)
+        if arrays.axes_of(values) > 2:
             images = check_array(
-                require_numbers(values), allow_nd=True, estimator=self, input_name="X", ensure_all_finite=False
+                arrays.require_numbers(values), allow_nd=True, estimator=self, input_name="X", ensure_all_finite=False
             )
-            return self._as_input(images_to_pixels(images))
+            return as_input(arrays.images_to_pixels(images), self.recipe_.features)
         if self.image_shape is None:
-            return UnlabelledImages(vectors_to_pixels(validate_data(self, values, dtype=np.float32, reset=reset)))
+            return UnlabelledImages(
+                arrays.vectors_to_pixels(validate_data(self, values, dtype=np.float32, reset=reset))
+            )
         flat = validate_data(self, values, reset=reset)
         if flat.shape[1] != np.prod(self.image_shape):
             raise ValueError(
                 f"rows of {flat.shape[1]} values are not images of image_shape={tuple(self.image_shape)}\n"
                 "  hint:    give (height, width, channels)"
             )
-        return self._as_input(images_to_pixels(flat.reshape(-1, *self.image_shape)))
-
-    def _as_input(self, pixels: Pixels) -> UnlabelledImages:
-        """Return images as the classifier takes them: as pixels, or as features of a pretrained network."""
-        network = self.recipe_.features
-        return UnlabelledImages(features_of(pixels, network) if network else pixels)
+        return as_input(arrays.images_to_pixels(flat.reshape(-1, *self.image_shape)), self.recipe_.features)
 
     def _target(self, rows: UnlabelledImages, X_target: Any) -> UnlabelledImages | None:  # noqa: N803
         """Return the target images, from rows of X or from X_target; without any, warn and return None."""
@@ -264,12 +246,7 @@ class DomainAdapter(ClassifierMixin, ClassNamePrefixFeaturesOutMixin, Transforme
                 raise ValueError(f"X_target: {error}") from error
         if len(rows):
             return rows
-        warnings.warn(
-            "no target: the source is its own target, so nothing is adapted\n"
-            "  hint:    fit(X_source, y_source, X_target), or fit(X, y, sample_domain=...) with target rows below 0",
-            NoTargetWarning,
-            stacklevel=4,
-        )
+        warn_of_no_target(stacklevel=5)
         return None
 
     # Training and inference -------------------------------------------------------------------------------------------

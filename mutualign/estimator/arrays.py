@@ -36,6 +36,16 @@ def axes_of(values: Any) -> int:
     return int(values.ndim) if hasattr(values, "ndim") else np.asarray(values).ndim
 
 
+def require_same_form(X: Any, X_target: Any) -> None:  # noqa: N803
+    """Raise ValueError if one of two arrays is images and the other feature vectors."""
+    axes, target_axes = axes_of(X), axes_of(X_target)
+    if (axes == 2) != (target_axes == 2):
+        raise ValueError(
+            f"X has {axes} axes and X_target {target_axes}: one is images, the other feature vectors\n"
+            "  hint:    give both in the same form; for images flattened into rows, set image_shape"
+        )
+
+
 def require_numbers(images: Any) -> Any:
     """Return the images. Raises ValueError if they are text, complex numbers, dates and the like."""
     if (dtype := np.asarray(images).dtype).kind not in "biufO":

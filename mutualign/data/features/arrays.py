@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from mutualign.data.features.network import feature_network
-from mutualign.data.types import Pixels, to_floats
+from mutualign.data.types import Pixels, UnlabelledImages, to_floats
 from mutualign.nn.backbones.efficientnet_lite import VARIANTS
 
 AT_ONCE = 16  # images that are scaled, and go through the network, at once
@@ -25,3 +25,8 @@ def features_of(pixels: Pixels, network: str) -> Pixels:
         scaled = F.interpolate(images, size=(side, side), mode="bicubic", antialias=True).clamp(0, 1)
         found.append(compute((255 * scaled).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()))
     return torch.cat(found)[:, None, None, :]
+
+
+def as_input(pixels: Pixels, network: str) -> UnlabelledImages:
+    """Return images as they are, or their features if a network is named."""
+    return UnlabelledImages(features_of(pixels, network) if network else pixels)
