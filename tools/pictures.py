@@ -15,6 +15,7 @@ from mutualign.data.datasets import TASKS
 from mutualign.data.fetch.data_files import data_folder
 from mutualign.data.types import UnlabelledImages
 from mutualign.runs.statistics import Interval
+from tools.tables import OFFICE31, PUBLISHED_OFFICE31, read_rows
 
 ROOT = Path(__file__).parents[1]
 IMAGES = ROOT / "docs" / "images"
@@ -135,6 +136,43 @@ def draw_ablation() -> None:
     plt.close(figure)
 
 
+def draw_office31() -> None:
+    """Draw target accuracy on the pairs of Office-31 from results/office31.json, with what SHOT published."""
+    results = json.loads((ROOT / "results" / "office31.json").read_text(encoding="utf-8"))
+    rows = [row for row in read_rows(results["rows"]) if row.selection.kind == "last"]
+    figure, axis = plt.subplots(figsize=(9, 3.6))
+    names = {"photos_source_only": "source only", "photos_dann": "DANN", "photos_mani": "MaNi", "photos": "photos"}
+    colours = ("#777777", "#E69F00", "#0072B2", "#009E73")
+    width = 0.2
+    for number, (recipe, colour) in enumerate(zip(names, colours, strict=True)):
+        for place, pair in enumerate(OFFICE31):
+            values = [
+                100 * (row.target_accuracy or 0)
+                for row in rows
+                if (row.recipe, row.task) == (recipe, f"office31:{pair}")
+            ]
+            if values:
+                interval = Interval.of(values)
+                label = names[recipe] if place == 0 else None
+                axis.bar(place + (number - 1.5) * width, interval.mean, width, color=colour, label=label)
+                if interval.half_width is not None:
+                    x = place + (number - 1.5) * width
+                    axis.errorbar(x, interval.mean, interval.half_width, color="black", linewidth=1)
+    for place, published in enumerate(PUBLISHED_OFFICE31["SHOT, published"][: len(OFFICE31)]):
+        if published:
+            label = "SHOT, ResNet-50 fine-tuned, published" if place == 0 else None
+            axis.plot([place - 0.45, place + 0.45], [float(published)] * 2, "--", color="#D55E00", label=label)
+    axis.set_xticks(range(len(OFFICE31)), [pair.replace("-", " → ") for pair in OFFICE31], fontsize=9)
+    axis.set_ylim(50, 101)
+    axis.set_ylabel("target accuracy, %")
+    axis.legend(loc="upper center", bbox_to_anchor=(0.5, 1.22), ncols=5, frameon=False, fontsize=9)
+    axis.grid(alpha=0.25, axis="y")
+    axis.spines[["top", "right"]].set_visible(False)
+    figure.tight_layout()
+    figure.savefig(IMAGES / "office31.png", dpi=150)
+    plt.close(figure)
+
+
 def main() -> None:
     """Write all pictures to docs/images."""
     mpl.use("Agg")
@@ -143,6 +181,7 @@ def main() -> None:
     draw_curves()
     draw_seconds()
     draw_ablation()
+    draw_office31()
 
 
 if __name__ == "__main__":
