@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float32
+from torch import Tensor
 
 from mutualign.data.features.network import feature_network
 from mutualign.data.types import Pixels, UnlabelledImages, to_floats
@@ -12,7 +14,7 @@ from mutualign.nn.backbones.efficientnet_lite import VARIANTS
 AT_ONCE = 16  # images that are scaled, and go through the network, at once
 
 
-def features_of(pixels: Pixels, network: str) -> Pixels:
+def features_of(pixels: Pixels, network: str) -> Float32[Tensor, "n 1 1 features"]:
     """Return the features [n, 1, 1, features] of images [n, height, width, channels] by a pretrained network.
 
     Images are scaled to the network's size; grey ones are repeated to three channels. Raises MutualignError if the

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from PIL import Image, ImageOps
+from PIL import Image, ImageChops, ImageOps
 from torch import Tensor
 
 from mutualign.data.types import ImageShape
@@ -110,7 +110,10 @@ def decode_image(content: bytes, where: object, shape: ImageShape) -> UInt8[Tens
                 image.verify()  # decoding alone accepts damaged pixels of a PNG
         with _opened(content, where) as image:
             image.draft(None, (2 * width, 2 * height))
-            upright = _eight_bits(ImageOps.exif_transpose(image), where).convert("L" if channels == 1 else "RGB")
+            upright = ImageOps.exif_transpose(image)
+            if image.format == "JPEG" and image.mode == "CMYK" and "adobe" not in image.info:
+                upright = ImageChops.invert(upright)  # Pillow takes all for Adobe's, whose values are inverted
+            upright = _eight_bits(upright, where).convert("L" if channels == 1 else "RGB")
     except MutualignError:
         raise
     except Exception as error:  # on damaged files Pillow raises OSError, SyntaxError, ValueError, AttributeError, ...

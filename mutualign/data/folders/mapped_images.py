@@ -80,7 +80,7 @@ class MappedImages(UnlabelledImages):
 class SelectedImages(UnlabelledImages):
     """Some rows of other images, without a copy: `pixels` are those of all, `rows` says which count."""
 
-    rows: Int64[Tensor, " n"]
+    rows: Int64[Tensor, " rows"]
     images: UnlabelledImages
 
     @classmethod
@@ -100,7 +100,7 @@ class SelectedImages(UnlabelledImages):
         return replace(self, rows=self.rows[rows])
 
     def to(self, device: torch.device) -> UnlabelledImages:
-        """Move to a device; the selected rows are copied there if they are less than 4 GiB."""
+        """Move to an accelerator: the selected rows are copied to it at once."""
         return self if device.type == "cpu" else self.images.subset(self.rows).to(device)
 
 

@@ -108,6 +108,42 @@ def test_transparency_becomes_white_a_palette_is_looked_up_and_cmyk_becomes_colo
     assert decoded(cyan, 3)[2, 2].tolist() == [0, 255, 255]
 
 
+def without_adobe_marker(jpeg: bytes) -> bytes:
+    """Drop the segment APP14, by which Adobe's programs say that CMYK is inverted."""
+    start = jpeg.index(b"\xff\xee")
+    assert jpeg[start + 4 : start + 9] == b"Adobe"
+    return jpeg[:start] + jpeg[start + 2 + int.from_bytes(jpeg[start + 2 : start + 4], "big") :]
+
+
+def test_a_photo_of_any_kind_looks_like_the_same_photo_in_colour():
+    """Each kind within a few values of the colours it was made from; a negative would be far off."""
+    ramp = np.linspace(30, 220, 64, dtype=np.uint8)
+    photo = np.stack([np.tile(ramp, (64, 1)), np.full((64, 64), 60, np.uint8), np.tile(ramp[:, None], 64)], axis=-1)
+    colour, grey = Image.fromarray(photo), Image.fromarray(photo).convert("L")
+    cmyk, values = colour.convert("CMYK"), np.asarray(grey)
+    quality = {"quality": 95, "subsampling": 0}
+    inverted = Image.merge("CMYK", [Image.eval(band, lambda value: 255 - value) for band in cmyk.split()])
+    kinds = {
+        "RGB JPEG": (colour, encoded(colour, "JPEG", **quality)),
+        "Adobe's inverted CMYK JPEG": (colour, encoded(cmyk, "JPEG", **quality)),
+        "CMYK JPEG": (colour, without_adobe_marker(encoded(inverted, "JPEG", **quality))),
+        "CMYK TIFF": (colour, encoded(cmyk, "TIFF")),
+        "palette GIF": (colour, encoded(colour.quantize(256), "GIF")),
+        "PPM": (colour, encoded(colour, "PPM")),
+        "grey JPEG": (grey, encoded(grey, "JPEG", **quality)),
+        "PGM": (grey, encoded(grey, "PPM")),
+        "grey with transparency": (grey, encoded(grey.convert("LA"))),
+        "16-bit PNG": (grey, encoded(values.astype(np.uint16) * 257)),
+        "16-bit PGM": (grey, b"P5 64 64 65535\n" + (values.astype(">u2") * 257).tobytes()),
+        "16-bit TIFF": (grey, encoded(values.astype(np.uint16) * 257, "TIFF")),
+    }
+    for kind, (expected, content) in kinds.items():
+        for side in (64, 224):  # photos that are too small are enlarged
+            wanted = np.asarray(expected.convert("RGB").resize((side, side), Image.Resampling.BICUBIC)).astype(int)
+            found = decode_image(content, kind, ImageShape(3, side, side)).numpy()
+            assert np.abs(found - wanted).mean() < 4, kind
+
+
 def test_an_image_is_turned_upright_by_its_exif_orientation():
     exif = Image.Exif()
     exif[0x0112] = 6  # a quarter turn, clockwise

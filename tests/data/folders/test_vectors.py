@@ -248,8 +248,8 @@ def test_a_run_on_vectors_stops_resumes_bit_for_bit_and_predicts_the_outputs_tha
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
 
     Predict(path, moved / "test.npz", out=files / "p.csv", epoch="last").main(PlainConsole(file=io.StringIO()))
-    rows = list(csv.DictReader((files / "p.csv").open(encoding="utf-8")))
-    kept = RunFolder.open(path).checkpoints.load_outputs(0, "last")["target_logits"].softmax(1)
+    rows = list(csv.DictReader((files / "p.csv").read_text(encoding="utf-8").splitlines()))
+    kept = RunFolder.open(path).checkpoints.load_outputs(0, "last")[0]["target_logits"].softmax(1)
     assert [row["path"] for row in rows[:2]] == [f"{moved}/test.npz:0", f"{moved}/test.npz:1"]
     assert [row["label"] for row in rows] == [("cat", "dog", "owl")[best] for best in kept.argmax(1)]
     np.testing.assert_allclose([float(row["probability"]) for row in rows], kept.amax(1), atol=2e-6)

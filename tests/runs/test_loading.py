@@ -1,0 +1,53 @@
+"""What a recipe trains on: the images of a task, or features of its image files."""
+
+from __future__ import annotations
+
+import pytest
+
+from mutualign.data.folders.folder_task import FolderTask
+from mutualign.errors import MutualignError
+from mutualign.recipes import load_recipe
+from mutualign.runs.loading import default_recipe, load_task
+from tests.data.folders.images import write
+from tests.runs.samples import recipe
+
+
+def own(folder, side: int = 60) -> FolderTask:
+    for name in ("a", "b"):
+        for number in range(3):
+            write(folder / "source" / name / f"{number}.png", 30 * number, (side + 20, side), mode="RGB")
+            write(folder / "target" / f"{name}{number}.png", 30 * number + 5, (side, side + 9), mode="RGB")
+    return FolderTask(folder / "source", folder / "target")
+
+
+def test_a_recipe_on_features_is_refused_for_a_task_without_image_files(tmp_path):
+    for name in ("digits", "digits@60"):
+        with pytest.raises(MutualignError, match=rf'recipe photos trains .*; the task "{name}" has none\n  hint: '):
+            load_task(name, tmp_path, load_recipe("photos"))
+    with pytest.raises(MutualignError, match='unknown task "dgits"'):
+        load_task("dgits", tmp_path, load_recipe("photos"))
+
+
+def test_images_or_features_are_loaded_as_the_recipe_says(tmp_path, monkeypatch):
+    asked = []
+
+    def extract(scanned, settings, what):
+        asked.append((settings.network, settings.views))
+        raise MutualignError("stop here")
+
+    monkeypatch.setattr("mutualign.data.folders.readable.extract", extract)
+    assert load_task("", tmp_path, recipe("dann"), own(tmp_path)).shape == (3, 60, 60)
+    with pytest.raises(MutualignError, match="stop here"):
+        load_task("", tmp_path, load_recipe("photos", ["views=2"]), own(tmp_path))
+    assert asked == [("efficientnet_lite0", 2)]
+    assert load_task("digits@30", tmp_path, recipe("dann")).name == "digits@30"
+
+
+def test_the_default_recipe_is_photos_from_48_pixels_on(tmp_path):
+    assert default_recipe(None) == "best"
+    for side, name in ((47, "best"), (48, "photos")):
+        assert default_recipe(own(tmp_path / str(side), side)) == name
+    broken = own(tmp_path / "broken")
+    for path in (tmp_path / "broken" / "source").rglob("*.png"):
+        path.write_text("no image")
+    assert default_recipe(broken) == "best"  # loading says what is wrong
