@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mutualign.data.datasets.mnistm import blend
 from mutualign.data.types import ImageShape
-from mutualign.demo.systems import Gallery, Verdict
+from mutualign.demo.systems import Gallery, Verdict, furthest_apart
 
 BOX = 20 / 28  # largest share of the image that MNIST's digits take up
 PAPER = 0.2  # of the strongest ink: anything fainter is paper
@@ -138,7 +138,7 @@ class DigitBench:
             first, last = (self.gallery.systems[end].probabilities(placed) for end in (0, -1))
             kept = [int((found[1:].argmax(1) == found[0].argmax()).sum()) for found in (first, last)]
             margins.append(kept[1] - kept[0])
-            apart.append(self.gallery.furthest_apart(placed[1:]))
+            apart.append(furthest_apart(first[1:], last[1:]))
         example = margins.index(max(margins))
         return example, apart[example]
 

@@ -11,6 +11,7 @@ from typing import Any
 import gradio as gr
 import jinja2
 from jaxtyping import UInt8
+from markupsafe import Markup, escape
 from torch import Tensor
 
 from mutualign.demo.digits import DigitBench, Square, normalise_digit
@@ -59,6 +60,7 @@ class Page:
         loader = jinja2.PackageLoader("mutualign.demo", "templates")
         environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
         environment.globals["percent"] = percent
+        environment.filters["breakable"] = lambda text: escape(text).replace("_", Markup("_<wbr>"))
         self.parts: Any = environment.get_template("demo.html").module
 
     # What visitors do -------------------------------------------------------------------------------------------------
@@ -156,7 +158,7 @@ class Page:
     def blocks(self) -> gr.Blocks:
         """Build the page. It opens with an image and the systems' answers in place."""
         blocks = gr.Blocks(title="mutualign demo", analytics_enabled=False, fill_width=True)
-        opening = (0, self.gallery.furthest_apart(self.gallery.samples[0].pixels[:SAMPLES]))
+        opening = self.gallery.opening(SAMPLES)
         with blocks:
             several = len(self.gallery.systems) > 1
             _html(self.parts.header(self.bench is not None, several), "masthead")

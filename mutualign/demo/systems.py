@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -101,10 +102,15 @@ class Gallery:
         """Whether drawing a digit makes sense."""
         return self.class_names == DIGITS
 
-    def furthest_apart(self, images: UInt8[Tensor, "n height width stored"]) -> int:
-        """Return the image where the probabilities of the first and the last system differ most."""
-        first, last = (self.systems[end].probabilities(images) for end in (0, -1))
-        return int((first - last).abs().sum(1).argmax())
+    @cached_property
+    def sample_probabilities(self) -> list[list[Float[Tensor, "n classes"]]]:
+        """Class probabilities of the real images: by domain, then by system."""
+        return [[system.probabilities(samples.pixels) for system in self.systems] for samples in self.samples]
+
+    def opening(self, shown: int) -> tuple[int, int]:
+        """Return the domain and number of the target image, among the first ones, that systems disagree on most."""
+        first, last = (self.sample_probabilities[0][end][:shown] for end in (0, -1))
+        return 0, furthest_apart(first, last)
 
     def look(self, pixels: UInt8[Tensor, "1 height width stored"]) -> list[Verdict]:
         """Return what each system answers for one image."""
@@ -113,8 +119,7 @@ class Gallery:
     def look_at_sample(self, group: int, number: int) -> list[Verdict]:
         """Return what each system answers for one real image, and how often it is right on those of its domain."""
         samples, verdicts = self.samples[group], []
-        for system in self.systems:
-            found = system.probabilities(samples.pixels)
+        for system, found in zip(self.systems, self.sample_probabilities[group], strict=True):
             verdict = self.verdict(system, found[number])
             if samples.labels is not None:
                 right = int((found.argmax(1) == torch.tensor(samples.labels)).sum())
@@ -130,6 +135,11 @@ class Gallery:
         if len(bars) > BARS or not self.is_of_digits:
             bars = sorted(bars, key=lambda bar: -bar[1])[:BARS]
         return Verdict(system.name, system.is_adapted, answer, probability, bars, expected)
+
+
+def furthest_apart(first: Float[Tensor, "n classes"], last: Float[Tensor, "n classes"]) -> int:
+    """Return the row where two tables of probabilities differ most."""
+    return int((first - last).abs().sum(1).argmax())
 
 
 def _names(predictors: Sequence[Predictor]) -> list[str]:
@@ -148,10 +158,11 @@ def _samples(folder: RunFolder) -> tuple[Samples, ...]:
     """Read the images that a run keeps of both domains, with their labels if it recorded them."""
     review, _ = folder.checkpoints.load("review")
     target, source = review["target_samples"], review["source_samples"]
-    target_labels = (
-        review["labels"][spread(len(review["labels"]), len(target))].tolist() if "labels" in review else None
-    )
-    stage, source_labels = len(folder.config().recipe.stages) - 1, None
+    recipe, target_labels = folder.config().recipe, None
+    # Photos are spread over all test images, other samples over those with outputs.
+    if "labels" in review and (not recipe.features or len(review["labels"]) < KEPT):
+        target_labels = review["labels"][spread(len(review["labels"]), len(target))].tolist()
+    stage, source_labels = len(recipe.stages) - 1, None
     if folder.checkpoints.has_outputs(stage, "selected"):
         labels = folder.checkpoints.load_outputs(stage, "selected")[0]["source_labels"]
         if len(labels) < KEPT:  # then they are of all source test images, which the samples are spread over
@@ -181,8 +192,8 @@ def _refuse_differences(predictors: Sequence[Predictor]) -> None:
             "  hint:    the demo needs runs on images"
         )
     pixels = first.run.checkpoints.load("review")[0]["target_samples"]
-    if first.features is not None or pixels.dtype != torch.uint8:
+    if pixels.dtype != torch.uint8 or pixels.shape[1:3] != first.shape[1:]:
         raise MutualignError(
-            f"{first.run.path} was trained on features or numbers, so that its folder keeps no images to show\n"
-            "  hint:    the demo needs runs on images"
+            f"{first.run.path} was trained on numbers, or by an early version, so that its folder keeps no images to "
+            "show\n  hint:    the demo needs runs on images"
         )

@@ -47,7 +47,8 @@ def class_shares(shares: Mapping[str, Sequence[float]], class_names: Sequence[st
     (first, *others), colours = list(shares), (ORANGE, GREEN, PURPLE)
     axis.barh(rows, values[0][shown], height=0.72, color=to_rgba(SOURCE, 0.35), edgecolor=SOURCE, label=first)
     for name, each, colour, marker in zip(others, values[1:], colours, ("o", "D", "|"), strict=False):
-        axis.plot(each[shown], rows, marker, color=colour, markersize=6, markeredgewidth=1.6, label=name)
+        size, fill = (9, "none") if marker == "D" else (6, colour)  # of equal shares, both marks are seen
+        axis.plot(each[shown], rows, marker, color=colour, mfc=fill, markersize=size, markeredgewidth=1.6, label=name)
     percent_axis(axis.xaxis)
     legend_above(axis)
     return figure_of(axis)

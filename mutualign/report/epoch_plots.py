@@ -59,6 +59,8 @@ def accuracy_curves(accuracies: Mapping[str, Curve], stages: Stages) -> Figure:
         curve(axis, values, {"target": TARGET, "source": SOURCE}[name], f"{name} accuracy")
     stages.mark(axis)
     percent_axis(axis.yaxis)
+    low, high = axis.get_ylim()
+    axis.set_ylim(low, min(high, 1 + 0.03 * (1 - low)))  # no tick above 100 %
     epoch_axis(axis)
     legend_above(axis)
     return figure_of(axis)

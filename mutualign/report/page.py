@@ -15,7 +15,7 @@ from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
 from mutualign.report.figure_style import to_png, to_svg
-from mutualign.report.pictures import PIXELATED, data_uri, mosaic
+from mutualign.report.pictures import SMOOTH, data_uri, mosaic
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Gallery:
     @property
     def pixelated(self) -> bool:
         """Whether images are so small that their pixels are shown as squares."""
-        return bool(max(self.pixels.shape[1:3]) <= PIXELATED)
+        return bool(max(self.pixels.shape[1:3]) < SMOOTH)
 
     def pictures(self) -> Iterator[tuple[str, str, str]]:
         """Yield each image's data URI, description and line."""
@@ -161,7 +161,13 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters["ticks"] = _ticks
+    environment.filters["breakable"] = _breakable
     return environment
+
+
+def _breakable(text: str) -> Markup:
+    """Let a browser break a line after an underscore."""
+    return escape(text).replace("_", Markup("_<wbr>"))
 
 
 def _ticks(text: str) -> Markup:

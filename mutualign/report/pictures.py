@@ -10,6 +10,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 PIXELATED = 64  # pixels; images up to this size are kept as they are
+SMOOTH = 48  # pixels; images of this size are shown smoothly, smaller ones with their pixels as squares
 THUMBNAIL = 128  # pixels; larger images are shrunk to this size
 GAP = 2  # pixels between the images of a mosaic
 COLUMNS = 8  # of a mosaic
