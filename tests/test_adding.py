@@ -116,7 +116,7 @@ class Mine:
 FILES = {
     "methods/NAME.py": METHOD,
     "nn/backbones/NAME.py": BACKBONE,
-    "data/datasets/NAME.py": DATASET,
+    "data/datasets/tasks/NAME.py": DATASET,
     "evaluation/validators/NAME.py": VALIDATOR,
     "evaluation/estimators/NAME.py": ESTIMATOR,
     "export/formats/NAME.py": FORMAT,

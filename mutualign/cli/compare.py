@@ -87,7 +87,7 @@ class Compare:
         photos = default_recipe(own) == "photos"
         if own is None:
             entries = [find_task(task) for task in tasks]  # every name is checked
-            photos = all(entry.folders is not None for entry in entries)
+            photos = all(entry.pair is not None for entry in entries)
         names = self.recipes or (PHOTO_RECIPES if photos else RECIPES_BY_DEFAULT)
         recipes = tuple(recipe_for(own, name, self.set) for name in names.split(","))
         command = shell_command("mutualign", *sys.argv[1:])

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mutualign.data.augment import AugmentConfig
 from mutualign.data.datasets import find_task
+from mutualign.data.datasets.registry import take_slice
 from mutualign.data.features.settings import FeatureSettings
 from mutualign.data.folders.folder_task import FolderTask
 from mutualign.data.task import Task
@@ -24,17 +25,19 @@ def load_task(name: str, data: Path, recipe: Recipe, own: FolderTask | None = No
     """
     if not recipe.features:
         return find_task(name).load(data) if own is None else own.load()
-    folders = own
+    folders, size = own, None
     if folders is None:
         entry = find_task(name)
-        if entry.folders is None:
+        size = entry.size
+        folders = entry.folders(data)
+        if folders is None:
             raise MutualignError(
                 f'recipe {recipe.name} trains on features of image files; the task "{name}" has none\n'
                 "  hint:    give --source and --target, or choose another recipe, such as best"
             )
-        folders = entry.folders(data)
     loaded = replace(folders, features=FeatureSettings(recipe.features, recipe.views)).load()
-    return loaded if own is not None else replace(loaded, name=name)
+    sliced = loaded if size is None else take_slice(loaded, size)
+    return sliced if own is not None else replace(sliced, name=name)
 
 
 def default_recipe(own: FolderTask | None) -> str:

@@ -5,38 +5,16 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from importlib.resources import files
 from pathlib import Path
 
 import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
-from mutualign.data.fetch.data_files import DataFile, require
+from mutualign.data.datasets.published import photo_files
+from mutualign.data.fetch.data_files import require
 from mutualign.data.folders.image_io import decode_rgb
 from mutualign.errors import MutualignError
-
-_MIRROR = "https://raw.githubusercontent.com/BIDS/BSDS500/a04b7c6c3a9f0ace74bf205c72a43d32e1c72722/"
-_LAYOUTS = ("BSDS500/data/images", "BSR/BSDS500/data/images")  # of the repository, of the official archive
-
-
-def _bsds500() -> dict[str, tuple[DataFile, ...]]:
-    """The photos by split, from the list of hashes next to this file."""
-    lines = (files("mutualign.data.datasets") / "bsds500.sha256").read_text(encoding="utf-8").splitlines()
-    splits: dict[str, tuple[DataFile, ...]] = {"train": (), "val": (), "test": ()}
-    for sha256, name in map(str.split, lines):
-        places = {f"{layout}/{name}": sha256 for layout in _LAYOUTS}
-        file = DataFile(accepted=places, mirrors=(f"{_MIRROR}{_LAYOUTS[0]}/{name}",))
-        splits[name.split("/")[0]] += (file,)
-    return splits
-
-
-BSDS500_FILES = _bsds500()
-
-
-def photo_files(*splits: str) -> tuple[DataFile, ...]:
-    """Return the files of some splits: train (200), val (100), test (200)."""
-    return tuple(file for split in splits for file in BSDS500_FILES[split])
 
 
 class Photos:

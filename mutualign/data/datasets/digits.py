@@ -12,7 +12,6 @@ from torch import Tensor
 from mutualign.data.datasets.bsds500 import Photos
 from mutualign.data.datasets.mnist import DIGIT_NAMES
 from mutualign.data.datasets.mnistm import blend_over_photos
-from mutualign.data.datasets.registry import register_task
 from mutualign.data.task import Task
 from mutualign.data.types import LabelledImages, TargetDataset, UnlabelledImages
 from mutualign.nn.randomness import derive_seed, generator
@@ -23,7 +22,6 @@ SHIFT = 2  # pixels: the most that a training digit is moved in each direction
 SKY, STRIPES = 140, 10  # of a photo: rows left out of 427, stripes that its 640 columns are cut into
 
 
-@register_task("digits", "small digits onto photo patches; embedded, needs no files")
 def load_task(folder: Path) -> Task:
     """The embedded task; reads nothing from the data folder."""
     return Task(

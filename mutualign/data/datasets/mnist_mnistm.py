@@ -8,15 +8,12 @@ import torch
 from torch import Tensor
 
 from mutualign.data.datasets import mnistm
-from mutualign.data.datasets.bsds500 import photo_files
-from mutualign.data.datasets.mnist import DIGIT_NAMES, MNIST_FILES, MNIST_IDENTITY, load_mnist
-from mutualign.data.datasets.registry import register_task
+from mutualign.data.datasets.mnist import DIGIT_NAMES, MNIST_IDENTITY, load_mnist
+from mutualign.data.datasets.published import FROZEN_FILES, RESAMPLED_FILES
 from mutualign.data.fetch.data_files import DataFile, require
 from mutualign.data.task import Task
 from mutualign.data.types import LabelledImages, TargetDataset, UnlabelledImages
 
-FROZEN_FILES = (*MNIST_FILES, *photo_files("train", "test"))
-RESAMPLED_FILES = (*MNIST_FILES, *photo_files("train", "val", "test"))
 RARE_CLASSES, KEPT = range(5, 10), 5  # of the rare classes every fifth image is kept
 
 # Part of identities: editing these words breaks resume for existing runs.
@@ -26,11 +23,6 @@ _FROZEN = (
 )
 
 
-@register_task(
-    "mnist-mnistm",
-    "MNIST -> MNIST-M, variant frozen: one background per image, train and test photos disjoint",
-    FROZEN_FILES,
-)
 def load_frozen(folder: Path) -> Task:
     """MNIST, and its images blended once with patches of photos."""
     name = "mnist-mnistm"
@@ -39,11 +31,6 @@ def load_frozen(folder: Path) -> Task:
     return Task(name, f"{MNIST_IDENTITY}; target {_FROZEN}", DIGIT_NAMES, train, test, *target)
 
 
-@register_task(
-    "mnist-mnistm-resampled",
-    "MNIST -> MNIST-M, variant resampled: a new background at every access, as in the published code",
-    RESAMPLED_FILES,
-)
 def load_resampled(folder: Path) -> Task:
     """MNIST, and its images blended with new patches of photos at every access."""
     name = "mnist-mnistm-resampled"
@@ -59,9 +46,6 @@ def load_resampled(folder: Path) -> Task:
     )
 
 
-@register_task(
-    "mnist-mnistm-imbalanced", "MNIST -> MNIST-M (frozen) with classes 5 to 9 a fifth as frequent", FROZEN_FILES
-)
 def load_imbalanced(folder: Path) -> Task:
     """MNIST, and a target whose classes 5 to 9 are rare."""
     name = "mnist-mnistm-imbalanced"
@@ -79,9 +63,6 @@ def load_imbalanced(folder: Path) -> Task:
     )
 
 
-@register_task(
-    "mnistm-mnist", "MNIST-M (frozen) -> MNIST: the reverse, where source only is already good", FROZEN_FILES
-)
 def load_reverse(folder: Path) -> Task:
     """The images of mnist-mnistm with source and target exchanged."""
     name = "mnistm-mnist"

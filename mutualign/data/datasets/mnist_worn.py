@@ -9,15 +9,13 @@ import torch.nn.functional as F
 from jaxtyping import UInt8
 from torch import Tensor
 
-from mutualign.data.datasets.mnist import DIGIT_NAMES, MNIST_FILES, MNIST_IDENTITY, load_mnist
-from mutualign.data.datasets.registry import register_task
+from mutualign.data.datasets.mnist import DIGIT_NAMES, MNIST_IDENTITY, load_mnist
 from mutualign.data.task import Task
 from mutualign.data.types import LabelledImages, TargetDataset, UnlabelledImages
 
 CHUNK = 5000  # images at a time: bounds the size of the floats
 
 
-@register_task("mnist-worn", "MNIST -> MNIST eroded, blurred and inverted", MNIST_FILES)
 def load_worn(folder: Path) -> Task:
     """MNIST, and the same images eroded, blurred and inverted."""
     train, test = load_mnist(folder, "mnist-worn")

@@ -19,8 +19,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from mutualign.data.cache import cached
-from mutualign.data.datasets.mnist import DIGIT_NAMES, MNIST_FILES, load_mnist
-from mutualign.data.datasets.registry import register_task
+from mutualign.data.datasets.mnist import DIGIT_NAMES, load_mnist
 from mutualign.data.fetch.data_files import DATA_VARIABLE, sha256_of
 from mutualign.data.folders.image_io import decode_rgb
 from mutualign.data.task import Task
@@ -46,12 +45,6 @@ _FILES = (tarfile.REGTYPE, tarfile.AREGTYPE)
 _DAMAGE = (tarfile.TarError, OSError, EOFError, zlib.error, ValueError, OverflowError, RecursionError)
 
 
-@register_task(
-    NAME,
-    "MNIST -> MNIST-M, variant original: the 32x32 release (mnist_m.tar.gz or mnist_m/, which has no mirror)",
-    MNIST_FILES,
-    unpublished=(FOLDER, ARCHIVE),
-)
 def load_task(folder: Path) -> Task:
     """MNIST with a black border, and the release of MNIST-M."""
     target = load_original(folder, NAME)  # first, because it cannot be downloaded

@@ -6,18 +6,21 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mutualign.data.fetch.data_files import DataFile
-from mutualign.data.folders.domains import domain_pairs, domain_task
-from mutualign.data.folders.folder_task import FolderTask
-from mutualign.data.task import Task
-from mutualign.data.types import LabelledImages, TargetDataset, spread
+from mutualign.data.folders.domains import DomainPair, domain_pairs, find_pair
 from mutualign.errors import MutualignError, nearest
+
+if TYPE_CHECKING:
+    from mutualign.data.folders.folder_task import FolderTask
+    from mutualign.data.task import Task
+    from mutualign.data.types import LabelledImages, TargetDataset
+
+    Load = Callable[[Path], Task]
 
 FOLDER = "folder:"  # starts the name of a task on a folder with one folder per domain
 LONGEST_NUMBER = 12  # digits of a number of images
-
-Load = Callable[[Path], Task]
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,8 @@ class TaskEntry:
     files: tuple[DataFile, ...]
     load: Load
     unpublished: tuple[str, ...] = ()
-    folders: Callable[[Path], FolderTask] | None = None  # of a task on image files: where they are
+    pair: Callable[[Path], DomainPair] | None = None  # of a task on image files: where they are in the data folder
+    size: int | None = None  # of a slice: training images of each domain
 
     def count_files(self, folder: Path) -> tuple[int, int]:
         """Return how many of the task's files are in a data folder, and how many it needs.
@@ -42,11 +46,20 @@ class TaskEntry:
         """
         found = sum(file.find(folder) is not None for file in self.files)
         found += any((folder / name).exists() for name in self.unpublished)
-        if self.folders is not None:
+        if self.pair is not None:
             with suppress(MutualignError):
-                self.folders(folder)
+                self.pair(folder)
                 found += 1
-        return found, len(self.files) + bool(self.unpublished) + (self.folders is not None)
+        return found, len(self.files) + bool(self.unpublished) + (self.pair is not None)
+
+    def folders(self, folder: Path) -> FolderTask | None:
+        """Return where a task's image files are, to adapt to and test on the same target; None if it has none."""
+        from mutualign.data.folders.folder_task import FolderTask
+
+        if self.pair is None:
+            return None
+        source, target = self.pair(folder)
+        return FolderTask(source, target, target_test=target)
 
 
 TASKS: dict[str, TaskEntry] = {}
@@ -71,24 +84,26 @@ def register_task(
     return register
 
 
-def register_folders(name: str, description: str, folders: Callable[[Path], FolderTask]) -> None:
-    """Make a task on image files available by name; `folders` says where they are in a data folder."""
-
-    def load(data: Path) -> Task:
-        return replace(folders(data).load(), name=name)
-
-    TASKS[name] = TaskEntry(name, description, (), load, folders=folders)
+def register_domains(name: str, description: str, pair: Callable[[Path], DomainPair]) -> None:
+    """Make a task on image files available by name; `pair` says where its domains are in a data folder."""
+    TASKS[name] = _domains_entry(name, description, pair)
 
 
 def folder_entry(name: str) -> TaskEntry:
     """Return the task `folder:ROOT:SOURCE-TARGET`, on the image files of two domains, ROOT/DOMAIN/CLASS/image.jpg."""
     root, _, pair = name.removeprefix(FOLDER).rpartition(":")
-    folders = domain_task(Path(root), pair)
+    found = find_pair(Path(root), pair)
+    return _domains_entry(name, f"{pair} of {root}", lambda data: found)
 
+
+def _domains_entry(name: str, description: str, pair: Callable[[Path], DomainPair]) -> TaskEntry:
     def load(data: Path) -> Task:
+        folders = entry.folders(data)
+        assert folders is not None  # noqa: S101 - for the type checker
         return replace(folders.load(), name=name)
 
-    return TaskEntry(name, f"{pair} of {root}", (), load, folders=lambda data: folders)
+    entry = TaskEntry(name, description, (), load, pair=pair)
+    return entry
 
 
 def expand_tasks(names: str) -> tuple[str, ...]:
@@ -109,9 +124,9 @@ def find_task(name: str) -> TaskEntry:
     A slice is spread evenly over the images in their order; test images stay whole. Raises MutualignError for an
     unknown name, naming the nearest, and for a slice of no images.
     """
+    if name.startswith(FOLDER):
+        return folder_entry(name)
     base, at, size = name.partition("@")
-    if base.startswith(FOLDER):
-        return folder_entry(base)
     if base not in TASKS:
         raise MutualignError(f'unknown task "{base}"; {nearest(base, TASKS)}')
     entry = TASKS[base]
@@ -124,11 +139,14 @@ def find_task(name: str) -> TaskEntry:
         name=name,
         description=f"{entry.description}; {size} images to train on",
         load=lambda folder: take_slice(entry.load(folder), int(size)),
+        size=int(size),
     )
 
 
 def take_slice(task: Task, size: int) -> Task:
     """Keep at most `size` training images of each domain; a note says if a domain has fewer."""
+    from mutualign.data.types import LabelledImages, spread
+
     domains: dict[str, LabelledImages | TargetDataset] = {"source": task.source_train, "target": task.target_train}
     notes = [f"{domain}: {len(one):,} training images, fewer than {size:,}" for domain, one in domains.items()]
     small = [note for note, one in zip(notes, domains.values(), strict=True) if len(one) < size]

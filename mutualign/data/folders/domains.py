@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from itertools import permutations
 from pathlib import Path
+from typing import NamedTuple
 
-from mutualign.data.folders.folder_task import FolderTask
 from mutualign.errors import MutualignError, nearest
 
 IMAGES = "images"  # Office-31 as published has DOMAIN/images/CLASS
+
+
+class DomainPair(NamedTuple):
+    """The folders of class folders of a source and a target domain."""
+
+    source: Path
+    target: Path
 
 
 def domains(root: Path) -> dict[str, Path]:
@@ -29,8 +36,8 @@ def domain_pairs(root: Path) -> list[str]:
     return [f"{source}-{target}" for source, target in permutations(domains(root), 2)]
 
 
-def domain_task(root: Path, pair: str) -> FolderTask:
-    """Return the task of a pair `SOURCE-TARGET` of domains: all target images are adapted to, and tested on.
+def find_pair(root: Path, pair: str) -> DomainPair:
+    """Return where the two domains of a pair `SOURCE-TARGET` are.
 
     Raises MutualignError for an unknown domain, naming the nearest.
     """
@@ -45,4 +52,4 @@ def domain_task(root: Path, pair: str) -> FolderTask:
     source, target = known[0]
     if source == target:
         raise MutualignError(f'{root}: source and target are both "{source}"')
-    return FolderTask(found[source], found[target], target_test=found[target])
+    return DomainPair(found[source], found[target])

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from io import BufferedIOBase
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -136,7 +136,7 @@ def _read_numpy(where: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
     return arrays
 
 
-def _array(file: BufferedIOBase, size: int, name: str, where: Path, rows: int | None) -> NDArray[Any]:
+def _array(file: IO[bytes] | BufferedIOBase, size: int, name: str, where: Path, rows: int | None) -> NDArray[Any]:
     """Read an array of a stream of `size` bytes, after its header has been checked."""
     version = npy.read_magic(file)
     if version not in ((1, 0), (2, 0)):

@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from mutualign.data.datasets import bsds500 as photos_module
-from mutualign.data.datasets.bsds500 import BSDS500_FILES, Photos, load_bsds500
+from mutualign.data.datasets import published
+from mutualign.data.datasets.bsds500 import Photos, load_bsds500
+from mutualign.data.datasets.published import BSDS500_FILES
 from mutualign.data.fetch.data_files import DataFile
 from mutualign.errors import MutualignError
 
@@ -117,7 +118,7 @@ def use_photos(folder, monkeypatch: pytest.MonkeyPatch, contents: list[bytes]) -
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
         files.append(DataFile({name: hashlib.sha256(content).hexdigest()}))
-    monkeypatch.setattr(photos_module, "BSDS500_FILES", {"test": tuple(files)})
+    monkeypatch.setattr(published, "BSDS500_FILES", {"test": tuple(files)})
 
 
 def jpeg(height: int, width: int, value: int) -> bytes:

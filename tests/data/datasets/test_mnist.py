@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from mutualign.data.datasets import mnist
-from mutualign.data.datasets.mnist import MNIST_FILES, load_mnist
+from mutualign.data.datasets import mnist, published
+from mutualign.data.datasets.mnist import load_mnist
+from mutualign.data.datasets.published import MNIST_FILES
 from mutualign.errors import MutualignError
 
 
@@ -21,13 +22,13 @@ def idx_bytes(values: torch.Tensor) -> bytes:
 
 def use_files(monkeypatch: pytest.MonkeyPatch, arrays: list[torch.Tensor]) -> dict[str, bytes]:
     """Let MNIST be these four arrays, and return the contents of its files."""
-    contents = {name: idx_bytes(array) for name, array in zip(mnist._SHA256, arrays, strict=True)}
+    contents = {name: idx_bytes(array) for name, array in zip(published._MNIST_SHA256, arrays, strict=True)}
     hashes = {
         name: (hashlib.sha256(gzip.compress(content, mtime=0)).hexdigest(), hashlib.sha256(content).hexdigest())
         for name, content in contents.items()
     }
-    monkeypatch.setattr(mnist, "_SHA256", hashes)
-    monkeypatch.setattr(mnist, "MNIST_FILES", tuple(map(mnist._file, hashes)))
+    monkeypatch.setattr(published, "_MNIST_SHA256", hashes)
+    monkeypatch.setattr(mnist, "MNIST_FILES", tuple(map(published._mnist_file, hashes)))
     return contents
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,8 +15,7 @@ import torch
 from mutualign.cli.console import PlainConsole
 from mutualign.cli.data import Data
 from mutualign.data.datasets import TASKS, TaskEntry, find_task, register_task
-from mutualign.data.datasets.bsds500 import BSDS500_FILES
-from mutualign.data.datasets.mnist import MNIST_FILES
+from mutualign.data.datasets.published import BSDS500_FILES, MNIST_FILES
 from mutualign.data.fetch import mirrors
 from mutualign.data.fetch.data_files import DataFile
 from mutualign.data.task import Task
@@ -83,6 +84,12 @@ def test_the_command_lists_fetches_and_verifies(tmp_path, monkeypatch):
         Data("list", "nonsense", tmp_path).main(PlainConsole(file=io.StringIO()))
 
 
+def test_tasks_are_listed_without_an_import_of_torch():
+    code = "import sys, mutualign.data.datasets as d; print(len(d.TASKS), 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [str(len(TASKS)), "False"]
+
+
 def test_an_unknown_task_is_an_error_that_names_the_nearest():
     for name, message in (
         ("mnist-mnistmm", r'unknown task "mnist-mnistmm"; did you mean "mnist-mnistm"\?'),
@@ -102,7 +109,7 @@ def test_every_task_has_a_description_of_its_own_on_one_line_and_its_files():
     expected = {"digits": (), "mnist-mnistm-resampled": resampled}
     expected |= dict.fromkeys(("mnist-mnistm", "mnistm-mnist", "mnist-mnistm-imbalanced"), frozen)
     expected |= dict.fromkeys(("mnist-worn", "mnist-mnistm-original"), MNIST_FILES)
-    assert {name: entry.files for name, entry in TASKS.items() if entry.folders is None} == expected
+    assert {name: entry.files for name, entry in TASKS.items() if entry.pair is None} == expected
 
 
 SPLITS = (("train", "test"), ("train", "val", "test"))

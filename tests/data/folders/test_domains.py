@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from mutualign.data.datasets import TASKS, find_task
 from mutualign.data.datasets.registry import expand_tasks
-from mutualign.data.folders.domains import domain_pairs, domain_task, domains
+from mutualign.data.folders.domains import domain_pairs, domains, find_pair
 from mutualign.errors import MutualignError
+from mutualign.recipes import load_recipe
+from mutualign.runs.loading import load_task
 from mutualign.runs.spec import RunSpec
 from tests.data.folders.images import write
 from tests.runs.samples import recipe
@@ -25,6 +28,10 @@ def root(tmp_path):
     return tmp_path
 
 
+def name_of(root, folder) -> str:
+    return folder.relative_to(root).parts[0]
+
+
 def test_domains_are_the_folders_or_their_images_and_every_ordered_pair_is_a_task(root):
     assert domains(root) == {
         "art": root / "art",
@@ -34,14 +41,14 @@ def test_domains_are_the_folders_or_their_images_and_every_ordered_pair_is_a_tas
     pairs = domain_pairs(root)
     assert len(pairs) == len(set(pairs)) == 6
     for pair in pairs:
-        task = domain_task(root, pair)
-        assert task.target_test == task.target != task.source
+        source, target = find_pair(root, pair)
+        assert pair == f"{name_of(root, source)}-{name_of(root, target)}"
 
 
 def test_names_with_dashes_are_split_where_both_parts_are_domains(root):
-    task = domain_task(root, "real-world-real-life")
+    task = find_pair(root, "real-world-real-life")
     assert (task.source, task.target) == (root / "real-world" / "images", root / "real-life")
-    assert domain_task(root, "real-life-art").target == root / "art"
+    assert find_pair(root, "real-life-art").target == root / "art"
 
 
 def test_pairs_that_make_no_task_are_refused_and_the_nearest_domain_is_named(root):
@@ -52,9 +59,9 @@ def test_pairs_that_make_no_task_are_refused_and_the_nearest_domain_is_named(roo
         ("art-art", 'source and target are both "art"'),
     ):
         with pytest.raises(MutualignError, match=message):
-            domain_task(root, pair)
+            find_pair(root, pair)
     with pytest.raises(MutualignError, match=r"images: 2 folder|expected one per domain|unknown domain"):
-        domain_task(root / "art" / "bike", "a-b")
+        find_pair(root / "art" / "bike", "a-b")
     with pytest.raises(MutualignError, match=r"1 folder\(s\); expected one per domain, .*/DOMAIN/CLASS/image\.jpg"):
         domains(root / "real-world")
     with pytest.raises(MutualignError, match=r"no such folder\n  hint: "):
@@ -71,6 +78,20 @@ def test_a_task_of_two_domains_adapts_to_and_tests_on_all_target_images(root):
     assert find_task(name).count_files(root) == (1, 1)
     place = RunSpec(recipe("dann"), name, 0).path(root / "runs").relative_to(root / "runs")
     assert len(place.parts) == 3  # the colon and the slashes of the name are not in that of the folder
+
+
+def test_a_slice_of_a_task_on_image_files_is_one_on_their_features_too(tmp_path, monkeypatch):
+    for domain in ("amazon", "webcam"):
+        for name in ("mug", "pen"):
+            for number in range(6):
+                write(tmp_path / "office31" / domain / name / f"{number}.png", 9 * number + len(domain) + len(name))
+    name = "office31:amazon-webcam@4"
+    monkeypatch.setattr("mutualign.data.features.extract.feature_network", lambda _: lambda x: torch.rand(len(x), 1280))
+    for chosen in (recipe("dann"), load_recipe("photos", ["views=1"])):
+        task = load_task(name, tmp_path, chosen)
+        assert (task.name, len(task.source_train), len(task.target_train), len(task.target_test)) == (name, 4, 4, 12)
+    with pytest.raises(MutualignError, match='unknown domain "webcam@4"'):
+        find_task(f"folder:{tmp_path / 'office31'}:amazon-webcam@4")
 
 
 def test_all_pairs_of_a_folder_expand_and_other_names_stay(root):

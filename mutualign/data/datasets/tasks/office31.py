@@ -6,16 +6,15 @@ from functools import partial
 from itertools import permutations
 from pathlib import Path
 
-from mutualign.data.datasets.registry import register_folders
-from mutualign.data.folders.domains import domain_task
-from mutualign.data.folders.folder_task import FolderTask
+from mutualign.data.datasets.registry import register_domains
+from mutualign.data.folders.domains import DomainPair, find_pair
 from mutualign.errors import MutualignError
 
 DOMAINS = ("amazon", "webcam", "dslr")
 FOLDERS = ("office31", "office-31", "Office31", "domain_adaptation_images")
 
 
-def office31(pair: str, data: Path) -> FolderTask:
+def office31(pair: str, data: Path) -> DomainPair:
     """Where the photos of a pair of domains are. Raises MutualignError if they are not in the data folder."""
     root = next((data / name for name in FOLDERS if (data / name).is_dir()), None)
     if root is None:
@@ -25,11 +24,11 @@ def office31(pair: str, data: Path) -> FolderTask:
             "  hint:    they are for research use, and must be asked for or downloaded by you; then name the folder\n"
             "           with --data"
         )
-    return domain_task(root, pair)
+    return find_pair(root, pair)
 
 
 for _source, _target in permutations(DOMAINS, 2):
     _pair = f"{_source}-{_target}"
-    register_folders(
+    register_domains(
         f"office31:{_pair}", f"Office-31 photos, {_source} -> {_target}; needs your own copy", partial(office31, _pair)
     )
