@@ -35,7 +35,7 @@ class ExportedNetwork(nn.Module):
     def forward(self, pixels: Pixels) -> Float32[Tensor, "n classes"]:
         return self.classifier(self._inputs(pixels)).softmax(1)  # type: ignore[no-any-return]
 
-    def _inputs(self, pixels: Pixels) -> Float32[Tensor, "n channels height width"]:
+    def _inputs(self, pixels: Pixels) -> Float32[Tensor, "n channels rows columns"]:
         if self.frozen is None:
             return to_floats(pixels, self.shape.channels)
         return self.frozen(pixels).half().float()[:, :, None, None]  # type: ignore[no-any-return]

@@ -11,11 +11,11 @@ from mutualign.report.figure_style import (
     MANY_EPOCHS,
     MARKERS,
     PALETTE,
+    accuracy_axis,
     figure_of,
     legend_above,
     log_ticks,
     panel,
-    percent_axis,
     shorten,
     styled,
 )
@@ -50,7 +50,7 @@ def recipe_curves(curves: Mapping[str, Sequence[Points]], label: str, *, shares:
     axis.set_xlabel("seconds of training of the last stage")
     axis.set_ylabel(label)
     if shares:
-        percent_axis(axis.yaxis)
+        accuracy_axis(axis)
     legend_above(axis)
     return figure_of(axis)
 
@@ -65,6 +65,6 @@ def score_against_accuracy(points: Mapping[str, Points], score_name: str) -> Fig
         axis.plot(scores, accuracy, marker, color=colour, markersize=4, label=shorten(recipe))
     axis.set_xlabel(score_name)
     axis.set_ylabel("target accuracy (needs labels)")
-    percent_axis(axis.yaxis)
+    accuracy_axis(axis)
     legend_above(axis)
     return figure_of(axis)

@@ -15,6 +15,7 @@ from mutualign.report.figure_style import (
     SOURCE,
     TARGET,
     TEXT,
+    accuracy_axis,
     curve,
     epoch_axis,
     figure_of,
@@ -58,9 +59,7 @@ def accuracy_curves(accuracies: Mapping[str, Curve], stages: Stages) -> Figure:
     for name, values in accuracies.items():
         curve(axis, values, {"target": TARGET, "source": SOURCE}[name], f"{name} accuracy")
     stages.mark(axis)
-    percent_axis(axis.yaxis)
-    low, high = axis.get_ylim()
-    axis.set_ylim(low, min(high, 1 + 0.03 * (1 - low)))  # no tick above 100 %
+    accuracy_axis(axis)
     epoch_axis(axis)
     legend_above(axis)
     return figure_of(axis)

@@ -115,6 +115,13 @@ def percent_axis(axis: Axis) -> None:
     axis.set_major_formatter(FuncFormatter(lambda share, _: f"{round(100 * share, 6):g} %"))
 
 
+def accuracy_axis(axes: Axes) -> None:
+    """Label accuracies on y as percentages, without ticks above 100 %; to be called after everything is drawn."""
+    percent_axis(axes.yaxis)
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, min(high, 1 + 0.03 * (1 - low)))
+
+
 def log_ticks(axis: Axis) -> None:
     """Label a log scale by numbers such as 0.001, without exponents; to be called after its limits are set."""
     low, high = axis.get_view_interval()
