@@ -9,8 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from jaxtyping import Bool
+from torch import Tensor
 
 from mutualign.data.folders.class_names import class_indices, refuse_alike
+from mutualign.data.folders.mapped_images import SelectedImages
 from mutualign.data.folders.vectors import Vectors, read_vectors
 from mutualign.data.split import hold_out_tenth
 from mutualign.data.task import Task, TaskFolders
@@ -29,7 +32,9 @@ def load_vector_task(name: str, files: Mapping[str, Path], folders: TaskFolders)
     source, names = parts["source"], _class_names(parts["source"])
     for one in parts.values():
         _require_width(one, source)
-    images = {part: UnlabelledImages(one.x[:, None, None, :]) for part, one in parts.items()}
+    images: dict[str, UnlabelledImages] = {
+        part: UnlabelledImages(one.x[:, None, None, :]) for part, one in parts.items()
+    }
     labels = {
         part: torch.tensor(class_indices(one.labels, names, one.where))
         for part, one in parts.items()
@@ -38,21 +43,25 @@ def load_vector_task(name: str, files: Mapping[str, Path], folders: TaskFolders)
     held = torch.zeros(len(source), dtype=torch.bool)
     if "source test" not in parts:
         held = hold_out_tenth(labels["source"], names)
-        images["source test"] = images["source"].subset(held.nonzero().flatten())
+        images["source test"] = _select(images["source"], held)
         labels["source test"] = labels["source"][held]
-    rest = (~held).nonzero().flatten()
     test = "target test" if "target test" in parts else "target"
     return Task(
         name,
         _identity(parts, names),
         names,
-        LabelledImages(images["source"].subset(rest), labels["source"][rest]),
+        LabelledImages(_select(images["source"], ~held), labels["source"][~held]),
         LabelledImages(images["source test"], labels["source test"]),
         TargetDataset(images["target"], None),
         TargetDataset(images[test], labels.get(test)),
         notes=tuple(_notes(parts, len(labels["source test"]))),
         folders=folders,
     )
+
+
+def _select(images: UnlabelledImages, marked: Bool[Tensor, " n"]) -> UnlabelledImages:
+    """Return the marked images, without a copy."""
+    return SelectedImages.of(images, marked.nonzero().flatten().tolist())
 
 
 def _class_names(source: Vectors) -> tuple[str, ...]:

@@ -79,6 +79,7 @@ def read_vectors(where: Path, labelled: bool) -> Vectors:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of numpy, on files of Python 2
             arrays = _read_parquet(where, names) if where.suffix.lower() == PARQUET else _read_numpy(where, names)
+            labels = _labels(arrays["y"].tolist(), where) if labelled else None
     except MutualignError:
         raise
     except Exception as error:  # zipfile, numpy and pyarrow raise many kinds on damaged files
@@ -88,7 +89,6 @@ def read_vectors(where: Path, labelled: bool) -> Vectors:
     with np.errstate(over="ignore"):
         x = np.ascontiguousarray(arrays["X"], dtype=np.float32)
     _require_finite(x, arrays["X"], where)
-    labels = _labels(arrays["y"].tolist(), where) if labelled else None
     return Vectors(where, torch.from_numpy(x), labels)
 
 
@@ -108,7 +108,8 @@ def _labels(values: Sequence[Any], where: Path) -> tuple[str, ...]:
     """Labels as clean text. Raises MutualignError for one that is empty or not UTF-8."""
     try:
         names = tuple(clean_name(one.decode() if isinstance(one, bytes) else str(one)) for one in values)
-    except UnicodeDecodeError as error:
+        "".join(names).encode()
+    except UnicodeError as error:
         raise MutualignError(f"{where}: a label in y is not UTF-8 text\n  hint:    save y as text") from error
     if "" in names:
         raise MutualignError(f"{where}: y[{names.index('')}] is empty\n  hint:    label the row, or leave it out")
@@ -177,7 +178,9 @@ def _require_shape(shape: tuple[int, ...], name: str, where: Path, rows: int | N
 
 
 def _feature_columns(names: Sequence[str]) -> list[str]:
-    """The columns of features in a Parquet table: X, or x0, x1, ...; empty if it has none."""
+    """The columns of features in a Parquet table: X, or x0, x1, ...; empty if it has none, or is one of images."""
+    if "path" in names:
+        return []
     if "X" in names:
         return ["X"]
     return sorted((name for name in names if _COLUMN.fullmatch(name)), key=lambda name: int(name[1:]))

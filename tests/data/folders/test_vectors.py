@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import pickle
 import shutil
 import zipfile
@@ -14,7 +15,9 @@ import pytest
 import torch
 from pyarrow import parquet
 
+from mutualign.cli.compare import Compare
 from mutualign.cli.console import PlainConsole
+from mutualign.cli.options import OwnImagesOptions
 from mutualign.cli.predict import Predict
 from mutualign.data.folders.folder_task import FolderTask
 from mutualign.data.folders.vectors import read_vectors
@@ -101,6 +104,7 @@ REFUSED = {
     "no rows": ({"X": X[:0], "y": Y[:0]}, r"X has the shape \[0, 8\]"),
     "too few labels": ({"X": X, "y": Y[:5]}, r"y has the shape \[5\]; expected \[6\]"),
     "one-hot labels": ({"X": X, "y": np.eye(6, dtype=int)}, r"y has the shape \[6, 6\]"),
+    "half a character": ({"X": X, "y": np.array(["a", "\ud800", "b", "a", "b", "a"])}, "a label in y is not UTF-8"),
     "an empty label": ({"X": X, "y": np.array(["a", " ", "b", "a", "b", "a"])}, r"y\[1\] is empty"),
 }
 
@@ -171,7 +175,8 @@ def test_a_task_of_vectors_holds_out_a_tenth_of_each_class_and_hides_target_labe
     task = own(files).load()
     assert (task.name, task.class_names, task.shape) == ("source-to-target", ("cat", "dog", "owl"), (WIDTH, 1, 1))
     assert torch.bincount(task.source_test.labels).tolist() == [2, 2, 2]
-    rows = torch.cat([task.source_train.images.pixels, task.source_test.images.pixels]).flatten(1)
+    parts = (task.source_train.images, task.source_test.images)
+    rows = torch.cat([one.take(torch.arange(len(one)), 0) for one in parts]).flatten(1)
     labels = torch.cat([task.source_train.labels, task.source_test.labels])
     order = [x.tolist().index(row) for row in rows.tolist()]
     assert sorted(order) == list(range(60))
@@ -253,6 +258,24 @@ def test_a_run_on_vectors_stops_resumes_bit_for_bit_and_predicts_the_outputs_tha
     assert [row["path"] for row in rows[:2]] == [f"{moved}/test.npz:0", f"{moved}/test.npz:1"]
     assert [row["label"] for row in rows] == [("cat", "dog", "owl")[best] for best in kept.argmax(1)]
     np.testing.assert_allclose([float(row["probability"]) for row in rows], kept.amax(1), atol=2e-6)
+
+
+def test_a_comparison_on_vectors_has_rows_of_its_recipes_and_trains_nothing_twice(files, monkeypatch):
+    command = Compare(
+        recipes="photos_source_only,photos",
+        own_images=OwnImagesOptions(files / "source.npz", files / "target.npy", target_test=files / "test.npz"),
+        seeds=1,
+        set=SHORT,
+        out=files / "runs",
+        save=files / "rows.json",
+    )
+    text = io.StringIO()
+    command.main(PlainConsole(file=text))
+    rows = json.loads((files / "rows.json").read_text(encoding="utf-8"))["rows"]
+    assert {row["recipe"].rpartition("-")[0] for row in rows} == {"photos_source_only", "photos"}
+    assert {row["task"] for row in rows} == {"source-to-target"}
+    monkeypatch.setattr(Experiment, "run", lambda self: pytest.fail("trained again"))
+    command.main(PlainConsole(file=text))
 
 
 def test_a_run_predicts_only_what_it_was_trained_on(files):
