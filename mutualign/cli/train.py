@@ -173,16 +173,13 @@ class Run:
         return Experiment.resume(run, data_folder(self.data), moved=own.places(), **settings)
 
     def _processes(self) -> Processes:
-        """Return how many processes train together. Raises MutualignError if torchrun has started others."""
+        """Return how many processes train together.
+
+        Raises MutualignError if torchrun has started others, or if an environment variable of theirs is wrong.
+        """
         from mutualign.training.distributed import ONE, Processes
 
-        try:
-            started = Processes.started()
-        except (ValueError, ZeroDivisionError) as error:
-            raise MutualignError(
-                f"WORLD_SIZE or LOCAL_WORLD_SIZE is not a number of processes: {error}\n"
-                "  hint:    unset these environment variables, or start the command with torchrun"
-            ) from error
+        started = Processes.started()
         asked = Processes(
             started.devices if self.devices is None else self.devices,
             started.nodes if self.nodes is None else self.nodes,
@@ -194,4 +191,5 @@ class Run:
                 f"torchrun has started {started.devices} processes on each of {started.nodes} node(s), but "
                 f"{asked.devices} on {asked.nodes} are asked for\n  hint:    leave --devices and --nodes out"
             )
+        asked.check()
         return asked

@@ -172,7 +172,7 @@ class Experiment:
         return result
 
     def _fabric(self) -> Fabric:
-        return make_fabric(self.recipe.precision, self.accelerator, self.processes)
+        return make_fabric(self.recipe.precision, self.accelerator, self.processes, self.should_stop)
 
     def _train(self, fabric: Fabric, callbacks: Callbacks) -> None:
         task, store = self.task, self.folder.checkpoints
@@ -192,8 +192,8 @@ class Experiment:
 
     def _source_only_run(self) -> RunFolder | None:
         """Find a complete source-only run with the same data and seed in OUT/TASK/*/seed-N, next to this one."""
-        if self.recipe.is_source_only:
-            return None
+        if self.recipe.is_source_only or self.folder.path.name != f"seed-{self.seed}":
+            return None  # a folder of another form is not next to runs of the same task
         for path in sorted(self.folder.path.absolute().parents[1].glob(f"*/{self.folder.path.name}/result.json")):
             try:
                 other = RunFolder.open(path.parent)

@@ -1,21 +1,26 @@
-"""Several processes that train as one: launching them, and the error when one of them ends."""
+"""Several processes that train as one: their number and ranks, Fabric, and the error when one of them ends."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch.distributed as dist
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning_fabric.strategies.ddp import DDPStrategy
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from lightning_fabric.utilities.rank_zero import rank_zero_only
 
 from mutualign.errors import MutualignError, shell_command
+from mutualign.training.connection import Meeting, connect
 from mutualign.training.hardware import has_bf16
+from mutualign.training.launching import local_processes
 
 
 class Processes(NamedTuple):
@@ -25,34 +30,118 @@ class Processes(NamedTuple):
     nodes: int = 1
 
     @property
+    def total(self) -> int:
+        """Number of processes."""
+        return self.devices * self.nodes
+
+    @property
     def first(self) -> bool:
         """Whether this process writes files and prints; known before the others are launched."""
-        return self == ONE or int(getattr(rank_zero_only, "rank", 0)) == 0
+        return self == ONE or self._rank(self._environment()) == 0
 
     @classmethod
     def started(cls) -> Processes:
-        """Return the processes that torchrun has started, this one included; one without torchrun."""
-        everywhere, here = (int(os.environ.get(name, "1")) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
-        return cls(here, everywhere // here) if "LOCAL_WORLD_SIZE" in os.environ else cls()
+        """Return the processes that torchrun has started, this one included; one without torchrun.
+
+        Raises MutualignError if WORLD_SIZE and LOCAL_WORLD_SIZE are not numbers of processes.
+        """
+        if "LOCAL_WORLD_SIZE" not in os.environ:
+            return cls()
+        everywhere, here = (_number(name, 1, 10**9, "1") for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
+        return cls(here, everywhere // here)
+
+    def check(self) -> None:
+        """Check the environment variables that say which of the processes this is, and where the first one is.
+
+        From now on, a process that was started by another one of this run ends if that one does. Raises MutualignError
+        if a variable is missing or wrong.
+        """
+        local_processes.watch_launcher()
+        if self == ONE:
+            return
+        if self._started_by_slurm:
+            for name in ("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID"):
+                _number(name, 0, self.total - 1)
+        else:
+            if "LOCAL_WORLD_SIZE" in os.environ:
+                _number("RANK", 0, self.total - 1)
+            node = "GROUP_RANK" if "GROUP_RANK" in os.environ and "NODE_RANK" not in os.environ else "NODE_RANK"
+            _number(node, 0, self.nodes - 1, None if self.nodes > 1 else "0")
+            _number("LOCAL_RANK", 0, self.devices - 1, "0")
+            if self.nodes > 1 and "MASTER_ADDR" not in os.environ:
+                raise _wrong("MASTER_ADDR", "is not set", "the address of the computer with NODE_RANK 0")
+            _number("MASTER_PORT", 1, 65535, None if self.nodes > 1 or "LOCAL_RANK" in os.environ else "1")
+
+    def connect(self, fabric: Fabric, environment: ClusterEnvironment, should_stop: Callable[[], bool]) -> None:
+        """Start the processes of this computer that nobody else starts, and wait until all are connected."""
+        rank = self._rank(environment)
+        meeting = Meeting(rank, self.total, environment.main_address, environment.main_port)
+        if not environment.creates_processes_externally:
+            os.environ |= {"MASTER_ADDR": meeting.address, "MASTER_PORT": str(meeting.port), "LOCAL_RANK": "0"}
+            os.environ |= {"NODE_RANK": str(environment.node_rank()), "WORLD_SIZE": str(self.total)}
+            local_processes.start(rank, self.devices)
+        connect(meeting, fabric.strategy.root_device, should_stop)
+
+    @property
+    def _started_by_slurm(self) -> bool:
+        """Whether srun has started all of them; in other programs of a Slurm job its variables mean nothing here."""
+        return os.environ.get("SLURM_STEP_NUM_TASKS") == str(self.total) != "1"
+
+    def _environment(self) -> ClusterEnvironment:
+        """Return who has started this process. Fabric would take any Slurm or MPI job for several processes."""
+        if "LOCAL_WORLD_SIZE" in os.environ and dist.is_torchelastic_launched():
+            return TorchElasticEnvironment()
+        return SLURMEnvironment() if self._started_by_slurm else LightningEnvironment()
+
+    def _rank(self, environment: ClusterEnvironment) -> int:
+        if isinstance(environment, LightningEnvironment):
+            return environment.node_rank() * self.devices + environment.local_rank()
+        return environment.global_rank()
 
 
 ONE = Processes()
 
 
-def make_fabric(precision: str, accelerator: str = "auto", processes: Processes = ONE) -> Fabric:
+def _number(name: str, least: int, most: int, default: str | None = None) -> int:
+    """Return the whole number in an environment variable."""
+    text = os.environ.get(name, default)
+    wanted = f"a whole number from {least} to {most}"
+    if text is None:
+        raise _wrong(name, "is not set", wanted)
+    if not (text.isascii() and text.isdecimal() and len(text) <= 10 and least <= int(text) <= most):
+        raise _wrong(name, f'is "{text[:40]}"', wanted)
+    return int(text)
+
+
+def _wrong(name: str, what: str, wanted: str) -> MutualignError:
+    return MutualignError(
+        f"the environment variable {name} {what}; several processes need {wanted}\n"
+        "  hint:    set it, start the command with torchrun or srun, or leave --nodes out"
+    )
+
+
+def make_fabric(
+    precision: str,
+    accelerator: str = "auto",
+    processes: Processes = ONE,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Fabric:
     """Choose devices and precision: `float32`, `bf16` (autocast), or `auto`, which is bf16 if the hardware has it.
 
     Launches the other processes, if any: each runs this program from its start to this call. Raises MutualignError if
-    the accelerator does not exist or has too few devices.
+    the accelerator does not exist or has too few devices, or if the processes cannot connect; raises Stopped if
+    `should_stop` says so before they have.
     """
     settings: dict[str, Any] = {"accelerator": accelerator}
     try:
-        device = Fabric(devices=1, **settings).device
-        bf16 = precision == "bf16" or (precision == "auto" and has_bf16(device))
+        one = Fabric(devices=1, plugins=[LightningEnvironment()], **settings)
+        bf16 = precision == "bf16" or (precision == "auto" and has_bf16(one.device))
         settings["precision"] = "bf16-mixed" if bf16 else "32-true"
+        environment = processes._environment()
+        settings["plugins"] = [environment]
         if processes == ONE:
             return Fabric(devices=1, **settings)
-        # The strategy only launches processes: gradients are averaged by nn/distributed.py.
+        # Gradients are averaged by nn/distributed.py.
         strategy = DDPStrategy(broadcast_buffers=False)
         fabric = Fabric(devices=processes.devices, num_nodes=processes.nodes, strategy=strategy, **settings)
     except (RuntimeError, ValueError, MisconfigurationException) as error:
@@ -61,6 +150,7 @@ def make_fabric(precision: str, accelerator: str = "auto", processes: Processes 
             f'cannot train on accelerator "{accelerator}"{asked}: {error}\n'
             "  hint:    leave out --accelerator, --devices and --nodes, or choose devices that this machine has"
         ) from error
+    processes.connect(fabric, environment, should_stop)
     fabric.launch()
     return fabric
 
@@ -75,7 +165,7 @@ def report_lost_processes(fabric: Fabric, path: Path) -> Iterator[None]:
             resume = shell_command("mutualign", "run", "--resume", path)
             raise MutualignError(
                 f"process {fabric.global_rank} of {fabric.world_size}: another process of this run has ended\n"
-                f"  reason   {str(error).splitlines()[0]}\n"
+                f"  reason   {local_processes.lost() or str(error).splitlines()[0]}\n"
                 f"  hint:    see the output of that process, then `{resume}`"
             ) from error
         raise

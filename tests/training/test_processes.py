@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from mutualign.cli.stopping import StopSignal
 from mutualign.cli.train import Run
 from mutualign.errors import MutualignError
 from mutualign.io.tensors import pack, unpack
@@ -21,6 +22,7 @@ from mutualign.methods import METHODS, MethodEntry, NoConfig
 from mutualign.nn.distributed import any_process
 from mutualign.recipes import load_recipe
 from mutualign.runs.folder import RunFolder
+from mutualign.training import connection
 from mutualign.training.batches import Batches
 from mutualign.training.distributed import ONE, Processes, make_fabric, report_lost_processes
 from mutualign.training.loop import StageTrainer
@@ -57,6 +59,12 @@ def take_steps(name, backbone, fabric):
         del METHODS["alternating"]
 
 
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
 def take_part(rank, port, folder):
     """One of two processes."""
     torch.set_num_threads(1)
@@ -74,9 +82,7 @@ def take_part(rank, port, folder):
 def of_two(tmp_path_factory):
     """The results of two processes, by rank; a function of the method."""
     folder = tmp_path_factory.mktemp("two")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     assert [finish(child) for child in [start(take_part, rank, port, folder) for rank in (0, 1)]] == [0, 0]
     return lambda name: [unpack(folder / f"{name}-{rank}")[0] for rank in (0, 1)]
 
@@ -125,38 +131,21 @@ def wait_for(condition, seconds):
 
 
 @pytest.mark.slow
-def test_a_run_of_two_processes_may_lose_either_or_be_stopped_and_still_resumes_to_its_end(tmp_path):
+def test_a_run_of_two_processes_that_loses_one_or_is_stopped_resumes_to_its_end(tmp_path):
     name, log = load_recipe("fast", SHORT).name, tmp_path / "log"
     run = RunFolder(tmp_path / "runs" / "digits" / name / "seed-0")
-    resume = ("--resume", str(run.path), *TWO)
+    child = mutualign(tmp_path, "--recipe", "fast", "--set", *SHORT, *TWO[:4])
+    (other,) = wait_for(lambda: children_of(child), 60)
+    os.kill(other, signal.SIGKILL)  # while it starts
+    assert child.wait(30) == 2
+    ended = (
+        r"process 0 of 2: another process of this run has ended\n  reason   process 1 was killed by SIGKILL\n  hint: "
+    )
+    assert re.search(ended, log.read_text())
 
-    def saved_since(mark):
-        last = run.path / "checkpoints" / "last.safetensors"
-        return lambda: last.exists() and last.stat().st_mtime > mark
-
-    def begin(*arguments):
-        mark = time.time()
-        child = mutualign(tmp_path, *arguments)
-        wait_for(saved_since(mark), 90)
-        (other,) = wait_for(lambda: children_of(child), 5)
-        return child, other
-
-    child, other = begin("--recipe", "fast", "--set", *SHORT, *TWO[:4], "--save-every", "0.5")
-    os.kill(other, signal.SIGKILL)
-    assert child.wait(30) in (2, -signal.SIGKILL)
-    assert run.result() is None
-    if child.returncode == 2:
-        assert re.search(
-            r"another process of this run has ended\n.*\n  hint: .*mutualign run --resume", log.read_text()
-        )
-
-    child, other = begin(*resume)
-    child.kill()
-    child.wait()
-    wait_for(lambda: not alive(other), 30)
-    assert run.result() is None
-
-    child, other = begin(*resume)
+    child = mutualign(tmp_path, "--resume", str(run.path), *TWO)
+    wait_for((run.path / "checkpoints" / "last.safetensors").exists, 90)
+    (other,) = children_of(child)
     child.terminate()
     assert child.wait(30) == 128 + signal.SIGTERM
     wait_for(lambda: not alive(other), 30)
@@ -170,18 +159,223 @@ def test_a_run_of_two_processes_may_lose_either_or_be_stopped_and_still_resumes_
     assert log.read_text().count("oracle (needs labels)") == 1  # one of them shows the result
 
 
-def test_the_number_of_processes_is_the_options_or_torchruns(monkeypatch):
-    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
-    monkeypatch.setenv("WORLD_SIZE", "9")  # of something else
+LAUNCH = """
+import os, time
+from mutualign.training.launching import local_processes
+if "LOCAL_RANK" in os.environ:
+    local_processes.watch_launcher()
+else:
+    local_processes.start(0, 2)
+time.sleep(300)
+"""
+
+
+def test_of_a_process_and_the_one_that_it_started_neither_outlives_the_other_whatever_they_do(tmp_path):
+    (tmp_path / "launch.py").write_text(LAUNCH)
+    first, second = (
+        subprocess.Popen([sys.executable, "launch.py"], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    )
+    (left,), (killed,) = (wait_for(lambda one=one: children_of(one), 60) for one in (first, second))
+    first.kill()
+    os.kill(killed, signal.SIGKILL)
+    assert second.wait(30) == 2
+    assert "process 1 was killed by SIGKILL, so this one ends too\n  hint: " in second.communicate()[1]
+    wait_for(lambda: not alive(left), 30)
+    assert "the process that started this one has ended" in first.communicate()[1]
+
+
+# While they connect ---------------------------------------------------------------------------------------------------
+
+
+def connect_one(rank, size, address, port, folder, limits):
+    """One of several processes that nobody watches, as on several computers; its error goes to a file."""
+    for name, seconds in limits.items():
+        setattr(connection, name, seconds)
+    os.environ |= {"MASTER_ADDR": address, "MASTER_PORT": str(port), "NODE_RANK": str(rank), "LOCAL_RANK": "0"}
+    stop = StopSignal(rank == 0)
+    (folder / f"{rank}.started").touch()
+    with stop.saving("resume it"):
+        try:
+            fabric = make_fabric("float32", "cpu", Processes(1, size), stop)
+            (folder / f"{rank}.connected").touch()
+            with report_lost_processes(fabric, folder):
+                while not any_process(False):
+                    pass
+        except MutualignError as error:
+            (folder / f"{rank}.error").write_text(str(error))
+            os._exit(2)
+
+
+@pytest.fixture
+def computers(tmp_path):
+    """Start one of several processes; what it said in the end. Those that still live are killed."""
+    children = []
+
+    class Computers:
+        port = free_port()
+
+        def start(self, rank, size, address="127.0.0.1", **limits):
+            children.append(start(connect_one, rank, size, address, self.port, tmp_path, limits))
+            wait_for((tmp_path / f"{rank}.started").exists, 60)
+            (tmp_path / f"{rank}.started").unlink()
+            return children[-1]
+
+        def connected(self, rank):
+            wait_for((tmp_path / f"{rank}.connected").exists, 60)
+            (tmp_path / f"{rank}.connected").unlink()
+
+        def listening(self):
+            def answers():
+                with socket.socket() as probe:
+                    return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+            wait_for(answers, 60)
+
+        def error(self, rank, child):
+            assert finish(child) == 2
+            return (tmp_path / f"{rank}.error").read_text()
+
+    yield Computers()
+    for child in children:
+        child.kill()
+        child.join()
+
+
+def test_a_process_that_is_killed_while_others_are_still_awaited_ends_those_that_had_come(computers):
+    first, second = computers.start(0, 3, SILENCE_SECONDS=2), computers.start(1, 3)
+    computers.listening()
+    time.sleep(1)  # reports
+    second.kill()
+    assert re.search(
+        r"process 0 of 3: another process .*\n  reason   process 1 no longer .*\n  hint: ", computers.error(0, first)
+    )
+
+    first, second = computers.start(0, 3), computers.start(1, 3)
+    computers.listening()
+    time.sleep(1)
+    first.kill()
+    assert re.search(
+        r"process 1 of 3: another process .*\n  reason   process 0 no longer .*\n  hint: ", computers.error(1, second)
+    )
+
+
+def test_a_process_that_is_killed_in_training_ends_the_others(computers):
+    for killed, left in ((0, 1), (1, 0)):
+        children = [computers.start(rank, 2) for rank in (0, 1)]
+        computers.connected(0)
+        computers.connected(1)
+        children[killed].kill()
+        message = computers.error(left, children[left])
+        assert re.search(rf"process {left} of 2: another process .*\n.*\n  hint: .* --resume", message)
+
+
+def test_a_process_that_never_comes_is_not_awaited_for_ever(computers):
+    first = computers.start(0, 2, ARRIVAL_SECONDS=1)
+    assert "process 1 at 127.0.0.1" in computers.error(0, first)
+    second = computers.start(1, 2, ARRIVAL_SECONDS=1)
+    assert f"process 0 did not answer at 127.0.0.1:{computers.port} within 1 seconds" in computers.error(1, second)
+
+
+def test_a_port_in_use_and_a_wrong_address_are_named(computers):
+    with socket.socket() as other:
+        other.bind(("", computers.port))
+        other.listen()
+        message = computers.error(0, computers.start(0, 2))
+        assert f"port {computers.port} is in use by another program\n  reason " in message
+        assert "\n  hint:    set MASTER_PORT" in message
+    unknown = computers.start(1, 2, "nowhere.invalid", NAME_SECONDS=1)
+    assert "no computer is named nowhere.invalid" in computers.error(1, unknown)
+
+
+def test_one_signal_stops_a_process_that_waits_for_others(computers):
+    waiting = [computers.start(0, 2), computers.start(1, 2, "192.0.2.1")]  # an address that nobody has
+    computers.listening()
+    for child in waiting:
+        os.kill(child.pid, signal.SIGTERM)
+    begun = time.monotonic()
+    assert [finish(child) for child in waiting] == [128 + signal.SIGTERM, 0]  # the first one says how it ended
+    assert time.monotonic() - begun < 15
+
+
+# Who is which ---------------------------------------------------------------------------------------------------------
+
+PLACES = {
+    "RANK",
+    "LOCAL_RANK",
+    "NODE_RANK",
+    "GROUP_RANK",
+    "WORLD_SIZE",
+    "LOCAL_WORLD_SIZE",
+    "MASTER_ADDR",
+    "MASTER_PORT",
+}
+
+
+@pytest.fixture
+def environment(monkeypatch):
+    """Set the environment variables of processes, and no others."""
+
+    def set_only(**values):
+        for name in PLACES.union(name for name in os.environ if name.startswith("SLURM_")):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in values.items():
+            monkeypatch.setenv(name, value)
+
+    set_only()
+    return set_only
+
+
+def test_the_number_of_processes_is_the_options_or_torchruns(environment):
+    environment(WORLD_SIZE="9")  # of something else
     assert Run()._processes() == ONE
-    assert Run(devices=3, nodes=2)._processes() == Processes(3, 2)
+    assert Run(devices=3)._processes() == Processes(3)
     with pytest.raises(MutualignError, match="--devices must be from 1"):
         Run(devices=-1)._processes()
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
-    monkeypatch.setenv("WORLD_SIZE", "8")
+    torchrun = {"LOCAL_WORLD_SIZE": "4", "WORLD_SIZE": "8", "MASTER_ADDR": "a", "MASTER_PORT": "1", "RANK": "5"}
+    environment(**torchrun, LOCAL_RANK="1", GROUP_RANK="1")
     assert Run()._processes() == Run(devices=4, nodes=2)._processes() == Processes(4, 2)
     with pytest.raises(MutualignError, match=r"4 processes on each of 2 node\(s\), but 2 on 2 .*\n  hint: "):
         Run(devices=2)._processes()
+
+
+def test_the_first_of_several_computers_alone_writes_the_run(environment):
+    place = {"MASTER_ADDR": "first.cluster", "MASTER_PORT": "29500"}
+    environment(**place, NODE_RANK="0")
+    assert Run(devices=2, nodes=2)._processes().first
+    environment(**place, NODE_RANK="1")
+    assert not Run(devices=2, nodes=2)._processes().first
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("NODE_RANK", "2"),
+        ("NODE_RANK", None),
+        ("LOCAL_RANK", "x"),
+        ("MASTER_PORT", "99999"),
+        ("MASTER_PORT", None),
+        ("MASTER_ADDR", None),
+        ("LOCAL_WORLD_SIZE", "x"),
+    ],
+)
+def test_a_missing_or_wrong_variable_is_named_before_anything_is_made(environment, name, value):
+    right = {"NODE_RANK": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "first.cluster", "MASTER_PORT": "29500"}
+    environment(**{key: one for key, one in (right | {name: value}).items() if one is not None})
+    with pytest.raises(MutualignError, match=rf"the environment variable {name} is .*\n  hint: "):
+        Run(devices=2, nodes=2)._processes()
+
+
+def test_a_slurm_job_of_several_tasks_leaves_a_single_run_alone_and_its_step_numbers_several(environment):
+    job = {"SLURM_NTASKS": "4", "SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NODEID": "0", "SLURM_JOB_ID": "77"}
+    environment(**job)
+    assert Run()._processes().first
+    assert make_fabric("float32", "cpu").world_size == 1
+    assert Run(devices=4)._processes().first  # starts the other three itself
+    step = {"SLURM_STEP_NUM_TASKS": "4", "SLURM_NTASKS_PER_NODE": "4", "SLURM_PROCID": "3", "SLURM_LOCALID": "3"}
+    environment(**job | step)
+    assert not Run(devices=4)._processes().first
+    assert make_fabric("float32", "cpu", Run()._processes()).world_size == 1
 
 
 def test_an_error_that_is_not_about_processes_is_not_taken_for_one(tmp_path):
