@@ -7,7 +7,7 @@ import torch
 
 from mutualign.demo.digits import normalise_digit
 from mutualign.demo.systems import Verdict
-from tests.demo.test_digits import box
+from tests.demo.test_drawn_digits import box
 from tests.demo.test_systems import data_url, png
 
 gr = pytest.importorskip("gradio")
