@@ -62,7 +62,7 @@ def test_predictions_of_the_test_photos_are_the_outputs_that_the_run_kept(photos
     outputs = RunFolder.open(path).checkpoints.load_outputs(0, "last")[0]["target_logits"].softmax(1)
     names = ("left", "right")
     assert [row["label"] for row in rows] == [names[best] for best in outputs.argmax(1)]
-    np.testing.assert_allclose([float(row["probability"]) for row in rows], outputs.amax(1), atol=1e-4)
+    np.testing.assert_allclose([float(row["probability"]) for row in rows], outputs.amax(1), atol=2e-6)
 
 
 def test_all_parts_of_one_folder_share_the_features_of_their_photos(photos, network):
@@ -83,18 +83,18 @@ def test_the_identity_covers_photos_labels_network_and_views(photos, network):
     assert len(found) == 4
 
 
-def test_photos_of_six_classes_are_recognised_in_another_domain(tmp_path, real_data, monkeypatch):
-    """With the pretrained network in torch, one view, ten photos of each class and domain; chance is 1/6."""
+def test_photos_of_four_classes_are_recognised_in_another_domain(tmp_path, real_data, monkeypatch):
+    """With the pretrained network in torch, one view, eight photos of each class and domain; chance is 1/4."""
     compute = TorchFeatures(load_pretrained("efficientnet_lite0"))
     monkeypatch.setattr("mutualign.data.features.extract.feature_network", lambda name: compute)
-    classes = ("back_pack", "bike", "bottle", "headphones", "keyboard", "mug")
+    classes = ("back_pack", "bike", "keyboard", "mug")
     for domain in ("amazon", "webcam"):
         rows = [
             f"{photo},{name}"
             for name in classes
-            for photo in sorted((real_data / "office31" / domain / name).rglob("*.jpg"))[:10]
+            for photo in sorted((real_data / "office31" / domain / name).rglob("*.jpg"))[:8]
         ]
-        assert len(rows) == 60
+        assert len(rows) == 32
         (tmp_path / f"{domain}.csv").write_text("\n".join(["path,label", *rows]), encoding="utf-8")
     source, target = tmp_path / "amazon.csv", tmp_path / "webcam.csv"
     recipe = load_recipe("photos", ["stages.0.epochs=3", "stages.0.epoch_steps=20", "views=1"])
