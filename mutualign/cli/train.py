@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
@@ -97,6 +98,9 @@ class Run:
 
     def main(self, console: Console) -> None:
         """Train, and print the result."""
+        if self.devices or self.nodes or "LOCAL_WORLD_SIZE" in os.environ:
+            # Before torch is imported: its warnings about lost connections come with pages of C++ frames.
+            os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
         from mutualign.cli.progress import ProgressDisplay
         from mutualign.cli.show import show_run
         from mutualign.runs.folder import RunFolder

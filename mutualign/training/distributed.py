@@ -116,7 +116,7 @@ def _number(name: str, least: int, most: int, default: str | None = None) -> int
 def _wrong(name: str, what: str, wanted: str) -> MutualignError:
     return MutualignError(
         f"the environment variable {name} {what}; several processes need {wanted}\n"
-        "  hint:    set it, start the command with torchrun or srun, or leave --nodes out"
+        "  hint:    correct it or unset it, start the command with torchrun or srun, or leave --devices and --nodes out"
     )
 
 

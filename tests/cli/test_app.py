@@ -100,7 +100,7 @@ def test_bad_input_is_answered_in_a_sentence(refused, tmp_path, arguments, messa
 
 def test_torchruns_variables_are_checked(refused, monkeypatch):
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "x")
-    assert "LOCAL_WORLD_SIZE is not a number of processes" in refused("run")
+    assert 'the environment variable LOCAL_WORLD_SIZE is "x"' in refused("run")
 
 
 @pytest.mark.parametrize(
