@@ -42,13 +42,14 @@ class Export:
             done = export_run(self.run, self.format, self.out, self.epoch, force=self.force)
         kind, height, width, channels = done.pixels
         few = f" ({done.images} different ones, some repeated)" if done.images < max(BATCHES) else ""
-        grey = f", grey repeated to {channels} channels" if channels > 1 else ""
+        vectors = (height, width) == (1, 1)
+        grey = f", grey repeated to {channels} channels" if channels > 1 and not vectors else ""
+        checked = f"{', '.join(map(str, BATCHES))} real {'vectors' if vectors else 'images'}{few}"
         lines = (
             f"{done.path} ({done.size / 1e6:.2f} MB{', replaced' if done.replaced else ''})",
-            f"checked on {', '.join(map(str, BATCHES))} real images{few}: the same classes; "
-            f"largest difference of a probability {done.difference:.1e}",
+            f"checked on {checked}: the same classes; largest difference of a probability {done.difference:.1e}",
             "",
-            f"pixels: {kind} [n, {height}, {width}, {channels}]{grey}",
+            f"pixels: {kind} [n, {height}, {width}, {channels}]{grey}" + (", one vector per row" if vectors else ""),
             "",
             done.usage,
         )

@@ -186,6 +186,11 @@ def _refuse_differences(predictors: Sequence[Predictor]) -> None:
                     f"  {another}  in {other.run.path}\n"
                     "  hint:    show each in a demo of its own"
                 )
+    if first.takes_vectors:
+        raise MutualignError(
+            f"{first.run.path} takes feature vectors, which cannot be looked at\n"
+            "  hint:    classify a file of vectors with mutualign predict"
+        )
     if min(first.shape.height, first.shape.width) < SMALLEST:
         raise MutualignError(
             f"{first.run.path} takes {first.shape.height}x{first.shape.width} pixels: too small to look at\n"

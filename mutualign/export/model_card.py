@@ -120,6 +120,7 @@ def model_card(facts: ModelFacts) -> str:
     """Write the facts as a page of Markdown."""
     shape, score, epoch = facts.image_shape, facts.label_free_score, facts.epoch
     size = f"[n, height {shape['height']}, width {shape['width']}, channels {shape['channels']}]"
+    vectors = (shape["height"], shape["width"]) == (1, 1)
     values = "0 to 255" if facts.pixels == "uint8" else "as in training, not scaled"
     frozen = facts.pretrained
     backbone = facts.backbone
@@ -133,7 +134,8 @@ def model_card(facts: ModelFacts) -> str:
             f"data: {facts.data}",
         ],
         "Input and output": [
-            f"input: pixels, {facts.pixels} {size}, {values}; grey images repeated to all channels",
+            f"input: pixels, {facts.pixels} {size}, {values}; "
+            + ("one feature vector per row" if vectors else "grey images repeated to all channels"),
             *([PHOTOS] if frozen else []),
             "output: probabilities, float32 [n, classes], in the order of the classes",
             f"classes: {', '.join(facts.class_names)}",

@@ -11,6 +11,9 @@ import torch
 from rich.console import Console
 
 from mutualign.cli.export import Export as ExportCommand
+from mutualign.data.task import Task
+from mutualign.data.types import LabelledImages, TargetDataset, UnlabelledImages
+from mutualign.demo.systems import Gallery
 from mutualign.errors import MutualignError
 from mutualign.export.exporter import check, export_run, real_images
 from mutualign.export.formats import FORMATS, Format, OpenedFile, register_format
@@ -23,6 +26,7 @@ from mutualign.runs.folder import RunFolder
 from mutualign.runs.history import StageAlarm
 from mutualign.runs.predictor import Predictor
 from tests.conftest import make_tiny_task
+from tests.export.conftest import SHORT
 
 
 def files_of(folder) -> dict[str, bytes]:
@@ -222,3 +226,19 @@ def test_the_command_prints_file_size_difference_and_how_to_use_it_and_nothing_e
     assert 'model.run(None, {"pixels": pixels})' in printed
     assert out.is_file()
     assert "".join(capfd.readouterr()) == ""
+
+
+def test_a_run_on_vectors_takes_vectors_and_is_not_shown_as_pictures(tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    images = UnlabelledImages(torch.randn(40, 1, 1, 6, generator=generator))
+    source, target = LabelledImages(images, torch.arange(40) % 3), TargetDataset(images, None)
+    task = Task("vectors", "made in a test", ("a", "b", "c"), source, source, target, target)
+    run = tmp_path / "run"
+    Experiment.start(load_recipe("source_only", [*SHORT, "backbone=mlp"]), task, 0, run).run()
+    page = Console(file=StringIO(), width=200)
+    ExportCommand(run, "safetensors").main(page)
+    printed = page.file.getvalue()
+    assert "64 real vectors: the same classes" in printed
+    assert "pixels: float32 [n, 1, 1, 6], one vector per row\n" in printed
+    with pytest.raises(MutualignError, match="takes feature vectors, which cannot be looked at"):
+        Gallery.load([run])
