@@ -99,17 +99,20 @@ def test_safetensors_hold_the_head_and_name_the_weights_of_the_frozen_network(ru
         assert {key.split(".")[0] for key in file.keys()} == {"features", "head"}  # noqa: SIM118
         metadata = {key: text for key, text in file.metadata().items() if key != "sha256"}
     sha256 = PUBLISHED["efficientnet_lite0"].sha256
-    assert json.loads(metadata["pretrained"])["sha256"] == sha256
+    assert json.loads(metadata["frozen_network"])["sha256"] == sha256
     assert (
         f"bottleneck on 1280 features of efficientnet_lite0 (frozen; weights with SHA-256 {sha256})"
         in (metadata["model_card"])
     )
     for text, message in (
-        (metadata["pretrained"].replace(sha256, "0" * 64), rf"other weights\n  file     SHA-256 0000.*\n.*{sha256}"),
-        (metadata["pretrained"].replace("lite0", "lite9"), 'unknown pretrained network "efficientnet_lite9"'),
+        (
+            metadata["frozen_network"].replace(sha256, "0" * 64),
+            rf"other weights\n  file +SHA-256 0000.*\n.*{sha256}",
+        ),
+        (metadata["frozen_network"].replace("lite0", "lite9"), 'unknown pretrained network "efficientnet_lite9"'),
         ('{"network": "efficientnet_lite0"}', "not a readable exported classifier"),
     ):
-        path.write_bytes(pack(load_file(path), {**metadata, "pretrained": text}))
+        path.write_bytes(pack(load_file(path), {**metadata, "frozen_network": text}))
         with pytest.raises(MutualignError, match=message):
             load_exported(path)
 

@@ -69,13 +69,13 @@ def export_run(
     images, different = real_images(predictor)
     pixels = (str(images.dtype).removeprefix("torch."), *images.shape[1:])
     facts = ModelFacts.of(predictor, epoch, pixels[0])
-    frozen = facts.pretrained.network if facts.pretrained else ""
+    frozen = facts.frozen.network if facts.frozen else ""
     content = _encode(form, ExportedNetwork(predictor.classifier, predictor.shape, images.dtype, frozen), facts)
     difference = check(content, form, predictor, images)
     replaced = out.is_file()
     write_output(out, content, force=force)
     usage = form.usage.format(path=str(out))
-    if facts.pretrained:
+    if facts.frozen:
         usage = PHOTO_USAGE.format(height=predictor.shape.height, width=predictor.shape.width) + usage
     return ExportedFile(out, len(content), difference, different, replaced, pixels, usage)
 
@@ -85,7 +85,7 @@ def _encode(form: Format, network: ExportedNetwork, facts: ModelFacts) -> bytes:
         "class_names": encode_json(facts.class_names),
         "image_shape": encode_json(facts.image_shape),
         "backbone": facts.backbone,
-        **({"pretrained": encode_json(facts.pretrained)} if facts.pretrained else {}),
+        **({"frozen_network": encode_json(facts.frozen)} if facts.frozen else {}),
         "facts": encode_json(facts),
         "model_card": model_card(facts),
     }

@@ -41,7 +41,7 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Pretrained:
+class FrozenNetwork:
     """The frozen network whose features a classifier takes."""
 
     network: str
@@ -49,7 +49,7 @@ class Pretrained:
     features: int
 
     @classmethod
-    def of(cls, network: str) -> Pretrained:
+    def of(cls, network: str) -> FrozenNetwork:
         """Describe a published network."""
         return cls(network, PUBLISHED[network].sha256, FEATURES)
 
@@ -66,7 +66,7 @@ class ModelFacts:
     recipe: str
     methods: list[str]  # one per stage
     backbone: str
-    pretrained: Pretrained | None  # None if the backbone takes pixels
+    frozen: FrozenNetwork | None  # None if the backbone takes pixels
     seed: int
     epoch: ChosenEpoch
     label_free_score: Score
@@ -102,7 +102,7 @@ class ModelFacts:
             recipe=result.recipe,
             methods=[each.method for each in result.stages],
             backbone=recipe.backbone,
-            pretrained=Pretrained.of(recipe.features) if recipe.features else None,
+            frozen=FrozenNetwork.of(recipe.features) if recipe.features else None,
             seed=result.seed,
             epoch=ChosenEpoch(chosen.epoch, stage.epochs, which),
             label_free_score=Score(validator, record.scores.get(validator)),
@@ -122,7 +122,7 @@ def model_card(facts: ModelFacts) -> str:
     size = f"[n, height {shape['height']}, width {shape['width']}, channels {shape['channels']}]"
     vectors = (shape["height"], shape["width"]) == (1, 1)
     values = "0 to 255" if facts.pixels == "uint8" else "as in training, not scaled"
-    frozen = facts.pretrained
+    frozen = facts.frozen
     backbone = facts.backbone
     if frozen:
         backbone += f" on {frozen.features} features of {frozen.network} (frozen; weights with SHA-256 {frozen.sha256})"

@@ -70,7 +70,7 @@ def _rebuild(weights: dict[str, Tensor], metadata: Mapping[str, str]) -> OpenedF
 
     shape = ImageShape(**json.loads(metadata["image_shape"])).checked()
     names = read_class_names(metadata)
-    inputs_shape, inputs = _inputs(shape, metadata.get("pretrained"))
+    inputs_shape, inputs = _inputs(shape, metadata.get("frozen_network"))
     with torch.random.fork_rng():
         classifier = Classifier(build_backbone(metadata["backbone"], *inputs_shape), len(names))
     classifier.load_state_dict(weights)
@@ -83,16 +83,16 @@ def _rebuild(weights: dict[str, Tensor], metadata: Mapping[str, str]) -> OpenedF
     return OpenedFile(probabilities, names)
 
 
-def _inputs(shape: ImageShape, pretrained: str | None) -> tuple[ImageShape, Callable[[Tensor], Tensor]]:
+def _inputs(shape: ImageShape, frozen: str | None) -> tuple[ImageShape, Callable[[Tensor], Tensor]]:
     """Return the shape of what the classifier takes, and how it is computed from pixels."""
     from mutualign.data.features.network import feature_network
     from mutualign.data.types import ImageShape, to_floats
     from mutualign.nn.pretrained import PUBLISHED, require_pretrained
     from mutualign.runs.predictor import features_as_trained
 
-    if pretrained is None:
+    if frozen is None:
         return shape, lambda pixels: to_floats(pixels, shape.channels)
-    about = json.loads(pretrained)
+    about = json.loads(frozen)
     name, sha256, features = about["network"], about["sha256"], about["features"]
     require_pretrained(name)
     if sha256 != PUBLISHED[name].sha256:
