@@ -38,7 +38,12 @@ def stage_alarms(
     """
     if not epochs:
         return []
-    found = [_dead_gradient(epochs[-1]), _wrong_direction(epochs[-1]), _frozen_teacher(epochs)]
+    unsure = _audit(epochs[-1]).coverage == 0  # a teacher sure of no image yet: its losses may still begin
+    found = [
+        _dead_gradient(epochs[-1]) if complete or not unsure else None,
+        _wrong_direction(epochs[-1]),
+        _frozen_teacher(epochs),
+    ]
     if complete:
         found += [
             _source_not_learnt(epochs[-1], source) if learns_source else None,

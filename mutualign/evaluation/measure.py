@@ -41,9 +41,9 @@ class Evaluator:
     # An epoch ---------------------------------------------------------------------------------------------------------
 
     def epoch(
-        self, method: Method, name: str, epoch: Epoch, epochs: int, previous: Int64[Tensor, " n"] | None
+        self, method: Method, name: str, epoch: Epoch, previous: Int64[Tensor, " n"] | None
     ) -> tuple[EpochRecord, Int64[Tensor, " n"]]:
-        """Measure an epoch of `epochs`; also return the predicted classes of the scored target images.
+        """Measure an epoch; also return the predicted classes of the scored target images.
 
         `previous` are these classes of the epoch before. Scores and audit use no target label. Accuracies and
         pseudo-label precision do; they are recorded for the reader and decide nothing.
@@ -54,8 +54,8 @@ class Evaluator:
         scored = UnlabelledImages(task.target_train.images.take(rows, key))
         inputs = self._validator_inputs(classifier, scored)
         teacher = self._teacher(method, scored, inputs.target_logits)
-        progress = torch.tensor(epoch.number / epochs, device=fabric.device)
-        gradients = loss_gradients(method, self._gradient_batch(method), progress, key, fabric)
+        end = torch.ones((), device=fabric.device)  # with full weights: a loss whose weight still grows is not dead
+        gradients = loss_gradients(method, self._gradient_batch(method), end, key, fabric)
         labeller = method.pseudo_labeller
         audited = replace(
             audit.audit_predictions(inputs.target_logits, previous, teacher),

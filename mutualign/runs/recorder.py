@@ -40,7 +40,7 @@ class Recorder:
         stage, epochs, checkpoints = self.recipe.stages[epoch.stage], self.epochs(epoch.stage), self.folder.checkpoints
         predicted = self._predictions(epoch)
         previous = predicted[-1] if len(predicted) else None
-        record, latest = self.evaluator.epoch(method, stage.method, epoch, stage.epochs, previous)
+        record, latest = self.evaluator.epoch(method, stage.method, epoch, previous)
         weights, info = method.output_model.state_dict(), EpochInfo(record.stage, record.epoch, record.scores)
         checkpoints.save_weights(epoch.stage, "last", weights, info)
         if best_epoch([*epochs, record], DEFAULT_VALIDATOR) is record:

@@ -116,6 +116,9 @@ def test_pseudo_labels_confirm_themselves_if_coverage_rises_while_consistency_fa
 def test_before_the_end_of_a_stage_only_what_training_cannot_fix_is_reported():
     assert names([healthy(predicted_shares=[1.0] + [0.0] * 9)], complete=False) == []
     assert names([healthy(reversal=0.5)], complete=False) == ["reversal with the wrong sign"]
+    unsure = healthy(gradients={"class": 0.1, "mi": 0.0}, coverage=0.0)
+    assert names([unsure], complete=False) == []  # the teacher may become sure
+    assert names([unsure]) == ["no adaptation gradient"]
 
 
 def test_predictions_as_frequent_as_a_skewed_source_are_no_alarm():

@@ -64,6 +64,12 @@ def test_healthy_training_raises_no_alarm(alarms_of, few, recipe):
     assert alarms_of(recipe, few, *SHORT) == set()
 
 
+def test_a_loss_whose_weight_is_zero_at_first_is_not_dead(alarms_of, tiny_task):
+    late = ("stages.0.options.neighbour_start=0.9", "stages.0.options.neighbour_ramp=0.1")
+    overrides = ("stages.0.method=neighbour_information", "stages.0.epochs=2", "stages.0.epoch_steps=3", *late)
+    assert "no adaptation gradient" not in alarms_of("source_only", tiny_task, *overrides, "stages.0.batch_size=25")
+
+
 def test_a_softmax_over_one_output_has_no_gradient(alarms_of, few, monkeypatch):
     def saturated(self, features):
         return self.layers(features).softmax(1).squeeze(1)

@@ -235,7 +235,7 @@ class TwoPlayers(Method):
 
 @pytest.mark.parametrize("kind", [Statistics, Entropy, TwoPlayers], ids=lambda kind: kind.__name__)
 def test_a_method_of_a_new_kind_is_measured_resumed_and_raises_no_false_alarm(tmp_path, tiny_task, kind):
-    name = kind.__name__.lower()
+    name = f"like_{kind.__name__.lower()}"
     register_method(name)(kind)
     try:
         trained = recipe("source_only", name, batch_size=10)
@@ -248,8 +248,8 @@ def test_a_method_of_a_new_kind_is_measured_resumed_and_raises_no_false_alarm(tm
         }
         assert not {alarm.name for alarm in result.alarms} & false
         last = RunFolder(tmp_path / "run").metrics()[-1]
-        losses = {"statistics": set(), "entropy": {"pseudo", "entropy"}, "twoplayers": {"class", "confusion"}}
-        assert last.audit.gradients.keys() == losses[name]
+        losses = {Statistics: set(), Entropy: {"pseudo", "entropy"}, TwoPlayers: {"class", "confusion"}}
+        assert last.audit.gradients.keys() == losses[kind]
         stops = iter(range(1, 100))
         stopped = Experiment.start(
             trained, tiny_task, 0, tmp_path / "stopped", should_stop=lambda: next(stops) == 13
