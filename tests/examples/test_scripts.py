@@ -29,6 +29,7 @@ def test_the_two_losses_of_the_plain_loop_gain_target_accuracy(run_example):
     assert target_after > target_before + 2
 
 
+@pytest.mark.usefixtures("torchvision_operators")  # lightning imports torchvision where it is installed
 @pytest.mark.filterwarnings("ignore:`isinstance\\(treespec:FutureWarning")  # lightning's own use of torch
 def test_the_lightning_loop_trains_and_prints_both_target_accuracies(run_example):
     source_only, adapted = run_example("lightning_loop", "--epochs", "1")
@@ -44,6 +45,7 @@ class Certain(nn.Module):
         return 100 * nn.functional.one_hot(torch.arange(len(images)) % 10, 10).float()
 
 
+@pytest.mark.usefixtures("torchvision_operators")
 @pytest.mark.parametrize("adapt", [False, True])
 def test_the_lightning_losses_reach_the_parts_they_should_and_no_others(adapt):
     torch.manual_seed(0)

@@ -8,7 +8,7 @@ import torch
 from mutualign.nn import losses
 
 pytestmark = [
-    pytest.mark.usefixtures("timm"),  # torchvision, which the peers import, needs the same two operators
+    pytest.mark.usefixtures("torchvision_operators"),  # the peers import torchvision
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::FutureWarning"),
     pytest.mark.filterwarnings("ignore::UserWarning"),
