@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ install_import_hook("mutualign", "beartype.beartype")  # before the first import
 
 import torch  # noqa: E402
 
+from mutualign.cli.stopping import AT_ONCE, OTHERS  # noqa: E402
 from mutualign.data.task import Task  # noqa: E402
 from mutualign.data.types import LabelledImages, TargetDataset, UnlabelledImages  # noqa: E402
 
@@ -24,6 +26,15 @@ torch.set_warn_always(True)  # what warns once only would fail whichever test co
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or writes the user's cache folder."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture(autouse=True)
+def own_signal_handlers() -> Iterator[None]:
+    """No test leaves the handlers of a command that it ran in this process."""
+    before = {number: signal.getsignal(number) for number in (*AT_ONCE, *OTHERS)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")

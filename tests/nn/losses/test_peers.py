@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import sklearn
 import torch
 
 from mutualign.nn import losses
@@ -14,6 +15,13 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::UserWarning"),
     pytest.mark.filterwarnings("ignore::SyntaxWarning"),
 ]
+
+
+@pytest.fixture(autouse=True)
+def sklearn_settings():
+    """skada changes a setting of scikit-learn when it is imported."""
+    with sklearn.config_context():
+        yield
 
 
 @pytest.fixture
