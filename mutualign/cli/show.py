@@ -30,8 +30,10 @@ def show_run(console: Console, run: RunFolder) -> None:
     for number, stage in enumerate(config.recipe.stages):
         console.print(f"\nstage {number + 1}: {stage.method}", style="bold")
         console.print("  " + ", ".join(f"{name} {value}" for name, value in _settings(stage).items()))
-        for name, values in curves([record for record in records if record.stage == number]).items():
-            console.print(f"  {name:<24} {sparkline(values, 32)}  {values[0]:.3f} → {values[-1]:.3f}")
+        found = curves([record for record in records if record.stage == number])
+        width = max(map(len, found), default=0)
+        for name, values in found.items():
+            console.print(f"  {name:<{width}} {sparkline(values, 32)}  {values[0]:.3f} → {values[-1]:.3f}")
     if result is None:
         console.print(f"\nnot complete; resume with: {shell_command('mutualign', 'run', '--resume', run.path)}")
     else:
