@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from jaxtyping import install_import_hook
@@ -17,6 +19,16 @@ import torch  # noqa: E402
 from mutualign.cli.stopping import AT_ONCE, OTHERS  # noqa: E402
 from mutualign.data.task import Task  # noqa: E402
 from mutualign.data.types import LabelledImages, TargetDataset, UnlabelledImages  # noqa: E402
+
+BROWSER_FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
 
 torch.set_num_threads(1)
 torch.set_warn_always(True)  # what warns once only would fail whichever test comes first
@@ -44,6 +56,20 @@ def real_data() -> Path:
     if not folder:
         pytest.skip("MUTUALIGN_DATA is not set: the real MNIST and BSDS500 files are needed")
     return Path(folder)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium; tests that need it are skipped, and say so, where there is none."""
+    path = shutil.which("chromium")
+    if path is None:
+        pytest.skip("no chromium: `apt-get install chromium` to open pages in it")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=path, args=BROWSER_FLAGS)
+        yield opened
+        opened.close()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

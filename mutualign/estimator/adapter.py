@@ -26,7 +26,7 @@ from mutualign.estimator import arrays
 from mutualign.estimator.adapter_file import Classes, Header, read_adapter, write_adapter
 from mutualign.estimator.alerts import AlarmWarning, warn_of_no_target
 from mutualign.estimator.choice import choose_recipe
-from mutualign.estimator.parameters import check_parameters, ordinary_torch, seed_of
+from mutualign.estimator.parameters import check_parameters, seed_of
 from mutualign.estimator.progress import EpochLines
 from mutualign.evaluation.validators import DEFAULT_VALIDATOR
 from mutualign.nn.classifier import Classifier
@@ -34,7 +34,7 @@ from mutualign.runs.experiment import Experiment, Observer
 from mutualign.runs.history import Result, StageAlarm
 from mutualign.training.distributed import make_fabric
 from mutualign.training.inference import predict_logits
-from mutualign.training.setup import build_classifier
+from mutualign.training.setup import build_classifier, standard_modes
 
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # or each prediction logs its precision
 
@@ -130,7 +130,7 @@ class DomainAdapter(ClassifierMixin, ClassNamePrefixFeaturesOutMixin, Transforme
         arrays or parameters, MutualignError for a wrong recipe or run folder. Source of the conventions: de Mathelin et
         al., "ADAPT", 2021; Gnassounou et al., "SKADA-Bench", 2024.
         """
-        with ordinary_torch():
+        with standard_modes():
             return self._fit(X, y, X_target, sample_domain)
 
     def _fit(self, X: Any, y: Any, X_target: Any, sample_domain: Any) -> DomainAdapter:  # noqa: N803
@@ -272,7 +272,7 @@ class DomainAdapter(ClassifierMixin, ClassNamePrefixFeaturesOutMixin, Transforme
         (*size, channels), (expected, *fitted) = images.pixels.shape[1:], self.shape_
         if size != fitted or channels not in (1, expected):
             raise ValueError(f"X has images of shape {(*size, channels)}; fitted on {(*fitted, expected)}")
-        with ordinary_torch():
+        with standard_modes():
             fabric = make_fabric(self.recipe_.precision, self.accelerator)
             classifier = self._classifier().to(fabric.device)
             network = classifier.features if features else classifier

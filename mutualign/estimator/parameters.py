@@ -1,15 +1,12 @@
-"""Checks of DomainAdapter's parameters, and the state of torch that a fit needs."""
+"""Checks of DomainAdapter's parameters."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
-import torch
 from sklearn.utils import check_random_state
 
 EPOCHS = ("selected", "last")
@@ -54,15 +51,3 @@ def seed_of(random_state: Any) -> int:
     if isinstance(random_state, Integral):
         return int(random_state)
     return int(check_random_state(random_state).randint(2**31 - 1))
-
-
-@contextmanager
-def ordinary_torch() -> Iterator[None]:
-    """Train and build networks as usual inside `no_grad`, `inference_mode` or with another default dtype."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float32)
-    try:
-        with torch.inference_mode(False), torch.enable_grad():
-            yield
-    finally:
-        torch.set_default_dtype(before)

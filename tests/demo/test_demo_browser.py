@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import logging
-import shutil
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -18,16 +17,6 @@ from mutualign.demo.server import DemoServer
 # Gradio uses deprecated parts of pandas; as errors, these warnings would end its tasks.
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 pytest.importorskip("gradio")
-
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 
 @pytest.fixture(scope="module")
@@ -50,19 +39,6 @@ def serve():
 @pytest.fixture(scope="module")
 def address(serve, digits):
     return serve(digits)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    path = shutil.which("chromium")
-    if path is None:
-        pytest.skip("no chromium: `apt-get install chromium` to open the demo in it")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        yield opened
-        opened.close()
 
 
 class Visit:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 
 import pytest
 
@@ -28,19 +27,6 @@ FACTS = """() => ({
         kind => document.querySelector(kind)).filter(one => one).map(one => getComputedStyle(one).color),
     paper: getComputedStyle(document.documentElement).backgroundColor,
 })"""
-
-
-@pytest.fixture(scope="module")
-def browser():
-    path = shutil.which("chromium")
-    if path is None:
-        pytest.skip("no chromium: `apt-get install chromium` to open reports in it")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        yield opened
-        opened.close()
 
 
 @pytest.mark.parametrize("kind", ["run", "comparison", "unlabelled run", "unlabelled comparison"])
