@@ -8,7 +8,7 @@ PIP := $(BIN)/pip install --quiet -c constraints.txt
 # tests do not need.
 ALONE := timm torchvision skada skorch pytorch-adapt pytorch-metric-learning tabulate
 
-.PHONY: run photos test check tables clean
+.PHONY: run photos test check docs tables clean
 
 run: $(VENV)/.user  ## train five recipes on the embedded digits, in minutes, and print the table
 	$(BIN)/mutualign compare --task digits --seeds 1
@@ -25,13 +25,16 @@ check: $(VENV)/.developer  ## linter, formatter, type checker, and whether table
 	$(BIN)/mypy
 	$(BIN)/python -m tools.tables --check
 
+docs: $(VENV)/.developer  ## the documentation site in site/, with its links and anchors checked
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
 tables: $(VENV)/.developer  ## tables and pictures of README.md and docs/, from results/
 	$(BIN)/python -m tools.tables
 	$(BIN)/python -m tools.floors
 	$(BIN)/python -m tools.pictures
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .coverage
+	rm -rf $(VENV) site .mypy_cache .pytest_cache .ruff_cache .coverage
 
 $(VENV)/.user: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -6,7 +6,29 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mutualign.estimator import DomainAdapter
     from mutualign.nn.layers import GradientReversal, reverse_gradient
-    from mutualign.nn.losses import Pairs, all_pairs_mutual_information, jsd_mutual_information, sample_pairs
+    from mutualign.nn.losses import (
+        Pairs,
+        all_pairs_mutual_information,
+        batch_nuclear_norm,
+        batch_spectral_penalty,
+        class_confusion,
+        classifier_discrepancy,
+        coral,
+        divergence,
+        entropy,
+        entropy_minimisation,
+        gaussian_kernels,
+        information_maximisation,
+        joint_mmd,
+        jsd_mutual_information,
+        margin_disparity,
+        mmd,
+        nuclear_wasserstein,
+        sample_pairs,
+        stepwise_feature_norm,
+        transport_cost,
+        virtual_adversarial_loss,
+    )
 
 __version__ = "0.1.0"
 __all__ = [
@@ -14,9 +36,26 @@ __all__ = [
     "GradientReversal",
     "Pairs",
     "all_pairs_mutual_information",
+    "batch_nuclear_norm",
+    "batch_spectral_penalty",
+    "class_confusion",
+    "classifier_discrepancy",
+    "coral",
+    "divergence",
+    "entropy",
+    "entropy_minimisation",
+    "gaussian_kernels",
+    "information_maximisation",
+    "joint_mmd",
     "jsd_mutual_information",
+    "margin_disparity",
+    "mmd",
+    "nuclear_wasserstein",
     "reverse_gradient",
     "sample_pairs",
+    "stepwise_feature_norm",
+    "transport_cost",
+    "virtual_adversarial_loss",
 ]
 
 _MODULES = {

@@ -1,9 +1,10 @@
-"""Examples that users copy: those in docstrings, in docs/usage.md and in the README."""
+"""Examples that users copy: those in docstrings, and the Python of docs/guides/own-loop.md."""
 
 from __future__ import annotations
 
 import doctest
 import importlib
+import inspect
 import re
 from pathlib import Path
 
@@ -12,9 +13,11 @@ import pytest
 import torch
 from torch import nn
 
+import mutualign
+
 ROOT = Path(__file__).parents[1]
-LOSSES, EXPERIMENT, ESTIMATOR = re.findall(
-    r"```python\n(.*?)```", (ROOT / "docs" / "usage.md").read_text(encoding="utf-8"), re.DOTALL
+LOSSES, ESTIMATOR, EXPERIMENT = re.findall(
+    r"```python\n(.*?)```", (ROOT / "docs" / "guides" / "own-loop.md").read_text(encoding="utf-8"), re.DOTALL
 )
 WITH_EXAMPLES = sorted(
     path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__")
@@ -30,7 +33,14 @@ def test_examples_in_docstrings_print_what_they_show():
         assert (failed, attempted > 0) == (0, True), name
 
 
-def test_the_losses_of_the_usage_page_train_critic_and_features():
+@pytest.mark.parametrize("name", mutualign.__all__)
+def test_every_public_name_has_an_example_and_a_place_in_the_reference(name):
+    assert ">>>" in inspect.getdoc(getattr(mutualign, name))
+    pages = [path.read_text(encoding="utf-8") for path in (ROOT / "docs" / "reference").glob("*.md")]
+    assert sum(len(re.findall(rf"^::: mutualign\.{name}$", page, re.MULTILINE)) for page in pages) == 1
+
+
+def test_the_losses_of_the_guide_train_critic_and_features():
     source_features, target_features = torch.rand(2, 20, 8).requires_grad_()
     critic = nn.Linear(16, 1)
     names = {
@@ -48,7 +58,7 @@ def test_the_losses_of_the_usage_page_train_critic_and_features():
     assert critic.weight.grad.abs().sum() > 0
 
 
-def test_the_experiment_of_the_usage_page_runs(tmp_path, monkeypatch, capsys):
+def test_the_experiment_of_the_guide_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     short = 'load_recipe("mani", ["backbone=mlp", "stages.0.epochs=1", "stages.1.epochs=1"])'
     assert 'load_recipe("mani")' in EXPERIMENT
@@ -60,7 +70,7 @@ def test_the_experiment_of_the_usage_page_runs(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # alarms: the data is random
-def test_the_estimator_of_the_usage_page_fits_and_predicts():
+def test_the_estimator_of_the_guide_fits_and_predicts():
     generator = np.random.default_rng(0)
     x = generator.integers(256, size=(60, 12, 12, 3), dtype=np.uint8)
     short = 'DomainAdapter("fast", overrides=("stages.0.epochs=1", "stages.0.epoch_steps=1"))'

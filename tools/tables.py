@@ -305,7 +305,7 @@ def filled(text: str, folder: str = "") -> str:
 def main() -> int:
     """Write the tables into the documents, or with --check report whether they are up to date."""
     old = []
-    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))):
         text = path.read_text(encoding="utf-8")
         new = filled(text, path.relative_to(ROOT).parent.as_posix())
         if new != text and "--check" in sys.argv[1:]:

@@ -38,6 +38,11 @@ def virtual_adversarial_loss(
     replaces the random ones. `logits` are the network's on the images. The search runs in full precision, because bf16
     cannot represent so small a step, and leaves no gradient in the network. Source: Miyato et al., "Virtual adversarial
     training", TPAMI 2018, alg. 1; VADA, Shu et al., ICLR 2018, eq. 6.
+
+    >>> network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 3))
+    >>> images = torch.rand(2, 1, 4, 4)
+    >>> bool(virtual_adversarial_loss(network, images, network(images)) > 0)
+    True
     """
     start = torch.randn(images.shape, device=images.device) if directions is None else directions
     images = images.detach().float()

@@ -24,7 +24,11 @@ def squared_distances(a: Float[Tensor, "a features"], b: Float[Tensor, "b featur
 def gaussian_kernels(
     rows: Float[Tensor, "n features"], bandwidths: Sequence[float] = BANDWIDTHS
 ) -> Float[Tensor, "n n"]:
-    """Sum of Gaussian kernels exp(-|a - b|^2 / (2 s m)) over bandwidths s; m is the mean squared distance, detached."""
+    """Sum of Gaussian kernels exp(-|a - b|^2 / (2 s m)) over bandwidths s; m is the mean squared distance, detached.
+
+    >>> gaussian_kernels(torch.zeros(2, 3)).tolist()
+    [[5.0, 5.0], [5.0, 5.0]]
+    """
     squares = squared_distances(rows, rows)
     mean = squares.detach().mean().clamp_min(torch.finfo(squares.dtype).eps)
     return torch.stack([torch.exp(-squares / (2 * bandwidth * mean)) for bandwidth in bandwidths]).sum(0)
@@ -40,6 +44,10 @@ def mmd(
 
     Source: Gretton et al., JMLR 2012, eq. 3; Long et al., "Learning transferable features with deep adaptation
     networks" (DAN), ICML 2015.
+
+    >>> rows = torch.arange(4.0)[:, None]
+    >>> bool(mmd(rows, rows + 10) > mmd(rows, rows))
+    True
     """
     return _unbiased(gaussian_kernels(torch.cat([source, target]), bandwidths), len(source))
 
@@ -51,6 +59,11 @@ def joint_mmd(
 
     The last layer, predictions, has one kernel of bandwidth 0.92^2; the others have those of `mmd`.
     Source: Long et al., "Deep transfer learning with joint adaptation networks" (JAN), ICML 2017, eq. 4.
+
+    >>> features, predictions = torch.arange(4.0)[:, None], torch.eye(4)
+    >>> source, target = [features, predictions], [features + 10, predictions]
+    >>> bool(joint_mmd(source, target) > joint_mmd(source, source))
+    True
     """
     *hidden, predictions = (torch.cat(pair) for pair in zip(source, target, strict=True))
     kernel = torch.exp(-squared_distances(predictions, predictions) / (2 * 0.92**2))
@@ -71,6 +84,9 @@ def coral(source: Float[Tensor, "source features"], target: Float[Tensor, "targe
     """|C_s - C_t|^2 / (4 d^2): the squared Frobenius distance of the covariances of d features.
 
     A single row has no covariance: 0. Source: Sun and Saenko, "Deep CORAL", ECCV 2016 workshops, eq. 1.
+
+    >>> float(coral(torch.tensor([[0.0], [2.0]]), torch.tensor([[0.0], [4.0]])))  # covariances 2 and 8: 6^2 / 4
+    9.0
     """
     difference = _covariance(source.float()) - _covariance(target.float())
     return difference.square().sum() / (4 * source.shape[1] ** 2)
@@ -86,6 +102,9 @@ def classifier_discrepancy(first: Float[Tensor, "n classes"], second: Float[Tens
     """Mean absolute difference of the class probabilities of two classifiers, given their logits.
 
     Source: Saito et al., "Maximum classifier discrepancy" (MCD), CVPR 2018, eq. 3.
+
+    >>> float(classifier_discrepancy(torch.tensor([[99.0, 0.0]]), torch.tensor([[0.0, 99.0]])))
+    1.0
     """
     return (first.softmax(1) - second.softmax(1)).abs().mean()
 
@@ -103,6 +122,10 @@ def margin_disparity(
     h are the classes that the main classifier predicts, p' the adversary's probabilities. The adversary agrees with the
     main classifier on the source and disagrees on the target; features behind a gradient reversal prevent that.
     Source: Zhang et al., "Bridging theory and algorithm for domain adaptation" (MDD), ICML 2019, eq. 29 and 30.
+
+    >>> one, other = torch.tensor([[99.0, 0.0]]), torch.tensor([[0.0, 99.0]])
+    >>> float(margin_disparity(one, one, one, other).abs())  # the adversary agrees on the source and not on the target
+    0.0
     """
     agreement = torch.nn.functional.cross_entropy(source_adversary, source.argmax(1))
     chosen = target_adversary.softmax(1).gather(1, target.argmax(1, keepdim=True))
@@ -117,6 +140,10 @@ def nuclear_wasserstein(
 
     The classifier minimises it behind a gradient reversal at the features: it acts as its own critic.
     Source: Chen et al., "Reusing the task-specific classifier as a discriminator" (DALN), CVPR 2022, eq. 9.
+
+    >>> sure, unsure = 99 * torch.eye(2), torch.zeros(2, 2)
+    >>> round(float(nuclear_wasserstein(sure, unsure)), 4)  # 1 / 2 - 2 / 2
+    -0.5
     """
     norms = [torch.linalg.matrix_norm(logits.softmax(1).float(), "nuc") / len(logits) for logits in (source, target)]
     return norms[1] - norms[0]  # type: ignore[no-any-return]
@@ -127,6 +154,9 @@ def batch_spectral_penalty(features: Float[Tensor, "n features"], largest: int =
     """Sum of the squares of the `largest` singular values of a batch of features of one domain.
 
     Source: Chen et al., "Transferability vs. discriminability: batch spectral penalization" (BSP), ICML 2019, eq. 7.
+
+    >>> float(batch_spectral_penalty(torch.tensor([[3.0, 0.0], [0.0, 2.0]])))
+    9.0
     """
     return torch.linalg.svdvals(features.float())[:largest].square().sum()  # type: ignore[no-any-return]
 
@@ -136,6 +166,9 @@ def stepwise_feature_norm(features: Float[Tensor, "n features"], step: float = 1
     """E (|f| - (|f|_before + step))^2: feature norms grow by a step in every update.
 
     Source: Xu et al., "Larger norm more transferable" (AFN), ICCV 2019, eq. 8.
+
+    >>> float(stepwise_feature_norm(torch.tensor([[3.0, 4.0]]), step=2.0))  # the square of the step
+    4.0
     """
     norms = features.float().norm(dim=1)
     return (norms - (norms.detach() + step)).square().mean()  # type: ignore[no-any-return]

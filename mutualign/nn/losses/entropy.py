@@ -25,6 +25,9 @@ def entropy_minimisation(logits: Float[Tensor, "n classes"]) -> Float[Tensor, ""
     """E H(p): the mean entropy of the predictions, in nats.
 
     Source: Grandvalet and Bengio, "Semi-supervised learning by entropy minimization", NeurIPS 2004, eq. 4.
+
+    >>> round(float(entropy_minimisation(torch.zeros(4, 2))), 4)
+    0.6931
     """
     return entropy(logits).mean()
 
@@ -49,6 +52,9 @@ def batch_nuclear_norm(logits: Float[Tensor, "n classes"]) -> Float[Tensor, ""]:
 
     Minimising it makes predictions confident and diverse. Between -sqrt(min(n, classes) / n) and 0.
     Source: Cui et al., "Towards discriminability and diversity" (BNM), CVPR 2020, eq. 8.
+
+    >>> float(batch_nuclear_norm(99 * torch.eye(2)))  # certain, and both classes occur
+    -1.0
     """
     return -torch.linalg.matrix_norm(logits.softmax(1).float(), "nuc") / len(logits)  # type: ignore[no-any-return]
 
@@ -60,6 +66,9 @@ def class_confusion(logits: Float[Tensor, "n classes"], temperature: float = 2.5
     With p = softmax(logits / temperature), rows weighted by 1 + exp(-H(p)), the class correlation P^T W P is normalised
     by its row sums; the loss is the sum of its entries off the diagonal over the number of classes.
     Source: Jin et al., "Minimum class confusion for versatile domain adaptation" (MCC), ECCV 2020, eq. 1 to 6.
+
+    >>> round(float(class_confusion(torch.zeros(6, 3))), 4)  # every class is confused with every other
+    0.6667
     """
     n, classes = logits.shape
     scaled = logits / temperature

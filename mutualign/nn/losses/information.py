@@ -67,6 +67,10 @@ class Pairs(NamedTuple):
     """Row numbers in a source batch and in a target batch, by slot: `source[i]` and `target[i]` share a class.
 
     `other_source[i]` and `other_target[i]` are of other classes. Slots that are not `valid` contain arbitrary rows.
+
+    >>> rows, none = torch.tensor([0, 1]), torch.tensor([False, False])
+    >>> Pairs(rows, rows, rows.flip(0), rows.flip(0), valid=none).valid.any().item()
+    False
     """
 
     source: Int64[Tensor, " slots"]
@@ -91,6 +95,10 @@ def sample_pairs(
     labels. Draws from torch's global generator. Raises ValueError if `confident` does not fit `target_labels`.
 
     Source: the pairing of the published MaNi code.
+
+    >>> pairs = sample_pairs(torch.tensor([0, 1]), torch.tensor([1, 0]), torch.tensor([True, True]), classes=2)
+    >>> pairs.source.tolist(), pairs.target.tolist()
+    ([0, 1], [1, 0])
     """
     each_class = torch.arange(classes, device=source_labels.device)[:, None]
     of_source = source_labels == each_class  # [classes, source]
