@@ -135,6 +135,16 @@ class Recipe:
         """Eight hexadecimal digits of a hash of everything that affects training: not of name and description."""
         return hashlib.sha256(encode_json([*self._shared_settings, self.stages]).encode()).hexdigest()[:8]
 
+    def source_only(self) -> Recipe:
+        """Return the fair baseline: the same network, optimisers and lengths, trained on the source only.
+
+        Its name ends in its digest, so that recipes with the same baseline share its runs.
+        """
+        stages = tuple(dataclasses.replace(stage, method=SOURCE_ONLY, options=None) for stage in self.stages)
+        description = "Source only: the fair baseline of recipes with this network and these lengths."
+        baseline = dataclasses.replace(self, name=SOURCE_ONLY, stages=stages, description=description)
+        return dataclasses.replace(baseline, name=f"{SOURCE_ONLY}-{baseline.digest}")
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for TOML that `parse_recipe` reads back as an equal recipe."""
         plain: dict[str, Any] = to_plain(self)

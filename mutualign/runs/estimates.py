@@ -36,14 +36,15 @@ def estimate_runs(folders: Sequence[RunFolder], which: Which = "selected") -> li
     if len(identities) > 1:
         listed = "\n".join(f"  data     {identity}" for identity in identities)
         raise MutualignError(f"the runs are on different data; estimate the runs of each data set separately\n{listed}")
-    runs = [_run_outputs(folder, which) for folder in folders]
+    runs = [run_outputs(folder, which) for folder in folders]
     return [RunEstimates(folder, estimates(run, runs)) for folder, run in zip(folders, runs, strict=True)]
 
 
-def _run_outputs(folder: RunFolder, which: Which) -> RunOutputs:
+def run_outputs(folder: RunFolder, which: Which) -> RunOutputs:
+    """Read the outputs of a run's last stage. Raises MutualignError if they are missing, damaged or not finite."""
     config = folder.config()
     stage = len(config.recipe.stages) - 1
-    if not folder.is_complete or not folder.checkpoints.has_outputs(stage, which):
+    if not folder.checkpoints.has_outputs(stage, which):
         raise MutualignError(
             f"{folder.path} has no outputs to estimate from: it is not complete, or an early version made it\n"
             f"  hint:    {shell_command('mutualign', 'run', '--resume', folder.path)}, or train it again"

@@ -30,6 +30,7 @@ from mutualign.runs.lock import locked
 from mutualign.runs.observer import Observer
 from mutualign.runs.recorder import Recorder
 from mutualign.runs.spec import RunSpec
+from mutualign.runs.verdict import verdict_of
 from mutualign.training.batches import steps_per_epoch
 from mutualign.training.callbacks import Callbacks, CheckpointPolicy
 from mutualign.training.distributed import ONE, Processes, make_fabric, report_lost_processes
@@ -168,6 +169,7 @@ class Experiment:
             compared_with=source_only.config().recipe.name if source_only else None,
             alarms=[StageAlarm(alarm.name, alarm.seen, alarm.cause, stage) for stage, alarm in alarms],
         )
+        result = replace(result, verdict=verdict_of(self.folder, result))
         self.folder.write_result(result)
         return result
 

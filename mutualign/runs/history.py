@@ -8,6 +8,7 @@ from typing import Literal
 
 from mutualign.evaluation.records import Alarm, EpochRecord
 from mutualign.evaluation.selection import best_epoch
+from mutualign.evaluation.verdict import Verdict
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,7 @@ class Result:
     domain_accuracy: float | None = None  # how well pixels separate the domains: 0.5 is chance
     compared_with: str | None = None  # the source-only run that was used to check for negative transfer
     alarms: list[StageAlarm] | None = None
+    verdict: Verdict | None = None  # at the end of the run; `verdict_of` also sees a source-only run that came later
 
 
 def first_gap(records: Sequence[EpochRecord]) -> int | None:

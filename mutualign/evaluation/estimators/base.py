@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from jaxtyping import Float, Int64
 from torch import Tensor
@@ -49,16 +49,17 @@ class Estimate(NamedTuple):
 
 
 Estimator = Callable[[RunOutputs, Sequence[RunOutputs]], Estimate | None]
+AnyEstimator = TypeVar("AnyEstimator", bound=Estimator)
 ESTIMATORS: dict[str, Estimator] = {}  # the most trusted first
 
 
-def register_estimator(name: str) -> Callable[[Estimator], Estimator]:
+def register_estimator(name: str) -> Callable[[AnyEstimator], AnyEstimator]:
     """Decorator: make an estimator available by name.
 
     It gets a run and all runs on the same data, that run included, and returns None if these are not enough.
     """
 
-    def register(estimator: Estimator) -> Estimator:
+    def register(estimator: AnyEstimator) -> AnyEstimator:
         ESTIMATORS[name] = estimator
         return estimator
 

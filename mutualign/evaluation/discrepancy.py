@@ -1,0 +1,120 @@
+"""A lower bound of the accuracy on unlabelled target images: the disagreement discrepancy of a linear critic (Dis2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int64
+from numpy.typing import NDArray
+from scipy import optimize, special
+from torch import Tensor
+
+from mutualign.evaluation.estimators import EstimatorInputs
+
+CONFIDENCE = 0.95
+STEPS = 200  # of L-BFGS
+DECAY = 1e-4  # of the critic's weights: without it the loss has no minimum where the domains are separable
+
+
+@dataclass(frozen=True)
+class AccuracyBound:
+    """A lower bound of the target accuracy, and the parts it is made of."""
+
+    accuracy: float  # at least this, with 95 % confidence, if the true labels are no worse than the critic's
+    source_error: float  # of held-out source images
+    discrepancy: float  # disagreement of critic and classifier on the target, less that on the source
+    margin: float  # for the finite number of images
+
+
+def bound_accuracy(outputs: EstimatorInputs) -> AccuracyBound:
+    """Bound the target accuracy by the worst labelling that a linear critic finds.
+
+    The critic is a linear function of the logits that agrees with the classifier on the source and disagrees with it on
+    the target. If the true labels have no larger a discrepancy than the critic's, target error <= source error +
+    discrepancy. This is an assumption: it fails for errors that the logits do not show, such as classes that the source
+    lacks, and source labels that are wrong in a systematic way.
+
+    The critic is trained on every second image and measured on the others, so that it does not depend on what it is
+    measured on. The margin adds exact binomial limits of the three shares that are counted, which together hold with
+    95 % confidence; where errors are rare it is smaller than that of Hoeffding's inequality, which the paper uses.
+    Nothing is random. Source: Rosenfeld and Garg, "(Almost) provable error bounds under distribution shift via
+    disagreement discrepancy", NeurIPS 2023, theorem 3.4.
+    """
+    source, target = outputs.source_logits, outputs.target_logits
+    wrong = source.argmax(1) != outputs.source_labels
+    if min(len(source), len(target)) < 2 or source.shape[1] < 2:
+        return AccuracyBound(0.0, float(wrong.double().mean()), 1.0, 0.0)
+    critic = train_critic(source[::2], target[::2])
+    apart_source = critic(source[1::2]) != source[1::2].argmax(1)
+    apart = critic(target[1::2]) != target[1::2].argmax(1)
+    # Source error - source disagreement, image by image: what both count cancels.
+    lost, won = wrong[1::2] & ~apart_source, apart_source & ~wrong[1::2]
+    error = _share(apart) + _share(lost) - _share(won)
+    miss = (1 - CONFIDENCE) / 3
+    highest = upper_limit(int(apart.sum()), len(apart), miss) + upper_limit(int(lost.sum()), len(lost), miss)
+    highest -= lower_limit(int(won.sum()), len(won), miss)
+    return AccuracyBound(
+        accuracy=min(max(1 - highest, 0.0), 1.0),
+        source_error=_share(wrong[1::2]),
+        discrepancy=_share(apart) - _share(apart_source),
+        margin=highest - error,
+    )
+
+
+class Critic:
+    """A linear classifier of standardised logits."""
+
+    def __init__(self, weights: NDArray[np.float64], mean: NDArray[np.float64], scale: float) -> None:
+        self._weights, self._mean, self._scale = weights, mean, scale
+
+    def __call__(self, logits: Float[Tensor, "n classes"]) -> Int64[Tensor, " n"]:
+        inputs = _with_one((logits.double().numpy() - self._mean) / self._scale)
+        return torch.from_numpy((inputs @ self._weights).argmax(1))
+
+
+def train_critic(source: Float[Tensor, "n classes"], target: Float[Tensor, "m classes"]) -> Critic:
+    """Train a linear critic that agrees with the classifier on the source and disagrees with it on the target.
+
+    Minimises the mean cross-entropy with the predictions on the source plus the mean disagreement loss on the target,
+    log(1 + exp(c_y - mean of the other c)), with c the critic's logits and y the predicted class. Both are convex in
+    the weights, so that no seed matters.
+    """
+    n, both = len(source), torch.cat([source, target]).double().numpy()
+    mean, scale = both.mean(0), max(float(both.std()), 1e-6)
+    inputs, predicted, classes = _with_one((both - mean) / scale), both.argmax(1), both.shape[1]
+    chosen = np.eye(classes)[predicted]
+    contrast = chosen[n:] - (1 - chosen[n:]) / (classes - 1)
+
+    def loss(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        logits = inputs @ flat.reshape(-1, classes)
+        probabilities = special.softmax(logits[:n], axis=1)
+        agreement = -special.log_softmax(logits[:n], axis=1)[chosen[:n] == 1].mean()
+        margin = (logits[n:] * contrast).sum(1)
+        slope = special.expit(margin)[:, None] * contrast / len(margin)
+        gradient = inputs.T @ np.concatenate([(probabilities - chosen[:n]) / n, slope])
+        value = agreement + np.logaddexp(0, margin).mean() + DECAY * float(flat @ flat)
+        return value, gradient.ravel() + 2 * DECAY * flat
+
+    start = np.zeros(inputs.shape[1] * classes)
+    found = optimize.minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": STEPS})
+    return Critic(found.x.reshape(-1, classes), mean, scale)
+
+
+def upper_limit(count: int, total: int, miss: float) -> float:
+    """Return the exact upper limit of a share (Clopper-Pearson): it is exceeded with probability `miss` at most."""
+    return 1.0 if count == total else float(special.betaincinv(count + 1, total - count, 1 - miss))
+
+
+def lower_limit(count: int, total: int, miss: float) -> float:
+    """Return the exact lower limit of a share (Clopper-Pearson)."""
+    return 1 - upper_limit(total - count, total, miss)
+
+
+def _with_one(inputs: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.concatenate([inputs, np.ones((len(inputs), 1))], axis=1)
+
+
+def _share(flags: Bool[Tensor, " n"]) -> float:
+    return float(flags.double().mean())

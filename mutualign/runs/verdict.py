@@ -1,0 +1,69 @@
+"""The verdict on a finished run, from its folder and that of its fair source-only run."""
+
+from __future__ import annotations
+
+from jaxtyping import Bool
+from torch import Tensor
+
+from mutualign.errors import MutualignError
+from mutualign.evaluation.verdict import Evidence, Verdict, judge, paired_gain
+from mutualign.runs.estimates import run_outputs
+from mutualign.runs.folder import RunFolder
+from mutualign.runs.history import Result
+
+
+def verdict_of(folder: RunFolder, result: Result | None = None) -> Verdict:
+    """Judge a complete run at its selected epoch; `result` is that of the folder, if it is not written yet.
+
+    Adaptation is compared with the fair source-only run next to it (`fair_baseline`). Raises MutualignError if the run
+    is not complete, or its outputs are missing or damaged.
+    """
+    recipe = folder.config().recipe
+    run, baseline = run_outputs(folder, "selected"), fair_baseline(folder)
+    other = run_outputs(baseline, "selected").outputs if baseline else None
+    right = _right(folder)
+    other_right = _right(baseline) if baseline else None
+    gain = None if right is None or other_right is None else paired_gain(right, other_right)
+    return judge(
+        Evidence(
+            run.outputs,
+            other,
+            is_baseline=recipe.is_source_only,
+            compared_with=baseline.config().recipe.name if baseline else None,
+            true_accuracy=(result or folder.require_result()).stages[-1].selected.target_accuracy,
+            true_gain=gain,
+        )
+    )
+
+
+def fair_baseline(folder: RunFolder) -> RunFolder | None:
+    """Find the complete source-only run with the same network, length, data and seed, in OUT/TASK/*/seed-N.
+
+    None for a source-only run, for a folder of another form, and if no such run is next to this one.
+    """
+    config = folder.config()
+    if config.recipe.is_source_only or folder.path.name != f"seed-{config.seed}":
+        return None
+    wanted = config.recipe.source_only().digest
+    for path in sorted(folder.path.absolute().parents[1].glob(f"*/{folder.path.name}/result.json")):
+        try:
+            other = RunFolder.open(path.parent)
+            found = other.config()
+            same = found.data == config.data and found.seed == config.seed and found.recipe.digest == wanted
+            if same and other.result() is not None:
+                return other
+        except MutualignError:
+            continue  # a damaged neighbour says nothing about this run
+    return None
+
+
+def _right(folder: RunFolder) -> Bool[Tensor, " n"] | None:
+    """Which of the kept target test images are classified correctly; None without target labels."""
+    store = folder.checkpoints
+    if not store.has("review"):
+        return None
+    labels = store.load("review")[0].get("labels")
+    if labels is None:
+        return None
+    predicted = run_outputs(folder, "selected").outputs.predicted
+    return predicted == labels if len(labels) == len(predicted) else None
