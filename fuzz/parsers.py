@@ -13,6 +13,7 @@ from pathlib import Path
 
 from mutualign.data.datasets import mnistm_original
 from mutualign.data.datasets.idx import parse_idx, read_idx
+from mutualign.data.datasets.usps import parse_usps
 from mutualign.data.folders.image_cache import _read_info
 from mutualign.data.folders.image_io import decode_image, decode_rgb, image_shape
 from mutualign.data.folders.listing import list_labelled, list_unlabelled
@@ -139,6 +140,12 @@ def vectors_npy(content: bytes, folder: Path) -> None:
     assert len(read_vectors(folder / "own.npy", labelled=False)) > 0
 
 
+def usps(content: bytes, folder: Path) -> None:
+    pixels, labels = parse_usps(content)
+    assert pixels.shape == (len(labels), 16, 16)
+    assert pixels.numel() < len(content)
+
+
 PARSERS: tuple[Callable[[bytes, Path], None], ...] = (  # add new ones at the end: the corpus depends on the order
     idx,
     idx_file,
@@ -159,6 +166,7 @@ PARSERS: tuple[Callable[[bytes, Path], None], ...] = (  # add new ones at the en
     description,
     vectors_npz,
     vectors_npy,
+    usps,
 )
 
 

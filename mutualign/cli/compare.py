@@ -26,6 +26,7 @@ from mutualign.cli.options import (
 )
 from mutualign.cli.stopping import StopSignal
 from mutualign.errors import shell_command
+from mutualign.recipes.equal import CONDITIONS, PHOTO_CONDITIONS
 
 if TYPE_CHECKING:
     from mutualign.data.task import Task
@@ -49,7 +50,8 @@ class Compare:
         tyro.conf.arg(
             aliases=["-r"],
             metavar="NAMES",
-            help=f"Recipes by name or path, separated by commas. {RECIPES}",
+            help=f"Recipes by name or path, separated by commas. `all` is every method in equal conditions, those of "
+            f"{CONDITIONS}, for photos {PHOTO_CONDITIONS}; all:NAME takes those of another recipe. {RECIPES}",
             help_behavior_hint=f"(default: {RECIPES_BY_DEFAULT}; for photos: {PHOTO_RECIPES})",
         ),
     ] = None
@@ -75,7 +77,7 @@ class Compare:
         from mutualign.data.datasets.registry import expand_tasks, find_task
         from mutualign.data.fetch.data_files import data_folder
         from mutualign.runs.comparison import Comparison
-        from mutualign.runs.loading import default_recipe, load_task, recipe_for
+        from mutualign.runs.loading import default_recipe, load_task, recipes_for
         from mutualign.runs.rows import save_results
         from mutualign.runs.spec import RunSpec
         from mutualign.runs.statistics import differences, summarise
@@ -89,7 +91,7 @@ class Compare:
             entries = [find_task(task) for task in tasks]  # every name is checked
             photos = all(entry.pair is not None for entry in entries)
         names = self.recipes or (PHOTO_RECIPES if photos else RECIPES_BY_DEFAULT)
-        recipes = tuple(recipe_for(own, name, self.set) for name in names.split(","))
+        recipes = recipes_for(own, names, self.set, photos=photos)
         command = shell_command("mutualign", *sys.argv[1:])
         if self.save:
             self._check_save(self.save, command)

@@ -38,7 +38,7 @@ class Pictures:
     target_samples: UInt8[Tensor, "m side side 3"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # compared by identity: tensors have no single truth
 class Task:
     """Everything an experiment reads. Fields named `target_` keep their labels hidden."""
 

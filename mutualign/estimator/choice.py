@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from mutualign.data.augment import AugmentConfig
 from mutualign.io.plugins import load_installed_plugins
-from mutualign.recipes import Recipe, Stage, load_recipe
+from mutualign.recipes import Recipe, load_recipe
 
 VECTORS = ("backbone=mlp", "precision=float32")  # for vectors, unless the recipe is made for features
 # For vectors if no recipe is named: the published lengths and rates are for 60,000 images.
@@ -36,15 +35,10 @@ def choose_recipe(name: str | None, overrides: Iterable[str], vectors: bool) -> 
     if vectors:
         defaults = (*VECTORS, *(SHORT_DANN if name is None else ()))
         recipe = load_recipe(name or "dann", (*defaults, *overrides))
-    if vectors and any(_augments(stage) for stage in recipe.stages):
+    if vectors and recipe.needs_images:
         raise ValueError(
             f"recipe {recipe.name} turns and recolours images; X of two axes is feature vectors\n"
             '  hint:    take "mani", "dann" or "source_only", or leave the recipe out;\n'
             "           or, if the rows are flattened images, give image_shape=(height, width, channels)"
         )
     return recipe
-
-
-def _augments(stage: Stage) -> bool:
-    """Whether a stage's method makes augmented views."""
-    return any(isinstance(value, AugmentConfig) for value in vars(stage.options).values())

@@ -39,28 +39,35 @@ def loss_gradients(
     if adversary is not None:
         network = adversary.network
         hooks.append(network.register_forward_pre_hook(lambda module, inputs: discriminated.append(inputs[0])))
-    try:
-        with _unchanged(method), alone(), torch.random.fork_rng(), fabric.autocast():
-            torch.manual_seed(seed)
-            updates: list[Update] = list(method.updates(batch, progress))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    places = [place for place in features if place.requires_grad]
+    with _unchanged(method):  # until the gradients are computed: autograd refuses buffers that were restored before
+        try:
+            with alone(), torch.random.fork_rng(), fabric.autocast():
+                torch.manual_seed(seed)
+                updates: list[Update] = list(method.updates(batch, progress))
+        finally:
+            for hook in hooks:
+                hook.remove()
+        places = [place for place in features if place.requires_grad]
+        norms = _norms(method, updates, places)
+        reversal = None
+        same_place = len(places) == len(discriminated) == 1 and places[0].shape == discriminated[0].shape
+        if adversary is not None and same_place:
+            losses = [update.losses[adversary.loss] for update in updates if adversary.loss in update.losses]
+            before, after = (_gradients(losses[0], place)[0] for place in (discriminated, places))
+            if before.any() and after.any():
+                reversal = float(torch.cosine_similarity(before.flatten(), after.flatten(), dim=0))
+    return LossGradients(norms, reversal)
+
+
+def _norms(method: Method, updates: list[Update], places: list[Tensor]) -> dict[str, float]:
+    """The norm of the gradient of each loss at the features, of the updates that train them."""
     trains_features = _players_of_features(method)
     norms: dict[str, float] = {}
     for update in updates:
         for name, loss in update.losses.items():
             if places and update.player in trains_features:
                 norms[name] = max(norms.get(name, 0.0), _norm(_gradients(loss, places)))
-    reversal = None
-    same_place = len(places) == len(discriminated) == 1 and places[0].shape == discriminated[0].shape
-    if adversary is not None and same_place:
-        losses = [update.losses[adversary.loss] for update in updates if adversary.loss in update.losses]
-        before, after = (_gradients(losses[0], place)[0] for place in (discriminated, places))
-        if before.any() and after.any():
-            reversal = float(torch.cosine_similarity(before.flatten(), after.flatten(), dim=0))
-    return LossGradients(norms, reversal)
+    return norms
 
 
 def _players_of_features(method: Method) -> set[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float, Int64
@@ -172,12 +173,24 @@ class Evaluator:
         return UnlabelledImages(images.take(spread(len(images), KEPT), derive_seed("kept")))
 
     def domain_accuracy(self) -> tuple[float, int]:
-        """How well pixels separate the domains, and the number of images that this was measured on."""
-        source, target = self.task.source_train.images, self.task.target_train.images
-        n, channels = min(len(source), len(target), SCORED // 2), self.task.shape.channels
-        rows = 1 if self.task.features else None  # the first view
-        parts = [images.take(spread(len(images), n), derive_seed("domains"))[:, :rows] for images in (source, target)]
-        return audit.domain_accuracy(*(part.expand(*part.shape[:3], channels) for part in parts)), 2 * n
+        """How well pixels separate the domains, and the number of images that this was measured on.
+
+        Computed once per task, since it depends on nothing else.
+        """
+        if self.task not in _DOMAIN_ACCURACIES:
+            _DOMAIN_ACCURACIES[self.task] = _domain_accuracy(self.task)
+        return _DOMAIN_ACCURACIES[self.task]
+
+
+_DOMAIN_ACCURACIES: WeakKeyDictionary[Task, tuple[float, int]] = WeakKeyDictionary()
+
+
+def _domain_accuracy(task: Task) -> tuple[float, int]:
+    source, target = task.source_train.images, task.target_train.images
+    n, channels = min(len(source), len(target), SCORED // 2), task.shape.channels
+    rows = 1 if task.features else None  # the first view
+    parts = [images.take(spread(len(images), n), derive_seed("domains"))[:, :rows] for images in (source, target)]
+    return audit.domain_accuracy(*(part.expand(*part.shape[:3], channels) for part in parts)), 2 * n
 
 
 def _fingerprint(network: torch.nn.Module) -> float:

@@ -35,6 +35,8 @@ class AdaMatch(Method):
     and domain adaptation", ICLR 2022, section 3.
     """
 
+    needs_images = True
+
     def __init__(self, classifier: Classifier, config: AdaMatchConfig) -> None:
         super().__init__(classifier)
         self.config = config

@@ -71,6 +71,7 @@ class Method(nn.Module):
 
     uses_source: ClassVar[bool] = True
     uses_target: ClassVar[bool] = True
+    needs_images: ClassVar[bool] = False  # turns, recolours or mixes images, which features are not
     graph_break: ClassVar[str] = ""  # why `torch.compile` cannot make one graph of `forward`, if it cannot
 
     def __init__(self, classifier: Classifier, config: Any = None) -> None:

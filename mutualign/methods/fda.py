@@ -35,6 +35,8 @@ class FDA(Method):
     4 to 6.
     """
 
+    needs_images = True
+
     def __init__(self, classifier: Classifier, config: FDAConfig) -> None:
         super().__init__(classifier)
         self.config = config

@@ -42,6 +42,8 @@ class MutualAlign(DANN):
     output model is the teacher.
     """
 
+    needs_images = True
+
     def __init__(self, classifier: Classifier, config: MutualAlignConfig) -> None:
         super().__init__(classifier, config.domain)
         self.critic = CosineCritic(classifier.feature_dim)

@@ -33,6 +33,8 @@ class Rotation(Method):
     Sun et al., "Unsupervised domain adaptation through self-supervision", 2019.
     """
 
+    needs_images = True
+
     def __init__(self, classifier: Classifier, config: RotationConfig) -> None:
         super().__init__(classifier)
         self.config = config

@@ -40,6 +40,8 @@ class SelfEnsembling(Method):
     2018, sections 3.1 to 3.4.
     """
 
+    needs_images = True
+
     def __init__(self, classifier: Classifier, config: SelfEnsemblingConfig) -> None:
         super().__init__(classifier)
         self.config = config

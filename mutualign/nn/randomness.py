@@ -19,6 +19,18 @@ def generator(*key: int | str) -> torch.Generator:
     return torch.Generator().manual_seed(derive_seed(*key))
 
 
+def seed_device(seed: int, device: torch.device) -> None:
+    """Seed torch's global generators of the CPU and of the device that is computed on.
+
+    `torch.manual_seed` seeds those of all kinds of devices. Where a GPU is not in use it records a stack trace for
+    later, which takes longer than a short step.
+    """
+    if device.type == "cpu":
+        torch.default_generator.manual_seed(seed)
+    else:
+        torch.manual_seed(seed)
+
+
 @torch.library.custom_op("mutualign::random_bytes", mutates_args=(), schema="(int count, Device device) -> Tensor")
 def random_bytes(count: int, device: torch.device) -> Tensor:
     """Return uniform uint8 values, eight per 64-bit draw; an operator, since torch.compile cannot trace `random_`."""

@@ -119,6 +119,8 @@ class Recipe:
             raise ValueError(f"views must be from 1 to {MOST_VIEWS}, got {self.views}")
         if self.views > 1 and not self.features:
             raise ValueError('views are of features: name the network, such as features = "efficientnet_lite0"')
+        if self.features and self.needs_images:
+            raise ValueError("a method of it turns, recolours or mixes images, which features are not")
         if self.backbone_weights and not self.backbone.startswith(TIMM):
             raise ValueError(
                 f'backbone_weights is for backbones of timm, not for "{self.backbone}"\n'
@@ -129,6 +131,11 @@ class Recipe:
     def is_source_only(self) -> bool:
         """Whether no stage adapts to the target: the definition of a source-only run."""
         return all(stage.method == SOURCE_ONLY for stage in self.stages)
+
+    @property
+    def needs_images(self) -> bool:
+        """Whether a stage turns, recolours or mixes images, so that features do not serve."""
+        return any(METHODS[stage.method].method.needs_images for stage in self.stages)
 
     @property
     def digest(self) -> str:

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from mutualign.data.augment import AugmentConfig
 from mutualign.data.datasets import find_task
 from mutualign.data.datasets.registry import take_slice
 from mutualign.data.features.settings import FeatureSettings
@@ -14,6 +13,7 @@ from mutualign.data.folders.folder_task import FolderTask
 from mutualign.data.task import Task
 from mutualign.errors import MutualignError
 from mutualign.recipes import Recipe, load_recipe
+from mutualign.recipes.equal import ALL, CONDITIONS, PHOTO_CONDITIONS, equal_recipes
 
 PHOTO_SIDE = 48  # pixels of the shorter side from which images are taken for photos
 
@@ -50,10 +50,32 @@ def recipe_for(own: FolderTask | None, name: str, overrides: Iterable[str] = ())
 
     Raises MutualignError for an unknown recipe or override, and for a recipe that cannot train on feature vectors.
     """
-    recipe = load_recipe(name, overrides)
+    return _suited(load_recipe(name, overrides), own)
+
+
+def recipes_for(
+    own: FolderTask | None, names: str, overrides: Iterable[str] = (), *, photos: bool = False
+) -> tuple[Recipe, ...]:
+    """Load recipes by names with commas between; `all` and `all:NAME` are every method in equal conditions.
+
+    NAME is the recipe with the conditions, and overrides change all methods alike; `photos` says which recipe is meant
+    by `all`. Raises MutualignError as `recipe_for` does.
+    """
+    recipes: list[Recipe] = []
+    for name in names.split(","):
+        every, _, conditions = name.partition(":")
+        if every == ALL:
+            base = load_recipe(conditions or (PHOTO_CONDITIONS if photos else CONDITIONS), overrides)
+            recipes += [_suited(recipe, own) for recipe in equal_recipes(base)]
+        else:
+            recipes.append(recipe_for(own, name, overrides))
+    return tuple(recipes)
+
+
+def _suited(recipe: Recipe, own: FolderTask | None) -> Recipe:
     if own is None or not own.is_vectors:
         return recipe
-    if any(isinstance(value, AugmentConfig) for stage in recipe.stages for value in vars(stage.options).values()):
+    if recipe.needs_images:
         raise MutualignError(
             f"recipe {recipe.name} turns and recolours images; {own.source} holds feature vectors\n"
             "  hint:    take photos, photos_mani or photos_dann, or another recipe with --backbone mlp"

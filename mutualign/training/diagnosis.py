@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Bool
@@ -42,9 +42,7 @@ class FiniteCheck:
             weight.grad for group in optimiser.param_groups for weight in group["params"] if weight.grad is not None
         ]
         total = update.total.detach()
-        # The largest absolute value: NaN or infinite if any value is, and unlike a sum it cannot overflow.
-        largest = torch.nn.utils.get_total_norm(gradients, norm_type=math.inf).to(total.device)
-        finite = total.isfinite() & largest.isfinite()
+        finite = total.isfinite() & _extremes(gradients).isfinite().all().to(total.device)
         if self.deferred:
             self.first_bad = torch.where((self.first_bad < 0) & ~finite, step, self.first_bad)
             optimiser.found_inf = (self.first_bad >= 0).float()  # type: ignore[attr-defined]
@@ -60,6 +58,17 @@ class FiniteCheck:
                 f"a loss or a gradient is not finite at {self.where}, step {step}; later steps were skipped\n"
                 "  hint:    lower the learning rate, or try precision=float32; the same run on the CPU names the cause"
             )
+
+
+def _extremes(gradients: Sequence[Tensor]) -> Tensor:
+    """Return values of which one is NaN or infinite if any gradient is; unlike a sum of squares they cannot overflow.
+
+    On a GPU this is the largest absolute value, in one kernel for all. On the CPU that norm is not vectorised: twenty
+    times slower than the smallest and the largest value.
+    """
+    if gradients and gradients[0].device.type == "cpu":
+        return torch.stack([extreme for gradient in gradients for extreme in torch.aminmax(gradient)])
+    return torch.nn.utils.get_total_norm(gradients, norm_type=math.inf)
 
 
 def diagnose(method: Method, losses: Mapping[str, Tensor], batch: Batch, rows: Rows, step: str, fabric: Fabric) -> str:

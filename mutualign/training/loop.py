@@ -15,7 +15,7 @@ from mutualign.errors import MutualignError
 from mutualign.methods import Method, Update
 from mutualign.nn.classifier import Classifier, Outputs
 from mutualign.nn.distributed import any_process, average_gradients
-from mutualign.nn.randomness import derive_seed
+from mutualign.nn.randomness import derive_seed, seed_device
 from mutualign.recipes import Recipe, Stage
 from mutualign.training.batches import Batches
 from mutualign.training.callbacks import Callbacks, CheckpointPolicy, CheckpointStore, Epoch
@@ -46,7 +46,7 @@ class StageTrainer:
         """Run one training step. Raises NotFinite if a loss or a gradient is not finite (see FiniteCheck)."""
         start, step = time.perf_counter(), self.steps_done
         # The same in every process: each draws for the whole batch, and uses the part of its own rows.
-        torch.manual_seed(derive_seed(self.seed, self.index, "step", step, 0))
+        seed_device(derive_seed(self.seed, self.index, "step", step, 0), self.fabric.device)
         batch, done = self.batches[step], step / self.total_steps
         if step % self.batches.steps_per_epoch == 0:
             self.method.begin_epoch(self._look)

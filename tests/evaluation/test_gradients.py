@@ -98,6 +98,22 @@ def test_a_method_without_updates_or_with_frozen_features_has_no_norms():
     assert measured(frozen)[0] == ({}, None)
 
 
+def test_a_buffer_may_take_part_in_a_loss_and_be_restored_afterwards():
+    class Scaled(Method):
+        def __init__(self, classifier):
+            super().__init__(classifier)
+            self.register_buffer("scale", torch.full((classifier.feature_dim,), 3.0))
+
+        def forward(self, batch, progress):
+            return {"scaled": (self.classifier.features(batch.images) * self.scale).sum()}, {}
+
+    method = Scaled(Classifier(ManiCNN(3, 12, 12), 3))
+    found, batch = measured(method)
+    values = len(batch.images) * method.classifier.feature_dim
+    assert found.norms == pytest.approx({"scaled": 3 * values**0.5}, rel=1e-5)
+    assert measured(built("cdan", largest=16))[0].norms["domain"] > 0  # its random projections are buffers
+
+
 def test_there_is_no_reversal_without_an_adversary_or_with_a_strength_of_zero():
     assert measured(built("source_only"))[0].reversal is None
     assert measured(built("mutual_align"), progress=0.0)[0].reversal is None  # the ramp starts at zero

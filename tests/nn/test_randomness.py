@@ -6,7 +6,7 @@ import hashlib
 
 import torch
 
-from mutualign.nn.randomness import derive_seed, generator
+from mutualign.nn.randomness import derive_seed, generator, seed_device
 
 
 def test_a_seed_is_the_first_63_bits_of_the_sha_256_of_its_key():
@@ -40,3 +40,10 @@ def test_a_generator_starts_where_its_key_says_and_leaves_the_global_one_alone()
     assert not torch.equal(first, other)
     assert torch.equal(first, torch.rand(8, generator=torch.Generator().manual_seed(derive_seed(1, "x"))))
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_seeding_a_device_gives_the_draws_of_manual_seed():
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    seed_device(5, torch.device("cpu"))
+    assert torch.equal(torch.rand(3), expected)

@@ -1,4 +1,4 @@
-"""The published files that tasks need: MNIST and BSDS500, with their hashes and mirrors; imports no torch."""
+"""The published files that tasks need: MNIST, USPS and BSDS500, with their hashes and mirrors; imports no torch."""
 
 from __future__ import annotations
 
@@ -42,6 +42,24 @@ def _mnist_file(name: str) -> DataFile:
 
 
 MNIST_FILES = tuple(map(_mnist_file, _MNIST_SHA256))
+
+_USPS_MIRRORS = (
+    "https://hastie.su.domains/ElemStatLearn/datasets/",
+    "https://web.stanford.edu/~hastie/ElemStatLearn/datasets/",
+)
+
+_USPS_SHA256 = {
+    "zip.train.gz": "66ebf231ab51f2cf6ac1a892d0f98ccffee1079d7a5db638c1f11f366046ca16",
+    "zip.test.gz": "8dacc3c6e136af6c3488de9e5113a7daf140c8c2f1f0b61c54ee02f03f1a962f",
+}
+
+USPS_FILES = tuple(
+    DataFile(
+        accepted={f"{folder}{name}": sha256 for folder in ("usps/", "USPS/", "")},
+        mirrors=tuple(f"{mirror}{name}" for mirror in _USPS_MIRRORS),
+    )
+    for name, sha256 in _USPS_SHA256.items()
+)
 
 _BSDS500_MIRROR = "https://raw.githubusercontent.com/BIDS/BSDS500/a04b7c6c3a9f0ace74bf205c72a43d32e1c72722/"
 _LAYOUTS = ("BSDS500/data/images", "BSR/BSDS500/data/images")  # of the repository, of the official archive

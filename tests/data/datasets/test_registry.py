@@ -15,7 +15,7 @@ import torch
 from mutualign.cli.console import PlainConsole
 from mutualign.cli.data import Data
 from mutualign.data.datasets import TASKS, TaskEntry, find_task, register_task
-from mutualign.data.datasets.published import BSDS500_FILES, MNIST_FILES
+from mutualign.data.datasets.published import BSDS500_FILES, MNIST_FILES, USPS_FILES
 from mutualign.data.fetch import mirrors
 from mutualign.data.fetch.data_files import DataFile
 from mutualign.data.task import Task
@@ -109,6 +109,7 @@ def test_every_task_has_a_description_of_its_own_on_one_line_and_its_files():
     expected = {"digits": (), "mnist-mnistm-resampled": resampled}
     expected |= dict.fromkeys(("mnist-mnistm", "mnistm-mnist", "mnist-mnistm-imbalanced"), frozen)
     expected |= dict.fromkeys(("mnist-worn", "mnist-mnistm-original"), MNIST_FILES)
+    expected |= dict.fromkeys(("mnist-usps", "usps-mnist"), (*MNIST_FILES, *USPS_FILES))
     assert {name: entry.files for name, entry in TASKS.items() if entry.pair is None} == expected
 
 
