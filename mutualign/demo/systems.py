@@ -156,7 +156,7 @@ def _names(predictors: Sequence[Predictor]) -> list[str]:
 
 def _samples(folder: RunFolder) -> tuple[Samples, ...]:
     """Read the images that a run keeps of both domains, with their labels if it recorded them."""
-    review, _ = folder.checkpoints.load("review")
+    review = folder.checkpoints.load_review()
     target, source = review["target_samples"], review["source_samples"]
     recipe, target_labels = folder.config().recipe, None
     # Photos are spread over all test images, other samples over those with outputs.
@@ -196,8 +196,9 @@ def _refuse_differences(predictors: Sequence[Predictor]) -> None:
             f"{first.run.path} takes {first.shape.height}x{first.shape.width} pixels: too small to look at\n"
             "  hint:    the demo needs runs on images"
         )
-    pixels = first.run.checkpoints.load("review")[0]["target_samples"]
-    if pixels.dtype != torch.uint8 or pixels.shape[1:3] != first.shape[1:]:
+    review = first.run.checkpoints.load_review()
+    pixels = [review["source_samples"], review["target_samples"]]
+    if not all(one.dtype == torch.uint8 and first.takes(one) for one in pixels):
         raise MutualignError(
             f"{first.run.path} was trained on numbers, or by an early version, so that its folder keeps no images to "
             "show\n  hint:    the demo needs runs on images"

@@ -105,14 +105,14 @@ def real_images(predictor: Predictor) -> tuple[Pixels, int]:
     They are of both domains. Grey ones are repeated to the run's channels; images repeat if the run kept fewer.
     Raises MutualignError if the run kept features and no photos.
     """
-    review, _ = predictor.run.checkpoints.load("review")
-    if review["target_samples"].shape[1:3] != predictor.shape[1:]:
+    review = predictor.run.checkpoints.load_review()
+    kept = [review["source_samples"], review["target_samples"]]
+    if not all(predictor.takes(pixels) for pixels in kept):
         raise MutualignError(
             f"{predictor.run.path} was made by an early version, which kept no photos for the check\n"
             f"  hint:    retrain into a new folder: {predictor.result.command} --out OTHER"
         )
-    kept = [review[f"{domain}_samples"].expand(-1, -1, -1, predictor.shape.channels) for domain in ("source", "target")]
-    images = torch.cat(kept)
+    images = torch.cat([pixels.expand(-1, -1, -1, predictor.shape.channels) for pixels in kept])
     return images[torch.arange(max(BATCHES)) % len(images)], min(len(images), max(BATCHES))
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 import math
 import stat
+import typing
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
+from jaxtyping import Shaped, jaxtyped
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -67,3 +70,27 @@ def digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = N
     for name, value in sorted((metadata or {}).items()):
         found.update(f"{name!r} {value!r}\n".encode())
     return found.hexdigest()
+
+
+def check_layout(tensors: Mapping[str, Tensor], layout: type, sizes: Mapping[str, int]) -> None:
+    """Raise ValueError that names the tensor unless each one in a layout exists, with its type and shape.
+
+    `layout` is a TypedDict whose types are jaxtyping's; `sizes` are those of named axes that are known beforehand.
+    Other tensors are ignored.
+
+    >>> class Table(typing.TypedDict):
+    ...     rows: Shaped[Tensor, "n 3"]
+    >>> check_layout({"rows": torch.zeros(2, 4)}, Table, {})
+    Traceback (most recent call last):
+    ValueError: rows: float32 of shape [2, 4], expected Shaped[Tensor, "n 3"]
+    """
+    with jaxtyped("context"):
+        axes: Any = Shaped[Tensor, " ".join(sizes)]
+        isinstance(torch.empty(tuple(sizes.values()), device="meta"), axes)  # gives the named axes their sizes
+        for name, expected in typing.get_type_hints(layout).items():
+            if name not in tensors:
+                raise ValueError(f"it has no tensor {name}")
+            if not isinstance(found := tensors[name], expected):
+                kind = str(found.dtype).removeprefix("torch.")
+                known = "".join(f", {axis} = {size}" for axis, size in sizes.items())
+                raise ValueError(f"{name}: {kind} of shape {list(found.shape)}, expected {expected.__name__}{known}")

@@ -41,8 +41,11 @@ class FinishedRun:
         if tensors:
             last, store = len(result.stages) - 1, folder.checkpoints
             outputs = store.load_outputs(last, "selected")[0] if store.has_outputs(last, "selected") else {}
-            review = store.load("review")[0] if store.has("review") else {}
-        return cls(folder, config, result, records, outputs, review)
+            review = store.load_review(outputs or None) if store.has("review") else {}
+        run = cls(folder, config, result, records, outputs, review)
+        if outputs and run.class_names and len(run.class_names) != (classes := outputs["target_logits"].shape[1]):
+            raise MutualignError(f"{folder.path}: {len(run.class_names)} class names, but outputs of {classes} classes")
+        return run
 
     @property
     def name(self) -> str:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-import torch
 from torch import Tensor
 
 from mutualign.errors import MutualignError
 from mutualign.io.atomic import write_atomically
 from mutualign.io.tensors import pack, unpack
 from mutualign.io.typed import decode_typed, parse_typed, to_plain
+from mutualign.runs.kept import ReviewInfo, check_outputs, check_review, require_finite
 from mutualign.runs.upgrade import upgrade_checkpoint
 from mutualign.training.callbacks import Checkpoint
 
@@ -87,7 +88,11 @@ class Checkpoints:
 
         Raises MutualignError that names the file if it is damaged or missing, or a weight is not finite.
         """
-        return self._load_finite(f"stage-{stage}-{which}")
+        name = f"stage-{stage}-{which}"
+        tensors, info = self.load(name)
+        with self._naming(name):
+            require_finite(tensors)
+        return tensors, self._typed(info, EpochInfo, name)
 
     def save_outputs(self, stage: int, which: Which, outputs: Mapping[str, Tensor], info: EpochInfo) -> None:
         """Write the classifier's outputs for test images."""
@@ -100,23 +105,33 @@ class Checkpoints:
     def load_outputs(self, stage: int, which: Which) -> tuple[dict[str, Tensor], EpochInfo]:
         """Read the classifier's outputs for test images, and the epoch they belong to.
 
-        source_logits [n, classes], source_labels [n], target_logits [m, classes], and features of some of the images.
-        Raises MutualignError that names the file if it is damaged or missing, has other tensors, or is not finite.
+        Raises MutualignError that names the file and the tensor if it is damaged or missing, or these are no `Outputs`.
         """
         name = f"stage-{stage}-{which}-outputs"
-        tensors, info = self._load_finite(name)
-        if not _are_outputs(tensors):
-            raise MutualignError(f"{self._file(name)}: not the outputs of a classifier: it has {_shapes(tensors)}")
-        return tensors, info
-
-    def _load_finite(self, name: str) -> tuple[dict[str, Tensor], EpochInfo]:
         tensors, info = self.load(name)
-        if broken := [key for key, value in tensors.items() if not torch.isfinite(value).all()]:
-            raise MutualignError(
-                f"{self._file(name)}: {broken[0]} is not finite\n"
-                "  hint:    restore the file from a copy, or train the run again in another folder"
-            )
+        with self._naming(name):
+            check_outputs(tensors)
         return tensors, self._typed(info, EpochInfo, name)
+
+    def load_review(self, outputs: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """Read the review of the final classifier, and check that it is of the same images as its `outputs`.
+
+        Raises MutualignError that names the file and the tensor if it is damaged or missing, or this is no `Review`.
+        """
+        tensors, info = self.load("review")
+        classes = len(self._typed(info, ReviewInfo, "review").class_names)
+        with self._naming("review"):
+            check_review(tensors, classes, outputs)
+        return tensors
+
+    @contextmanager
+    def _naming(self, name: str) -> Iterator[None]:
+        """Context that turns a ValueError about the tensors of a file into one that names it."""
+        try:
+            yield
+        except ValueError as error:
+            hint = "restore the file from a copy, or train the run again in another folder"
+            raise MutualignError(f"{self._file(name)}: {error}\n  hint:    {hint}") from error
 
     def _typed(self, info: Mapping[str, Any], expected: type[T], name: str) -> T:
         return parse_typed(info, expected, f"{self._file(name)}, info")
@@ -175,21 +190,3 @@ def _age(path: Path) -> int | None:
     """Return 0 for last, 1 for last-1, ..., None for other files."""
     _, dash, age = path.stem.partition("-")
     return 0 if path.stem == "last" else int(age) if dash and path.stem == f"last-{age}" and age.isdecimal() else None
-
-
-def _are_outputs(tensors: Mapping[str, Tensor]) -> bool:
-    """Whether logits and labels exist and belong together."""
-    try:
-        source, labels, target = (tensors[name] for name in ("source_logits", "source_labels", "target_logits"))
-    except KeyError:
-        return False
-    shaped = (
-        source.dim() == target.dim() == 2 and source.shape[1] == target.shape[1] and labels.shape == source.shape[:1]
-    )
-    typed = source.is_floating_point() and target.is_floating_point() and labels.dtype == torch.int64
-    filled = shaped and typed and source.numel() > 0 and target.numel() > 0
-    return filled and int(labels.min()) >= 0 and int(labels.max()) < source.shape[1]
-
-
-def _shapes(tensors: Mapping[str, Tensor]) -> str:
-    return ", ".join(f"{name} {list(tensor.shape)}" for name, tensor in sorted(tensors.items())) or "no tensors"

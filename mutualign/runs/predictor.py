@@ -100,6 +100,10 @@ class Predictor:
         """Whether the run was trained on feature vectors, which are images of one pixel."""
         return self.features is None and (self.shape.height, self.shape.width) == (1, 1)
 
+    def takes(self, pixels: Tensor) -> bool:
+        """Whether images [n, height, width, channels] have the size of the run's, and its channels or one."""
+        return pixels.shape[1:3] == self.shape[1:] and pixels.shape[3] in (1, self.shape.channels)
+
     def require_kind(self, where: object, vector_size: int | None) -> None:
         """Raise MutualignError unless the run takes what `where` holds: vectors of a size, or with None, images."""
         size = self.shape.channels if self.takes_vectors else None

@@ -23,6 +23,7 @@ import torch.distributed as dist
 from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
 
 from mutualign.errors import MutualignError
+from mutualign.training.keepalive import keep_connections_alive
 from mutualign.training.launching import local_processes
 from mutualign.training.loop import Stopped
 
@@ -119,6 +120,7 @@ class _Connecting(threading.Thread):
             if store is not None and self._all_came(store):
                 self.complete_since = time.monotonic()
                 self._form_group(store)
+                keep_connections_alive()
         except Exception as error:  # the main thread raises it
             self.error = error
 

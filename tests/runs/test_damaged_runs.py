@@ -121,21 +121,57 @@ def test_weights_that_are_not_finite_are_refused_by_prediction(copied):
     assert Predictor.load(copied.path, "last").result.seed == 0
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda outputs: outputs["target_logits"].fill_(float("nan")), "target_logits is not finite"),
-        (lambda outputs: outputs.pop("source_labels"), "not the outputs of a classifier"),
-        (lambda outputs: outputs["source_labels"].fill_(3), "not the outputs of a classifier"),
-        (lambda outputs: outputs.update(target_logits=torch.zeros(5, 2)), "not the outputs of a classifier"),
-        (lambda outputs: outputs.clear(), "it has no tensors"),
-    ],
-)
-def test_outputs_that_are_not_finite_or_of_another_kind_are_refused_by_estimates(copied, change, message):
+def changes_of(tensor):
+    """Other tensors of which none can stand for a kept one: of other axes, another type, other values."""
+    yield tensor[None]
+    if tensor.dtype == torch.int64:
+        yield tensor.float()
+        yield tensor - 1_000_000
+    if tensor.is_floating_point():
+        yield tensor.long()
+        yield torch.full_like(tensor, float("nan"))
+
+
+@pytest.mark.parametrize("kind", ["stage-1-selected-outputs", "review"])
+def test_a_kept_tensor_that_is_missing_or_of_another_kind_is_refused_with_its_file_and_name(copied, kind):
+    store = copied.checkpoints
+    kept, info = store.load(kind)
+
+    def read():
+        return store.load_review(store.load_outputs(1, "selected")[0])
+
+    assert read().keys() >= {"labels", "confusion", "source_samples"}
+    for name, tensor in kept.items():
+        others = {key: value for key, value in kept.items() if key != name}
+        for changed in (others, *(others | {name: change} for change in changes_of(tensor))):
+            if changed.get(name, tensor).numel() or name not in changed:  # there may be no confident right one
+                store.save(kind, changed, info)
+                with pytest.raises(MutualignError, match=rf"{kind}\.safetensors: .*\b{name}\b.*\n  hint: "):
+                    read()
+    store.save(kind, {}, info)
+    with pytest.raises(MutualignError, match=rf"{kind}\.safetensors: it has no tensor"):
+        read()
+
+
+def test_a_review_of_other_images_than_the_outputs_is_refused(copied):
+    store = copied.checkpoints
+    outputs, _ = store.load_outputs(1, "selected")
+    fewer = outputs | {
+        "target_logits": outputs["target_logits"][:-1],
+        "target_features": outputs["target_features"][:-1],
+    }
+    with pytest.raises(MutualignError, match=r"review\.safetensors: labels: int64 of shape \[20\].*target = 19"):
+        store.load_review(fewer)
+    tensors, _ = store.load("review")
+    store.save("review", tensors, {"class_names": ["left", "right"]})
+    with pytest.raises(MutualignError, match=r"review\.safetensors: .*classes = 2"):
+        store.load_review(outputs)
+
+
+def test_estimates_refuse_outputs_with_labels_that_are_no_classes(copied):
     outputs, info = copied.checkpoints.load_outputs(1, "selected")
-    change(outputs)
-    copied.checkpoints.save_outputs(1, "selected", outputs, info)
-    with pytest.raises(MutualignError, match=rf"stage-1-selected-outputs\.safetensors: .*{message}"):
+    copied.checkpoints.save_outputs(1, "selected", outputs | {"source_labels": outputs["source_labels"] + 3}, info)
+    with pytest.raises(MutualignError, match=r"outputs\.safetensors: source_labels has values .* expected 0 to 2"):
         estimate_runs([copied])
 
 

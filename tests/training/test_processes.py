@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -22,7 +25,7 @@ from mutualign.methods import METHODS, MethodEntry, NoConfig
 from mutualign.nn.distributed import any_process
 from mutualign.recipes import load_recipe
 from mutualign.runs.folder import RunFolder
-from mutualign.training import connection
+from mutualign.training import connection, keepalive
 from mutualign.training.batches import Batches
 from mutualign.training.distributed import ONE, Processes, make_fabric, report_lost_processes
 from mutualign.training.loop import StageTrainer
@@ -191,7 +194,7 @@ def test_of_a_process_and_the_one_that_it_started_neither_outlives_the_other_wha
 def connect_one(rank, size, address, port, folder, limits):
     """One of several processes that nobody watches, as on several computers; its error goes to a file."""
     for name, seconds in limits.items():
-        setattr(connection, name, seconds)
+        setattr(connection if hasattr(connection, name) else keepalive, name, seconds)
     os.environ |= {"MASTER_ADDR": address, "MASTER_PORT": str(port), "NODE_RANK": str(rank), "LOCAL_RANK": "0"}
     stop = StopSignal(rank == 0)
     (folder / f"{rank}.started").touch()
@@ -201,10 +204,27 @@ def connect_one(rank, size, address, port, folder, limits):
             (folder / f"{rank}.connected").touch()
             with report_lost_processes(fabric, folder):
                 while not any_process(False):
-                    pass
+                    if (folder / f"{rank}.unplug").exists():
+                        unplug()
         except MutualignError as error:
             (folder / f"{rank}.error").write_text(str(error))
             os._exit(2)
+
+
+SO_ATTACH_FILTER, DROP_ALL = 26, struct.pack("HBBI", 0x06, 0, 0, 0)  # Linux; a packet filter of one statement: return 0
+
+
+def unplug():
+    """Stop for good, as a computer without power: what arrives on its connections is dropped and never answered."""
+    statement = ctypes.create_string_buffer(DROP_ALL)
+    program = struct.pack("HL", 1, ctypes.addressof(statement))
+    for number in Path("/dev/fd").iterdir():
+        with suppress(OSError), socket.socket(fileno=os.dup(int(number.name))) as one:
+            if one.family in (socket.AF_INET, socket.AF_INET6):
+                one.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 0)  # it closes nothing by itself
+                one.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 0)
+    os.kill(os.getpid(), signal.SIGSTOP)
 
 
 @pytest.fixture
@@ -268,6 +288,17 @@ def test_a_process_that_is_killed_in_training_ends_the_others(computers):
         children[killed].kill()
         message = computers.error(left, children[left])
         assert re.search(rf"process {left} of 2: another process .*\n.*\n  hint: .* --resume", message)
+
+
+def test_a_computer_that_loses_its_power_in_training_ends_the_others(computers, tmp_path):
+    assert keepalive.IDLE_SECONDS + keepalive.PROBES * keepalive.PROBE_SECONDS < 30
+    first, second = (computers.start(rank, 2, IDLE_SECONDS=1, PROBE_SECONDS=1, PROBES=2) for rank in (0, 1))
+    computers.connected(0)
+    computers.connected(1)
+    (tmp_path / "0.unplug").touch()
+    message = computers.error(1, second)
+    assert first.is_alive()
+    assert re.search(r"process 1 of 2: another process .*\n  reason .*timed out.*\n  hint: .* --resume", message)
 
 
 def test_a_process_that_never_comes_is_not_awaited_for_ever(computers):
