@@ -10,8 +10,8 @@ import tyro
 from rich.console import Console
 
 from mutualign.cli.names import registered
-from mutualign.cli.options import EpochOption, ForceOption, RunArgument, RunsArgument
-from mutualign.errors import MutualignError
+from mutualign.cli.options import DataOption, EpochOption, ForceOption, RunArgument, RunsArgument, require_between
+from mutualign.errors import MutualignError, shell_command
 
 
 @dataclass(frozen=True)
@@ -71,29 +71,32 @@ class Select:
 class Estimate:
     """Estimate the accuracy of runs of one task on their target test images, without looking at a target label.
 
-    Give all seeds of a recipe, better of several recipes: the interval comes from how far independent runs agree.
+    One run is enough: the first line says what it is worth, with a lower bound that holds unless the images have errors
+    that the classifier cannot see, such as unknown classes. A few labels give an interval without that condition.
 
-    Example: mutualign estimate runs/digits/*/seed-*
+    Examples: mutualign estimate runs/digits/*/seed-*
+              mutualign estimate runs/digits/fast/seed-0 --labels labels.csv
     """
 
     runs: RunsArgument
     epoch: EpochOption = "selected"
+    labels: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """A table that `mutualign report RUN --label-these 50` wrote, with its column label filled in."""
 
     def main(self, console: Console) -> None:
         """Print the estimates."""
-        from mutualign.cli.tables import estimates_table
+        from mutualign.cli.evidence import print_evidence, print_labelled
         from mutualign.runs.estimates import estimate_runs
         from mutualign.runs.folder import RunFolder
 
         if not self.runs:
             raise MutualignError("name one or more run folders, such as runs/digits/*/seed-*")
-        found = estimate_runs([RunFolder.open(path) for path in self.runs], self.epoch)
-        console.print(estimates_table(found))
-        if any(name != "consensus" for name, _ in (run.best for run in found)):
-            console.print(
-                "only a rough guess: train two seeds or more of the best recipe, and name all runs, for a reliable "
-                "interval (mutualign compare --seeds 3)"
-            )
+        folders = [RunFolder.open(path) for path in self.runs]
+        if self.labels is not None:
+            for folder in folders:
+                print_labelled(console, folder, self.labels)
+            return
+        print_evidence(console, estimate_runs(folders, self.epoch))
 
 
 @dataclass(frozen=True)
@@ -109,12 +112,30 @@ class Report:
     """The HTML file. Default: report.html in that folder."""
     png: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
     """Also write every figure as a PNG file, for a paper, into this folder."""
+    label_these: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """Instead of a report, write N target test images of a run to label, and a table for `estimate --labels`, into a
+    folder label-these of the run, or --out."""
+    data: DataOption = None
     force: ForceOption = False
 
     def main(self, console: Console) -> None:
         """Write it, and print where it is."""
         from mutualign.report.html import write_report
 
+        if self.label_these is not None:
+            self._write_labelling(console, self.label_these)
+            return
         with console.status("drawing figures"):
             written = write_report(self.path, self.out, self.png, force=self.force)
         console.print(f"{written} ({written.stat().st_size / 1e6:.1f} MB)")
+
+    def _write_labelling(self, console: Console, wanted: int) -> None:
+        from mutualign.data.fetch.data_files import data_folder
+        from mutualign.runs.folder import RunFolder
+        from mutualign.runs.labelling import write_labelling
+
+        require_between("--label-these", wanted, 1, 10_000)
+        out = self.out or self.path / "label-these"
+        written = write_labelling(RunFolder.open(self.path), data_folder(self.data), wanted, out, force=self.force)
+        command = shell_command("mutualign", "estimate", self.path, "--labels", written)
+        console.print(f"{written}: fill in the column label, then: {command}")

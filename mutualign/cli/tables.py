@@ -8,7 +8,6 @@ from rich import box
 from rich.table import Table
 
 from mutualign.evaluation.selection import Choice
-from mutualign.runs.estimates import RunEstimates
 from mutualign.runs.history import Selection
 from mutualign.runs.statistics import Difference, Summary
 
@@ -67,27 +66,6 @@ def difference_tables(paired: Sequence[Difference]) -> list[Table]:
             table.add_row(difference.recipe, n, *(gain.percent(sign="+") if gain else "" for gain in (last, selected)))
         tables.append(table)
     return tables
-
-
-def estimates_table(found: Sequence[RunEstimates]) -> Table:
-    """Make a table of runs: the estimated accuracy of each, its interval, and every estimator's value."""
-    estimators = list(found[0].estimates)
-    table = Table(
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        caption="estimated target accuracy in %, without target labels; the interval of the consensus\n"
-        "should hold the true one in 95 of 100 cases, the others account for sampling only",
-    )
-    table.add_column("run", overflow="fold")
-    table.add_column("estimate", justify="right", no_wrap=True)
-    for name in estimators:
-        table.add_column(name.replace("_", " "), justify="right", style="dim")
-    for run in found:
-        _, best = run.best
-        interval = f"{100 * best.accuracy:.1f} [{100 * best.low:.1f} to {100 * best.high:.1f}]"
-        each = ["" if (one := run.estimates[key]) is None else f"{100 * one.accuracy:.1f}" for key in estimators]
-        table.add_row(str(run.run.path), interval, *each)
-    return table
 
 
 def selection_table(choices: Sequence[Choice], validator: str) -> Table:

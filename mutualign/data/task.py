@@ -54,6 +54,7 @@ class Task:
     former_identities: tuple[str, ...] = ()  # what earlier versions called the same images
     features: FeatureSettings | None = None  # what the "images" are, if they are features of image files
     pictures: Pictures | None = None  # what to show of images that are features
+    target_test_files: tuple[str, ...] = ()  # of a user's own images
 
     def __post_init__(self) -> None:
         sizes = {images.pixels.shape[1:3] for images in self._images()}

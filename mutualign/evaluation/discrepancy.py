@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy import optimize, special
 from torch import Tensor
 
+from mutualign.evaluation.binomial import lower_limit, upper_limit
 from mutualign.evaluation.estimators import EstimatorInputs
 
 CONFIDENCE = 0.95
@@ -100,16 +101,6 @@ def train_critic(source: Float[Tensor, "n classes"], target: Float[Tensor, "m cl
     start = np.zeros(inputs.shape[1] * classes)
     found = optimize.minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": STEPS})
     return Critic(found.x.reshape(-1, classes), mean, scale)
-
-
-def upper_limit(count: int, total: int, miss: float) -> float:
-    """Return the exact upper limit of a share (Clopper-Pearson): it is exceeded with probability `miss` at most."""
-    return 1.0 if count == total else float(special.betaincinv(count + 1, total - count, 1 - miss))
-
-
-def lower_limit(count: int, total: int, miss: float) -> float:
-    """Return the exact lower limit of a share (Clopper-Pearson)."""
-    return 1 - upper_limit(total - count, total, miss)
 
 
 def _with_one(inputs: NDArray[np.float64]) -> NDArray[np.float64]:

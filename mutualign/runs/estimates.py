@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from mutualign.errors import MutualignError, shell_command
+from mutualign.evaluation.discrepancy import AccuracyBound, bound_accuracy
 from mutualign.evaluation.estimators import Estimate, EstimatorInputs, RunOutputs, estimates
 from mutualign.evaluation.validators import DEFAULT_VALIDATOR
 from mutualign.runs.checkpoints import Which
@@ -13,10 +14,11 @@ from mutualign.runs.folder import RunFolder
 
 
 class RunEstimates(NamedTuple):
-    """A run's estimates by estimator, the most trusted first; None if an estimator needs more runs."""
+    """A run's lower bound, and its estimates by estimator, the most trusted first; None if one needs more runs."""
 
     run: RunFolder
     estimates: Mapping[str, Estimate | None]
+    bound: AccuracyBound
 
     @property
     def best(self) -> tuple[str, Estimate]:
@@ -37,7 +39,10 @@ def estimate_runs(folders: Sequence[RunFolder], which: Which = "selected") -> li
         listed = "\n".join(f"  data     {identity}" for identity in identities)
         raise MutualignError(f"the runs are on different data; estimate the runs of each data set separately\n{listed}")
     runs = [run_outputs(folder, which) for folder in folders]
-    return [RunEstimates(folder, estimates(run, runs)) for folder, run in zip(folders, runs, strict=True)]
+    return [
+        RunEstimates(folder, estimates(run, runs), bound_accuracy(run.outputs))
+        for folder, run in zip(folders, runs, strict=True)
+    ]
 
 
 def run_outputs(folder: RunFolder, which: Which) -> RunOutputs:

@@ -33,11 +33,43 @@ def test_select_ranks_runs_of_the_same_data(mutualign, refused, runs):
     assert "different data" in refused("select", *runs.values())
 
 
-def test_estimate_prints_an_interval_and_says_when_it_is_a_rough_guess(mutualign, runs):
-    code, out, _ = mutualign("estimate", runs["dann"])
-    assert code == 0
-    assert " to " in out
-    assert "rough guess" in out
+def test_estimate_of_one_run_has_the_result_first_in_80_columns(mutualign, runs, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    code, out, err = mutualign("estimate", runs["dann"])
+    assert code == 0, err
+    assert "at least " in "".join(out.splitlines()[:3])
+    assert max(map(len, out.splitlines())) <= 80
+    assert "95 % interval" not in out  # only a bound and a few labels have a confidence
+
+
+def test_a_few_labels_written_filled_in_and_read(mutualign, refused, runs):
+    code, out, err = mutualign("report", runs["dann"], "--label-these", "10")
+    table = runs["dann"] / "label-these" / "labels.csv"
+    assert code == 0, err
+    assert f"estimate {runs['dann']} --labels" in out
+    with table.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [Path(row["file"]).parent.parent.name for row in rows] == ["test"] * 10  # the user's own files
+    assert [row["part"] for row in rows].count("random") == 6
+    assert "have no label" in refused("estimate", runs["dann"], "--labels", table)
+    assert "exists already" in refused("report", runs["dann"], "--label-these", "10")
+
+    def fill(label):
+        with Path("filled.csv").open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, rows[0])
+            writer.writeheader()
+            writer.writerows(row | {"label": label(row)} for row in rows)
+
+    fill(lambda row: row["predicted"])
+    code, out, err = mutualign("estimate", runs["dann"], "--labels", "filled.csv")
+    assert code == 0, err
+    assert "100.0 % right, 54.1 % to 100.0 %" in " ".join(out.split())  # 0.025 ** (1 / 6)
+    fill(lambda row: "other")
+    assert "0.0 % right" in mutualign("estimate", runs["dann"], "--labels", "filled.csv").out
+    fill(lambda row: "a class that is none")
+    assert "is not among the source's" in refused("estimate", runs["dann"], "--labels", "filled.csv")
+    Path("filled.csv").write_text(table.read_text().replace(rows[0]["images"], "0" * 8))
+    assert "labels of other images" in refused("estimate", runs["dann"], "--labels", "filled.csv")
 
 
 def test_report_replaces_an_older_one_only_by_force_and_never_what_is_the_runs(mutualign, refused, runs):

@@ -137,6 +137,7 @@ class FolderTask:
             former_identities=(identity,),
             features=self.features,
             pictures=self._pictures({"source": "source test", "target": test}, decoded, kept),
+            target_test_files=tuple(map(str, kept[test].paths)),
         )
 
     def _pictures(

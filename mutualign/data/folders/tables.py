@@ -22,7 +22,7 @@ def read_table(where: Path, labelled: bool) -> tuple[tuple[Path, ...], tuple[str
 
     Raises MutualignError if a column or a value is missing, or if two rows give one path two labels.
     """
-    columns = _read_parquet(where) if where.suffix.lower() == ".parquet" else _read_csv(where)
+    columns = _read_parquet(where) if where.suffix.lower() == ".parquet" else read_csv(where)
     wanted = COLUMNS if labelled else COLUMNS[:1]
     for name in wanted:
         if name not in columns:
@@ -84,7 +84,8 @@ def _refuse_contradictions(where: Path, paths: Sequence[Path], labels: Sequence[
             )
 
 
-def _read_csv(where: Path) -> dict[str, list[str]]:
+def read_csv(where: Path) -> dict[str, list[str]]:
+    """Read the columns of a CSV table. Raises MutualignError if it is not one, or rows have different lengths."""
     try:
         with where.open(encoding="utf-8-sig", newline="") as file:
             rows = list(csv.reader(file, strict=True))

@@ -1,0 +1,65 @@
+"""Evidence about runs on the terminal: the bound and the estimates, result first, in 80 columns."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from mutualign.runs.estimates import RunEstimates
+from mutualign.runs.folder import RunFolder
+from mutualign.runs.labelling import read_labelling
+from mutualign.runs.statistics import percent
+
+WIDTH = 80  # columns
+MOST = 6  # runs that fit beside each other
+UNSEEN = (
+    "The bound assumes that the true labels are no worse than the worst labelling that a linear function of the logits "
+    "can find. No evidence without labels sees classes that the source lacks, or source labels that are wrong in a "
+    "systematic way; `mutualign report RUN --label-these 50` does."
+)
+
+
+def print_evidence(console: Console, found: Sequence[RunEstimates]) -> None:
+    """Print a line per run, then the estimates in a table, and what they cannot see."""
+    for run in found:
+        name, best = run.best
+        console.print(
+            f"{run.run.path}\n"
+            f"  at least {percent(run.bound.accuracy)} right, by a bound at 95 % confidence\n"
+            f"  about {percent(best.accuracy)} right, by {name.replace('_', ' ')}",
+            highlight=False,
+        )
+    table = Table("estimator", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title="estimated target accuracy in %")
+    shown = found[:MOST]
+    for number, _ in enumerate(shown, start=1):
+        table.add_column(f"run {number}" if len(found) > 1 else "run", justify="right", no_wrap=True)
+    for name in shown[0].estimates:
+        values = ["" if (one := run.estimates[name]) is None else f"{100 * one.accuracy:.1f}" for run in shown]
+        table.add_row(name.replace("_", " "), *values)
+    console.print(table)
+    if len(found) > MOST:
+        console.print(f"the table shows the first {MOST} of {len(found)} runs")
+    console.print(textwrap.fill(UNSEEN, min(console.width, WIDTH)), style="dim", highlight=False)
+
+
+def print_labelled(console: Console, folder: RunFolder, table: Path) -> None:
+    """Print what a few labels say about a run."""
+    found = read_labelling(table, folder)
+    low, value, high = (percent(share) for share in (found.accuracy.low, found.accuracy.value, found.accuracy.high))
+    lines = [
+        str(folder.path),
+        f"  {value} right, {low} to {high}",
+        f"  (exact 95 % interval from {found.images} labels drawn at random)",
+    ]
+    if found.gain is None:
+        lines.append("  no source-only run of the same network and length next to it: no gain")
+    else:
+        low, value, high = (f"{100 * share:+.1f}" for share in (found.gain.low, found.gain.value, found.gain.high))
+        lines.append(f"  {value} points over source only, {low} to {high}")
+        lines.append(f"  (95 % interval from {found.differing} labels of images on which the two runs differ)")
+    console.print("\n".join(lines), highlight=False)

@@ -1,0 +1,79 @@
+"""A few labels: which target images to label, and what their labels say about the accuracy and the gain.
+
+This is the only evidence that is valid under errors that all runs share, since nothing is assumed of the classifier.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from mutualign.evaluation.binomial import lower_limit, upper_limit
+from mutualign.evaluation.verdict import Range
+from mutualign.nn.randomness import generator
+
+RANDOM = 0.6  # of the images to label are drawn from all; the others are chosen to be of use
+MISS = 0.05  # of 95 % intervals
+
+
+@dataclass(frozen=True)
+class LabellingPlan:
+    """Rows of the target images to label; the three parts do not overlap.
+
+    random      drawn from all images: valid for the accuracy. The same for all runs on the same images.
+    differing   drawn from the images that the run and its baseline put into different classes: valid for the gain
+    unsure      the images that the run is least sure of, if there are not enough that differ; for nothing but looking
+    """
+
+    random: Int64[Tensor, " random"]
+    differing: Int64[Tensor, " differing"]
+    unsure: Int64[Tensor, " unsure"]
+
+
+def plan_labelling(
+    logits: Float[Tensor, "n classes"], baseline: Int64[Tensor, " n"] | None, wanted: int, key: str
+) -> LabellingPlan:
+    """Choose up to `wanted` of n target images.
+
+    `baseline` are the classes that the source-only run predicts, None if there is none; `key` identifies the images.
+    """
+    n = len(logits)
+    order = torch.randperm(n, generator=generator("few labels", key))
+    wanted = min(wanted, n)
+    random = order[: wanted if n == wanted else max(1, round(RANDOM * wanted))]
+    free = torch.ones(n, dtype=torch.bool)
+    free[random] = False
+    apart = torch.zeros(n, dtype=torch.bool) if baseline is None else logits.argmax(1) != baseline
+    differing = order[(apart & free)[order]][: wanted - len(random)]
+    free[differing] = False
+    top = logits.double().softmax(1).topk(min(2, logits.shape[1]), dim=1).values
+    surest_last = (top[:, 0] - top[:, -1]).argsort(stable=True)
+    unsure = surest_last[free[surest_last]][: wanted - len(random) - len(differing)]
+    return LabellingPlan(random, differing, unsure)
+
+
+def labelled_accuracy(predicted: Int64[Tensor, " random"], labels: Int64[Tensor, " random"]) -> Range:
+    """Return the accuracy on images that were drawn at random, with its exact 95 % interval (Clopper-Pearson)."""
+    right, n = int((predicted == labels).sum()), len(labels)
+    return Range(right / n, lower_limit(right, n, MISS / 2), upper_limit(right, n, MISS / 2))
+
+
+def labelled_gain(
+    apart: float, ours: Int64[Tensor, " m"], theirs: Int64[Tensor, " m"], labels: Int64[Tensor, " m"]
+) -> Range:
+    """Return the gain over the baseline, with its 95 % interval.
+
+    The two differ on a share `apart` of all images, which is known; on the others the gain is 0. The m labelled images
+    were drawn at random from those that differ. Each of four exact binomial limits misses with 1.25 % at most. No
+    labelled image leaves the range that is certain without labels.
+    """
+    n = len(labels)
+    if n == 0:
+        return Range(0.0, -apart, apart)
+    won, lost, miss = int((ours == labels).sum()), int((theirs == labels).sum()), MISS / 4
+    low = lower_limit(won, n, miss) - upper_limit(lost, n, miss)
+    high = upper_limit(won, n, miss) - lower_limit(lost, n, miss)
+    return Range(apart * (won - lost) / n, apart * max(low, -1.0), apart * min(high, 1.0))
