@@ -36,6 +36,7 @@ COMMANDS = {
     "estimate": "inspect:Estimate",
     "report": "inspect:Report",
     "predict": "predict:Predict",
+    "runs": "runs:Runs",
     "show": "inspect:Show",
     "export": "export:Export",
     "demo": "demo:Demo",

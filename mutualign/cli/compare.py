@@ -12,10 +12,13 @@ from rich.console import Console
 
 from mutualign.cli.options import (
     ALARMED,
+    MISSING,
     MOST_SEEDS,
     RECIPES,
     AcceleratorOption,
     DataOption,
+    EngineOption,
+    EngineOptions,
     ForceOption,
     OwnImagesOptions,
     OwnOption,
@@ -29,7 +32,10 @@ from mutualign.errors import shell_command
 from mutualign.recipes.equal import CONDITIONS, PHOTO_CONDITIONS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mutualign.data.task import Task
+    from mutualign.runs.comparison import Comparison
     from mutualign.runs.rows import Row
 
 
@@ -68,6 +74,7 @@ class Compare:
     """Keep the rows in this JSON file, written after each seed."""
     force: ForceOption = False
     accelerator: AcceleratorOption = "auto"
+    many: EngineOption = field(default_factory=EngineOptions)
     strict: StrictOption = False
 
     def main(self, console: Console) -> None:
@@ -104,9 +111,12 @@ class Compare:
                 save_results(self.save, command, rows)
 
         comparison = Comparison(recipes, tasks, tuple(range(self.seeds)), self.out)
-        stop, display = StopSignal(), ProgressDisplay(console)
-        with display, stop.saving(command):
-            rows = comparison.run(load, keep, accelerator=self.accelerator, observer=display, should_stop=stop)
+        stop, lost = StopSignal(), dict[str, str]()
+        if self.many.in_this_process:
+            with ProgressDisplay(console) as display, stop.saving(command):
+                rows = comparison.run(load, keep, accelerator=self.accelerator, observer=display, should_stop=stop)
+        else:
+            rows, lost = self._run_elsewhere(comparison, load, keep, console, command, stop)
         for table in (*summary_tables(summarise(rows)), *difference_tables(differences(rows))):
             console.print(table)
         alarmed = [row for row in rows if row.alarms]
@@ -118,8 +128,46 @@ class Compare:
         console.print(f"run folders: {self.out}/TASK/RECIPE/seed-N")
         last = RunSpec(recipes[-1], tasks[-1], self.seeds - 1).path(self.out)
         console.print(f"next, for example: {shell_command('mutualign', 'show', last)}")
+        if lost:
+            for name, why in lost.items():
+                console.print(f"missing: {name}: {why}", style="red")
+            console.print(f"the same command trains them again: {command}")
+            raise SystemExit(MISSING)
         if self.strict and alarmed:
             raise SystemExit(ALARMED)
+
+    def _run_elsewhere(
+        self,
+        comparison: Comparison,
+        load: Callable[[str], Task],
+        keep: Callable[[list[Row]], None],
+        console: Console,
+        command: str,
+        stop: StopSignal,
+    ) -> tuple[list[Row], dict[str, str]]:
+        """Train what is missing with an engine. Return all rows, and why runs are missing, by name."""
+        from mutualign.cli.many import ManyRuns
+        from mutualign.data.fetch.data_files import data_folder
+        from mutualign.runs.dispatch import dispatch
+        from mutualign.runs.engines import open_engine
+        from mutualign.runs.jobs import TaskPlace, train_job
+        from mutualign.runs.work import Circumstances
+
+        own, folder = self.own_images.images(), data_folder(self.data)
+
+        def place(task: Task) -> TaskPlace:
+            return TaskPlace(task.name, folder, own, task.identity)
+
+        with open_engine(self.many.engine, self.many.jobs, self.many.engine_options) as engine:
+            common = Circumstances.here(self.out, engine.threads, self.accelerator)
+            jobs = comparison.jobs(load, place, command, common)
+            known: dict[tuple[str, Path], list[Row]] = {}
+            with ManyRuns(console, jobs) as display, stop.saving(command):
+                display.on_done = lambda: keep(comparison.rows(known))
+                works = [job.work() for job in jobs]
+                outcomes = dispatch(engine, train_job, works, common.stop_file, stop, display)
+        lost = {name: outcome.message for name, outcome in outcomes.items() if outcome.state != "complete"}
+        return comparison.rows(), lost
 
     def _check_save(self, save: Path, command: str) -> None:
         """Raise MutualignError if the rows cannot be written; what this command has written itself may be replaced."""

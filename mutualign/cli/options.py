@@ -15,7 +15,9 @@ from mutualign.errors import MutualignError
 if TYPE_CHECKING:
     from mutualign.data.folders.folder_task import FolderTask
 
+MISSING = 1  # exit status if some of many runs are missing
 ALARMED = 3  # exit status of --strict after an alarm
+MOST_JOBS = 10_000
 MOST_SEEDS, MOST_CHECKPOINTS, MOST_PROCESSES, LARGEST_SEED = 10_000, 10_000, 100_000, 2**31 - 1
 
 AcceleratorOption = Annotated[Literal["auto", "cpu", "cuda", "mps"], tyro.conf.arg(help="What to compute on.")]
@@ -98,6 +100,40 @@ class OwnImagesOptions:
 
 
 OwnOption = Annotated[OwnImagesOptions, tyro.conf.OmitArgPrefixes]
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """Where many runs are trained, and how many at a time."""
+
+    jobs: Annotated[int | None, tyro.conf.arg(aliases=["-j"], metavar="N")] = None
+    """How many runs to train at a time, each in a process of its own with its share of the threads. Default: 1, in this
+    process; on a cluster, as many as it takes."""
+    engine: Annotated[
+        str,
+        tyro.conf.arg(
+            metavar="NAME",
+            help=f"What trains them: {', '.join(registered('engine'))}. All but local take a cluster, and need one "
+            "disk that all its machines share.",
+        ),
+    ] = "local"
+    engine_options: Annotated[
+        tuple[str, ...],
+        tyro.conf.arg(
+            metavar="KEY=VALUE ...",
+            help="Settings of the engine, for example: --engine dask --engine-options address=tcp://head:8786",
+        ),
+    ] = ()
+
+    @property
+    def in_this_process(self) -> bool:
+        """Whether runs are trained one after another in this process."""
+        if self.jobs is not None:
+            require_between("--jobs", self.jobs, 1, MOST_JOBS)
+        return self.engine == "local" and self.jobs in (None, 1) and not self.engine_options
+
+
+EngineOption = Annotated[EngineOptions, tyro.conf.OmitArgPrefixes]
 
 
 def require_between(option: str, value: int | float, low: int | float, high: int | float) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from mutualign.evaluation.selection import Choice
 from mutualign.runs.history import Selection
 from mutualign.runs.statistics import Difference, Summary
+from mutualign.runs.status import RunStatus
 
 HEADINGS = {"last": "target,\nlast epoch", "validator": "target,\nselected", "oracle": "oracle\n(needs labels)"}
 
@@ -80,4 +83,21 @@ def selection_table(choices: Sequence[Choice], validator: str) -> Table:
     for choice in choices:
         scores = f"{choice.score:.4f}", f"{choice.last_score:.4f}"
         table.add_row(choice.run, str(choice.epoch), scores[0], str(choice.last_epoch), scores[1])
+    return table
+
+
+STATE_STYLES = {"complete": "green", "running": "cyan", "stopped": "yellow", "failed": "red"}
+
+
+def runs_table(found: Sequence[RunStatus], folder: Path) -> Table:
+    """Make a table of runs: the state of each, its epochs, and who trains it or what ended it."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), caption=f"runs in {folder}")
+    table.add_column("run", overflow="fold")
+    table.add_column("state", no_wrap=True)
+    table.add_column("epochs", justify="right", no_wrap=True)
+    table.add_column("", overflow="fold")
+    for one in found:
+        state = Text(one.state, style=STATE_STYLES[one.state])
+        name = one.path.relative_to(folder) if one.path != folder else one.path
+        table.add_row(str(name), state, f"{one.epochs}/{one.planned or '?'}", one.detail)
     return table

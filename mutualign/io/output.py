@@ -11,7 +11,7 @@ from mutualign.errors import MutualignError
 from mutualign.io.atomic import write_atomically
 
 # Of a run folder: what reports and exports put beside these is not the run's own.
-RUN_FILES = frozenset({"config.toml", "metrics.jsonl", "result.json"})
+RUN_FILES = frozenset({"config.toml", "metrics.jsonl", "result.json", "failure.txt"})
 RUN_FOLDERS = frozenset({"checkpoints"})
 LONGEST_NAME = 255  # bytes, on common file systems
 

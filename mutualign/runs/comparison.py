@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ from mutualign.errors import MutualignError
 from mutualign.recipes import Recipe
 from mutualign.runs.experiment import Experiment
 from mutualign.runs.folder import RunFolder
+from mutualign.runs.jobs import Job, TaskPlace, run_of
 from mutualign.runs.rows import Row, rows_of
 from mutualign.runs.spec import RunSpec
+from mutualign.runs.work import Circumstances
 
 
 @dataclass(frozen=True)
@@ -60,8 +63,7 @@ class Comparison:
         for name in self.tasks:
             data = _Data(cache(partial(load, name)))
             for seed in self.seeds:
-                # Source only first: other runs look for it, to check for negative transfer.
-                for recipe in sorted(self.recipes, key=lambda one: not one.is_source_only):
+                for recipe in self._source_only_first():
                     run = self.folder(recipe, name, seed)
                     if run:
                         data.require_same(run)
@@ -73,24 +75,54 @@ class Comparison:
                 on_row(rows)
         return rows
 
-    def folder(self, recipe: Recipe, task: str, seed: int) -> RunFolder | None:
-        """The folder of a run that has started; None for a folder that a kill left before it was one.
+    def jobs(
+        self, load: Callable[[str], Task], place: Callable[[Task], TaskPlace], command: str, common: Circumstances
+    ) -> list[Job]:
+        """Return the runs that are missing as work for other processes.
 
-        Raises MutualignError if the folder holds a run with other settings.
+        `load` is as in `run`, and raises what it raises there. It loads each task once in this process, so that files
+        are fetched and features computed before workers need them; `place` says where workers find a task.
         """
+        jobs: list[Job] = []
+        for name in self.tasks:
+            data = _Data(cache(partial(load, name)))
+            for seed in self.seeds:
+                source_only: list[str] = []
+                for recipe in self._source_only_first():
+                    run = self.folder(recipe, name, seed)
+                    if run:
+                        data.require_same(run)
+                    if recipe != self._trained_for(recipe) or (run and run.is_complete):
+                        continue
+                    spec, after = RunSpec(recipe, name, seed), () if recipe.is_source_only else tuple(source_only)
+                    jobs.append(Job(spec, spec.path(self.out), place(data.task()), command, common, after))
+                    if recipe.is_source_only:
+                        source_only.append(jobs[-1].name)
+        return jobs
+
+    def rows(self, known: dict[tuple[str, Path], list[Row]] | None = None) -> list[Row]:
+        """Read the rows of all runs that are complete, in the order of `run`.
+
+        `known` keeps those that are read for the next call.
+        """
+        rows: list[Row] = []
+        known = {} if known is None else known
+        for name, seed, recipe in product(self.tasks, self.seeds, self.recipes):
+            trained_for = self._trained_for(recipe)
+            key = (recipe.name, RunSpec(trained_for, name, seed).path(self.out))
+            if key not in known and (run := self.folder(trained_for, name, seed)) and run.is_complete:
+                known[key] = rows_of(recipe, run)
+            rows += known.get(key, [])
+        return rows
+
+    def folder(self, recipe: Recipe, task: str, seed: int) -> RunFolder | None:
+        """The folder of a run that has started, as `run_of` finds it."""
         spec = RunSpec(recipe, task, seed)
-        path = spec.path(self.out)
-        if not path.exists() or RunFolder.is_half_made(path):
-            return None
-        run = RunFolder.open(path)
-        found = run.config().run_spec
-        if found.digest != spec.digest:
-            differs = "other settings" if (found.task, found.seed) == (task, seed) else "another task or seed"
-            raise MutualignError(
-                f"{path} holds a run with {differs}: {found.recipe.name} on {found.task}, seed {found.seed}\n"
-                "  hint:    choose another --out"
-            )
-        return run
+        return run_of(spec, spec.path(self.out))
+
+    def _source_only_first(self) -> list[Recipe]:
+        """The recipes in the order of training: other runs look for source only, to check for negative transfer."""
+        return sorted(self.recipes, key=lambda one: not one.is_source_only)
 
     def _trained_for(self, recipe: Recipe) -> Recipe:
         """The longest recipe of the comparison that begins with this one: the one to train."""

@@ -35,7 +35,7 @@ from mutualign.training.batches import steps_per_epoch
 from mutualign.training.callbacks import Callbacks, CheckpointPolicy
 from mutualign.training.distributed import ONE, Processes, make_fabric, report_lost_processes
 from mutualign.training.hardware import describe_hardware, keep_freed_memory, versions
-from mutualign.training.loop import train
+from mutualign.training.loop import Stopped, train
 from mutualign.training.setup import initial_classifier
 
 __all__ = ["Experiment", "Observer"]
@@ -64,15 +64,18 @@ class Experiment:
     processes: Processes = ONE
 
     @classmethod
-    def start(cls, recipe: Recipe, task: Task, seed: int, path: Path, **settings: Any) -> Experiment:
+    def start(
+        cls, recipe: Recipe, task: Task, seed: int, path: Path, command: str | None = None, **settings: Any
+    ) -> Experiment:
         """Prepare a new run in a new run folder, which the first process makes.
 
+        `command` is what the user typed, for the config; by default, that of this process.
         Raises MutualignError, and makes nothing, if the recipe's network cannot take the task's images.
         """
         with torch.random.fork_rng():
             initial_classifier(recipe, task.shape, len(task.class_names))
         config: dict[str, Any] = {
-            "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+            "command": command or shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
             "task": task.name,
             "data": task.identity,
             "seed": seed,
@@ -127,7 +130,7 @@ class Experiment:
         self._refuse_other_data()
         if result := self.folder.result():
             return result
-        with locked(self.folder.path):
+        with locked(self.folder.path), self.folder.recording_failure(except_for=Stopped):
             return self.folder.result() or self._run()  # the last owner of the lock may have completed it
 
     def _run(self) -> Result:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ class RunFolder:
     metrics.jsonl   one line per epoch
     result.json     written at the end; its presence marks the run as complete
     checkpoints/    tensors, see `Checkpoints`
+    failure.txt     the error that ended the last attempt to train it, if one did
     .lock           exists while a process trains the run, see `locked`
     """
 
@@ -219,6 +221,28 @@ class RunFolder:
                     "  hint:    restore both files from a copy of the run, or train it again in another folder"
                 )
         return result
+
+    @contextmanager
+    def recording_failure(self, except_for: type[Exception]) -> Iterator[None]:
+        """Keep the error, if one ends the context, in failure.txt; the error of an earlier attempt is removed."""
+        path = self.path / "failure.txt"
+        path.unlink(missing_ok=True)
+        try:
+            yield
+        except Exception as error:
+            if not isinstance(error, except_for):
+                kind = "" if isinstance(error, MutualignError) else f"{type(error).__name__}: "
+                text = f"{kind}{error}\n\n{''.join(traceback.format_exception(error))}"
+                with suppress(MutualignError):  # a full disk may be the very error
+                    write_atomically(path, text.encode("utf-8", "backslashreplace"))
+            raise
+
+    def failure(self) -> str:
+        """Return the first line of the error that ended the last attempt to train the run; "" if none did."""
+        try:
+            return read_text(self.path / "failure.txt", LARGEST_TOML).partition("\n")[0]
+        except (OSError, ValueError):
+            return ""
 
     def require_result(self) -> Result:
         """Read the result. Raises MutualignError that says how to resume if the run is not complete."""

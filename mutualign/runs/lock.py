@@ -30,6 +30,9 @@ class Owner:
     host: str
     since: str  # local time
 
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host} since {self.since}"
+
     @classmethod
     def this_process(cls) -> Owner:
         """Describe the calling process."""
@@ -78,6 +81,11 @@ def owner_of(folder: Path) -> Owner | None:
     return None
 
 
+def last_owner(folder: Path) -> Owner | None:
+    """Return the process that died while it held the lock of a folder; None if the last one released it."""
+    return _read(folder / LOCK) if owner_of(folder) is None else None
+
+
 def _acquire(path: Path) -> int:
     """Open and lock the file, again if its last owner deleted it in between. Raises BlockingIOError if it is taken."""
     deadline = time.monotonic() + PATIENCE
@@ -110,7 +118,7 @@ def _read(path: Path) -> Owner | None:
 
 
 def _in_use(folder: Path, owner: Owner | None) -> str:
-    who = f"process {owner.pid} on {owner.host} since {owner.since}" if owner else "a process that has just started"
+    who = owner or "a process that has just started"
     return (
         f"{folder} is in use by another process\n"
         f"  held by  {who}\n"

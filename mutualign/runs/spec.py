@@ -30,6 +30,9 @@ class RunSpec:
         task = re.sub(r"[^\w.@+-]+", "-", self.task)  # folder:ROOT:SOURCE-TARGET is no name of a folder
         return out / task / self.recipe.name / f"seed-{self.seed}"
 
+    def __str__(self) -> str:
+        return f"{self.recipe.name} on {self.task}, seed {self.seed}"
+
     @property
     def digest(self) -> str:
         """Sixteen hexadecimal digits of a hash of everything but the recipe's description."""

@@ -1,0 +1,131 @@
+"""Having work done by an engine: what must come first, what is lost and tried again, and how all of it is stopped."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from pathlib import Path
+
+from mutualign.io.typed import decode_typed
+from mutualign.runs.engines import Engine
+from mutualign.runs.work import Function, Outcome, Work
+from mutualign.training.loop import Stopped
+
+ATTEMPTS = 2  # at work whose worker is lost: it may be the work that kills its worker
+TICK_SECONDS = 1.0  # between two looks at the progress
+
+
+class DispatchObserver:
+    """Receives the progress of work. This one ignores it; override what you want to show."""
+
+    def submitted(self, work: Work) -> None:
+        """Work was given to the engine, for the first time or again."""
+
+    def tick(self) -> None:
+        """About a second has passed."""
+
+    def lost(self, work: Work, why: str) -> None:
+        """The worker was lost; its work will be tried again."""
+
+    def done(self, work: Work, outcome: Outcome) -> None:
+        """Work has ended and will not be tried again."""
+
+
+def dispatch(
+    engine: Engine,
+    function: Function,
+    works: Iterable[Work],
+    stop_file: Path,
+    should_stop: Callable[[], bool],
+    observer: DispatchObserver | None = None,
+) -> dict[str, Outcome]:
+    """Have all work done, and return the outcomes by name.
+
+    `works` may be a generator: the next piece is taken when the engine has room. Work whose worker is lost is tried a
+    second time. Once `should_stop` returns true, the stop file is made, which all workers see; when they have saved and
+    ended, `Stopped` is raised.
+    """
+    dispatcher = _Dispatcher(engine, function, works, observer or DispatchObserver())
+    try:
+        while dispatcher.advance():
+            if should_stop() and not dispatcher.stopping:
+                stop_file.touch()
+                dispatcher.stop()
+    finally:
+        stop_file.unlink(missing_ok=True)
+    if dispatcher.stopping:
+        raise Stopped
+    return dispatcher.outcomes
+
+
+class _Dispatcher:
+    """The state of a dispatch."""
+
+    def __init__(self, engine: Engine, function: Function, works: Iterable[Work], observer: DispatchObserver) -> None:
+        self.engine, self.function, self.observer = engine, function, observer
+        self.source = iter(works)
+        self.held: list[Work] = []  # waits for other work
+        self.running: dict[Future[str], Work] = {}
+        self.attempts: Counter[str] = Counter()
+        self.outcomes: dict[str, Outcome] = {}
+        self.stopping = False
+
+    def advance(self) -> bool:
+        """Submit what there is room for, wait a moment, and take what is done. False when nothing is left."""
+        while self._has_room() and (work := self._next()) is not None:
+            self._submit(work)
+        if not self.running:
+            return False
+        done, _ = wait(self.running, TICK_SECONDS, FIRST_COMPLETED)
+        for future in done:
+            self._take(self.running.pop(future), future)
+        self.observer.tick()
+        return True
+
+    def stop(self) -> None:
+        """Submit nothing more; what has not started will not start."""
+        self.stopping = True
+        for future in self.running:
+            future.cancel()
+
+    def _has_room(self) -> bool:
+        return not self.stopping and (self.engine.at_once is None or len(self.running) < self.engine.at_once)
+
+    def _next(self) -> Work | None:
+        """Take the first piece of work that waits for nothing else."""
+        for work in self.held:
+            if work.after <= self.outcomes.keys():
+                self.held.remove(work)
+                return work
+        for work in self.source:
+            if work.after <= self.outcomes.keys():
+                return work
+            self.held.append(work)
+        return None
+
+    def _submit(self, work: Work) -> None:
+        self.attempts[work.name] += 1
+        self.running[self.engine.submit(self.function, work.text)] = work
+        self.observer.submitted(work)
+
+    def _take(self, work: Work, future: Future[str]) -> None:
+        if future.cancelled():
+            return
+        if (error := future.exception()) is None:
+            outcome = decode_typed(future.result(), Outcome, "the outcome of some work")
+        else:
+            outcome = Outcome("lost", f"its worker was lost: {type(error).__name__}: {first_line(error)}")
+        if outcome.state == "stopped" and not self.stopping:
+            outcome = Outcome("lost", "its worker was stopped by a signal")
+        if outcome.state == "lost" and self.attempts[work.name] < ATTEMPTS and not self.stopping:
+            self.observer.lost(work, outcome.message)
+            self._submit(work)
+            return
+        self.outcomes[work.name] = outcome
+        self.observer.done(work, outcome)
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message."""
+    return next(iter(str(error).strip().splitlines()), "")
