@@ -29,7 +29,6 @@ from mutualign.cli.options import (
 )
 from mutualign.cli.stopping import StopSignal
 from mutualign.errors import shell_command
-from mutualign.recipes.equal import CONDITIONS, PHOTO_CONDITIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,8 +55,8 @@ class Compare:
         tyro.conf.arg(
             aliases=["-r"],
             metavar="NAMES",
-            help=f"Recipes by name or path, separated by commas. `all` is every method in equal conditions, those of "
-            f"{CONDITIONS}, for photos {PHOTO_CONDITIONS}; all:NAME takes those of another recipe. {RECIPES}",
+            help="Recipes by name or path, separated by commas. `all` is every method in equal conditions, those of "
+            f"equal, for photos equal_photos; all:NAME takes those of another recipe. {RECIPES}",
             help_behavior_hint=f"(default: {RECIPES_BY_DEFAULT}; for photos: {PHOTO_RECIPES})",
         ),
     ] = None
