@@ -45,15 +45,16 @@ def method_of(recipe: str) -> str:
 
 
 def demonstration(method: str, *, on_features: bool) -> Recipe:
-    """Return the recipe of the package that demonstrates a method: the one whose last stage is that method.
+    """Return the recipe of the package that demonstrates a method: one whose last stage is that method.
 
-    Of several, one on the same input comes first, then the one named after the method. A method without a recipe, such
-    as one of your own, is taken with its defaults.
+    Of several, those on the same input come first, and of these the shortest. A method without a recipe, such as one of
+    your own, is taken with its defaults.
     """
     recipes = [load_recipe(name) for name in recipe_names()]
     found = [recipe for recipe in recipes if recipe.stages[-1].method == method]
-    own = [Recipe(method, (Stage(method, epochs=1),))]
-    return min(found or own, key=lambda one: (bool(one.features) != on_features, one.name != method, one.name))
+    if not found:
+        return Recipe(method, (Stage(method, epochs=1),))
+    return min(found, key=lambda one: (bool(one.features) != on_features, sum(stage.epochs for stage in one.stages)))
 
 
 def _in_conditions(stages: tuple[Stage, ...], conditions: Stage) -> tuple[Stage, ...]:

@@ -29,6 +29,11 @@ class Interval:
         deviation = math.sqrt(sum((value - mean) ** 2 for value in values) / (n - 1))
         return cls(mean, float(special.stdtrit(n - 1, 0.975)) * deviation / math.sqrt(n), n)
 
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether the interval lies above or below zero; never of a single seed."""
+        return self.half_width is not None and abs(self.mean) > self.half_width
+
     def percent(self, digits: int = 1, sign: str = "") -> str:
         """Format for a table: `86.9 ± 0.8`, `86.9` for a single seed, `+2.1 ± 0.8` for a gain with sign="+"."""
         half_width = "" if self.half_width is None else f" ± {100 * self.half_width:.{digits}f}"

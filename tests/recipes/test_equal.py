@@ -49,16 +49,16 @@ def test_settings_and_first_stages_are_those_of_the_recipe_that_demonstrates_the
     assert [stage.method for stage in recipes["dirt_t"].stages] == ["vada", "dirt_t"]
     assert [stage.method for stage in recipes["mani"].stages] == ["dann", "mani"]
     assert recipes["shot"].stages[1].optim.lr == pytest.approx(0.3 * conditions.stages[0].optim.lr)
-    assert recipes["dann"].stages[0].options.reversal == ("ramp" if conditions.features else "constant")
+    assert recipes["dann"].stages[0].options.reversal == "ramp"
     assert recipes["coral"].stages[0].options == load_recipe("coral").stages[0].options
 
 
-def test_the_demonstration_is_on_the_same_input_if_there_is_one():
-    assert demonstration("dann", on_features=False).name == "dann"
+def test_the_demonstration_is_the_shortest_recipe_on_the_same_input_if_there_is_one():
+    assert demonstration("dann", on_features=False).name == "dann_ramp"
     assert demonstration("dann", on_features=True).name == "photos_dann"
     assert demonstration("coral", on_features=True).name == "coral"
     assert demonstration("neighbour_information", on_features=False).name == "photos"
-    assert demonstration("mutual_align", on_features=False).name == "best"
+    assert demonstration("mutual_align", on_features=False).name == "fast"
 
 
 def test_a_method_of_ones_own_takes_part_with_its_defaults():
