@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -88,6 +90,15 @@ def torchvision_operators() -> Iterator[None]:
             library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     yield
     library._destroy()
+
+
+@pytest.fixture(scope="session")
+def timm(torchvision_operators: None) -> ModuleType:
+    """The real timm."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the libraries
+        import timm
+    return timm
 
 
 @pytest.fixture

@@ -22,7 +22,8 @@ from mutualign.export.formats import FORMATS, Format, OpenedFile, register_forma
 from mutualign.export.formats.base import read_class_names
 from mutualign.export.formats.safetensors import load_exported
 from mutualign.io.tensors import pack
-from mutualign.nn.pretrained import PUBLISHED, load_pretrained
+from mutualign.nn.pretrained import PUBLISHED
+from mutualign.nn.weights import NetworkWeights
 from mutualign.recipes import load_recipe
 from mutualign.report.html import page_of
 from mutualign.runs.experiment import Experiment
@@ -131,13 +132,15 @@ def test_a_frozen_network_with_other_weights_is_found_and_nothing_is_written(run
         def decode(self, content):
             return OpenedFile(self.network, self.names)
 
-    def changed(name):
-        network = load_pretrained(name)
+    load = NetworkWeights.load
+
+    def changed(chosen):
+        network = load(chosen)
         network.stem.conv.weight.data *= 1.02
         return network
 
     try:
-        monkeypatch.setattr("mutualign.export.network.load_pretrained", changed)
+        monkeypatch.setattr(NetworkWeights, "load", changed)
         with pytest.raises(MutualignError, match=r"does not agree with the run: .* images differ"):
             export_run(run, "eager")
     finally:

@@ -55,7 +55,24 @@ BackboneOption = Annotated[
     tyro.conf.arg(
         metavar="NAME",
         help=f"The network instead of the recipe's: {', '.join(registered('backbone'))}; timm:NAME for any network of "
-        "timm, whose weights `--set backbone_weights=FILE.safetensors` gives.",
+        "timm. In a recipe for photos, a network with pretrained weights stays frozen and gives the features.",
+    ),
+]
+WeightsOption = Annotated[
+    str | None,
+    tyro.conf.arg(
+        metavar="WEIGHTS",
+        help="Weights that the network of timm starts from: `pretrained` for those of timm's hub, or the path of a "
+        ".safetensors file.",
+        help_behavior_hint="(default: random, unless the recipe needs pretrained ones)",
+    ),
+]
+FinetuneOption = Annotated[
+    bool,
+    tyro.conf.FlagCreatePairsOff,
+    tyro.conf.arg(
+        help="Train all layers of the pretrained network on random crops of the photos, at a tenth of the learning "
+        "rate of the new ones, instead of computing features once. Meant for a GPU."
     ),
 ]
 Place = Annotated[Path | None, tyro.conf.arg(metavar="PATH")]

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from mutualign.data.folders.listing import Listing
     from mutualign.runs.predictor import Predictor
 
 
@@ -51,7 +52,8 @@ class Predict:
         if self.out is not None:
             check_predictions(self.out, inputs, self.force)
         vectors = read_vectors(self.images, labelled=False) if holds_vectors(self.images) else None
-        paths = self._paths() if vectors is None else ()
+        listing = self._listing() if vectors is None else None
+        paths = listing.paths if listing else ()
         keep_freed_memory()
         predictor = Predictor.load(self.run, self.epoch, self.accelerator)
         predictor.require_kind(self.images, None if vectors is None else vectors.x.shape[1])
@@ -77,11 +79,13 @@ class Predict:
         )
         for fault in bad:
             console.print(f"left out: {fault}", style="yellow")
+        if listing and len(listing.skipped):
+            console.print(f"skipped: {listing.skipped}")
 
-    def _paths(self) -> tuple[Path, ...]:
+    def _listing(self) -> Listing:
         """List all images. Raises MutualignError if there are none, or several but no `--out`."""
         from mutualign.data.folders.image_io import SUFFIXES
-        from mutualign.data.folders.listing import list_unlabelled
+        from mutualign.data.folders.listing import Listing, list_unlabelled
         from mutualign.data.folders.tables import TABLES
 
         suffix = self.images.suffix.lower()
@@ -92,7 +96,7 @@ class Predict:
             )
         if self.images.is_file():
             if suffix in SUFFIXES:
-                return (self.images,)
+                return Listing(self.images, (self.images,), None)
             if suffix not in TABLES:
                 raise MutualignError(
                     f"{self.images}: neither an image nor a table by its name\n"
@@ -101,7 +105,7 @@ class Predict:
                 )
         if self.out is None:
             raise MutualignError(f"{self.images}: more than one image\n  hint:    add --out predictions.csv")
-        return list_unlabelled(self.images).paths
+        return list_unlabelled(self.images)
 
 
 def _decoded(paths: tuple[Path, ...], predictor: Predictor, bad: list[str]) -> Iterator[tuple[str, Tensor]]:

@@ -15,6 +15,8 @@ from mutualign.recipes import Recipe
 from mutualign.runs.experiment import Observer
 from mutualign.runs.statistics import percent
 
+WORTH_SAYING = 60.0  # seconds of training from which an estimate is printed
+
 
 class ProgressDisplay(Observer):
     """Shows the progress of runs. Use it as a context."""
@@ -45,6 +47,11 @@ class ProgressDisplay(Observer):
     def begin(self, recipe: Recipe, task: str, seed: int) -> None:
         self.title, self.stages = printable(f"{recipe.name} on {task}, seed {seed}"), len(recipe.stages)
 
+    def expects(self, seconds: float) -> None:
+        if seconds > WORTH_SAYING:
+            line = f"{self.title}: about {duration(seconds)} of training on this CPU; Ctrl-C saves, --resume resumes"
+            self.console.print(line, soft_wrap=True)
+
     def step(self, stage: int, done: int, total: int) -> None:
         key = (self.title, stage)
         if key not in self._bars:
@@ -69,6 +76,17 @@ class ProgressDisplay(Observer):
     def damaged(self, fault: str) -> None:
         message = f"damaged, set aside: {fault}\ntraining resumes from the checkpoint before it"
         self.console.print(message, style="yellow", soft_wrap=True)
+
+
+def duration(seconds: float) -> str:
+    """Write a time for people.
+
+    >>> [duration(seconds) for seconds in (59.6, 400, 9000)]
+    ['60 s', '7 minutes', '2.5 hours']
+    """
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"
 
 
 def print_alarm(console: Console, alarm: Alarm, where: str = "") -> None:

@@ -20,10 +20,12 @@ from mutualign.cli.options import (
     AcceleratorOption,
     BackboneOption,
     DataOption,
+    FinetuneOption,
     OwnImagesOptions,
     OwnOption,
     SetOption,
     StrictOption,
+    WeightsOption,
     require_between,
     require_place,
 )
@@ -67,6 +69,8 @@ class Run:
     ] = None
     own_images: OwnOption = field(default_factory=OwnImagesOptions)
     backbone: BackboneOption = None
+    weights: WeightsOption = None
+    finetune: FinetuneOption = False
     seed: Annotated[
         int | None,
         tyro.conf.arg(metavar="N", help="Decides everything that is random.", help_behavior_hint="(default: 0)"),
@@ -135,7 +139,8 @@ class Run:
         from mutualign.data.fetch.data_files import data_folder
         from mutualign.runs.experiment import Experiment
         from mutualign.runs.folder import RunFolder
-        from mutualign.runs.loading import default_recipe, load_task, recipe_for
+        from mutualign.runs.loading import default_recipe, load_task, photo_hint, recipe_for
+        from mutualign.runs.network_choice import NetworkChoice
         from mutualign.runs.spec import RunSpec
 
         seed, name, out = self.seed or 0, self.task or "digits", self.out or Path("runs")
@@ -144,17 +149,17 @@ class Run:
         folder, own = data_folder(self.data), self.own_images.images()
         if own is not None and self.task is not None:
             raise MutualignError(f"--task {name} and --source are two sources\n  hint:    leave one of them out")
-        overrides = self.set if self.backbone is None else (*self.set, f"backbone={self.backbone}")
         if own is None:
             find_task(name)
-        recipe = recipe_for(own, self.recipe or default_recipe(own), overrides)
+        chosen = NetworkChoice(self.backbone, self.weights, self.finetune)
+        recipe = recipe_for(own, self.recipe or default_recipe(own), self.set, chosen)
         load = partial(load_task, name, folder, recipe, own)
         name = name if own is None else own.name
         path = RunSpec(recipe, name, seed).path(out)
         if settings["processes"].first:
             RunFolder.refuse_existing(path)
         task = load()
-        for note in task.notes:
+        for note in (*task.notes, *photo_hint(recipe, task)):
             console.print(note)
         return Experiment.start(recipe, task, seed, path, **settings)
 

@@ -222,7 +222,7 @@ class DomainAdapter(ClassifierMixin, ClassNamePrefixFeaturesOutMixin, Transforme
             images = check_array(
                 arrays.require_numbers(values), allow_nd=True, estimator=self, input_name="X", ensure_all_finite=False
             )
-            return as_input(arrays.images_to_pixels(images), self.recipe_.features)
+            return as_input(arrays.images_to_pixels(images), self.recipe_.pretrained)
         if self.image_shape is None:
             return UnlabelledImages(
                 arrays.vectors_to_pixels(validate_data(self, values, dtype=np.float32, reset=reset))
@@ -233,7 +233,7 @@ class DomainAdapter(ClassifierMixin, ClassNamePrefixFeaturesOutMixin, Transforme
                 f"rows of {flat.shape[1]} values are not images of image_shape={tuple(self.image_shape)}\n"
                 "  hint:    give (height, width, channels)"
             )
-        return as_input(arrays.images_to_pixels(flat.reshape(-1, *self.image_shape)), self.recipe_.features)
+        return as_input(arrays.images_to_pixels(flat.reshape(-1, *self.image_shape)), self.recipe_.pretrained)
 
     def _target(self, rows: UnlabelledImages, X_target: Any) -> UnlabelledImages | None:  # noqa: N803
         """Return the target images, from rows of X or from X_target; without any, warn and return None."""

@@ -31,7 +31,8 @@ def choose_recipe(name: str | None, overrides: Iterable[str], vectors: bool) -> 
     recipe = load_recipe(name or ("dann" if vectors else "fast"), () if vectors else overrides)
     if recipe.features:  # arrays are seen in one view, and vectors are features already
         recipe = load_recipe(name or "", overrides)
-        return replace(recipe, views=1, features="" if vectors else recipe.features)
+        one_view = replace(recipe, views=1)
+        return replace(one_view, features="", backbone_weights="") if vectors else one_view
     if vectors:
         defaults = (*VECTORS, *(SHORT_DANN if name is None else ()))
         recipe = load_recipe(name or "dann", (*defaults, *overrides))

@@ -69,7 +69,7 @@ def export_run(
     images, different = real_images(predictor)
     pixels = (str(images.dtype).removeprefix("torch."), *images.shape[1:])
     facts = ModelFacts.of(predictor, epoch, pixels[0])
-    frozen = facts.frozen.network if facts.frozen else ""
+    frozen = predictor.run.config().recipe.pretrained
     content = _encode(form, ExportedNetwork(predictor.classifier, predictor.shape, images.dtype, frozen), facts)
     difference = check(content, form, predictor, images)
     replaced = out.is_file()

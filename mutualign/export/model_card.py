@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mutualign.errors import MutualignError
-from mutualign.nn.backbones.efficientnet_lite import FEATURES
-from mutualign.nn.pretrained import PUBLISHED
+from mutualign.nn.weights import PRETRAINED, NetworkWeights
 from mutualign.runs.checkpoints import Which
 from mutualign.runs.history import StageAlarm
 from mutualign.runs.predictor import Predictor
+from mutualign.runs.spec import RunConfig
 from mutualign.runs.statistics import percent
 
 LIMITS = (
@@ -20,6 +20,7 @@ LIMITS = (
 )
 PHOTOS = "photos are turned upright, scaled (bicubic) until they cover height x width, and cropped to the middle"
 LICENCE = "none is stated for the weights; the terms of the images that it was trained on apply"
+UNKNOWN_LICENCE = "the frozen network's weights: the terms of those who published them apply"
 PRETRAINED_LICENCE = "the frozen network's weights, trained on ImageNet: Apache-2.0"
 
 
@@ -45,13 +46,27 @@ class FrozenNetwork:
     """The frozen network whose features a classifier takes."""
 
     network: str
-    sha256: str  # of the published file of its weights
+    sha256: str  # of the file of its weights
     features: int
+    weights: str = PRETRAINED  # or the path of the file where the run was trained
 
     @classmethod
-    def of(cls, network: str) -> FrozenNetwork:
-        """Describe a published network."""
-        return cls(network, PUBLISHED[network].sha256, FEATURES)
+    def of(cls, config: RunConfig) -> FrozenNetwork | None:
+        """Describe the network whose features a run was trained on; None if it was trained on images."""
+        pretrained = config.recipe.pretrained
+        if pretrained is None or config.images is None:
+            return None
+        return cls(pretrained.network, pretrained.digest, config.images.channels, pretrained.weights)
+
+    @property
+    def pretrained(self) -> NetworkWeights:
+        """The network and its weights."""
+        return NetworkWeights(self.network, self.weights, self.sha256)
+
+    @property
+    def licence(self) -> str:
+        """What is known of the weights' licence."""
+        return PRETRAINED_LICENCE if self.pretrained.is_published else UNKNOWN_LICENCE
 
 
 @dataclass(frozen=True)
@@ -102,7 +117,7 @@ class ModelFacts:
             recipe=result.recipe,
             methods=[each.method for each in result.stages],
             backbone=recipe.backbone,
-            frozen=FrozenNetwork.of(recipe.features) if recipe.features else None,
+            frozen=FrozenNetwork.of(folder.config()),
             seed=result.seed,
             epoch=ChosenEpoch(chosen.epoch, stage.epochs, which),
             label_free_score=Score(validator, record.scores.get(validator)),
@@ -163,7 +178,7 @@ def model_card(facts: ModelFacts) -> str:
         "Alarms": [f"{alarm.name} (stage {alarm.stage + 1}): {alarm.seen}; {alarm.cause}" for alarm in facts.alarms]
         or ["none"],
         "Limits": list(LIMITS),
-        "Licence": [LICENCE, *([PRETRAINED_LICENCE] if frozen else [])],
+        "Licence": [LICENCE, *([frozen.licence] if frozen else [])],
     }
     parts = [f"# {facts.recipe} on {facts.task}, seed {facts.seed}"]
     for title, lines in sections.items():

@@ -53,17 +53,13 @@ def require_pretrained(name: str) -> None:
         raise MutualignError(f'unknown pretrained network "{name}"; {nearest(name, PUBLISHED)}')
 
 
-def load_pretrained(name: str) -> EfficientNetLite:
-    """Load a network with its ImageNet weights, in evaluation mode.
+def load_published(network: EfficientNetLite) -> None:
+    """Load the ImageNet weights into a network.
 
-    Raises MutualignError if the name is unknown, the package with the weights is missing, or its file is not the
-    published one.
+    Raises MutualignError if the package with the weights is missing, or its file is not the published one.
     """
-    require_pretrained(name)
-    with torch.random.fork_rng():
-        network = EfficientNetLite(name)
-    network.load_in_order(pretrained_tensors(name, Path(platformdirs.user_cache_dir("mutualign")) / "weights"))
-    return network.eval().requires_grad_(False)
+    cache = Path(platformdirs.user_cache_dir("mutualign")) / "weights"
+    network.load_in_order(pretrained_tensors(network.name, cache))
 
 
 def pretrained_tensors(name: str, cache: Path) -> dict[str, Tensor]:

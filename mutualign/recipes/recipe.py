@@ -16,8 +16,10 @@ from mutualign.errors import MutualignError, nearest
 from mutualign.io.text import LARGEST_TOML, LONGEST_KEY, parse_toml, read_text
 from mutualign.io.typed import encode_json, parse_typed, to_plain
 from mutualign.methods import METHODS
-from mutualign.nn.backbones import TIMM, require_known
-from mutualign.nn.pretrained import require_pretrained
+from mutualign.nn.backbones import require_known
+from mutualign.nn.backbones.finetuned import FINETUNE
+from mutualign.nn.pretrained import PUBLISHED
+from mutualign.nn.weights import PRETRAINED, NetworkWeights, digest_of
 
 SOURCE_ONLY = "source_only"
 LONGEST_NAME = 100
@@ -94,9 +96,10 @@ class Recipe:
     stages: tuple[Stage, ...]
     description: str = ""
     backbone: str = "mani_cnn"  # a registered backbone, or timm:NAME
-    backbone_weights: str = ""  # of a timm backbone: a .safetensors file to start from; "" for random weights
+    backbone_weights: str = ""  # of a network of timm: "pretrained", or a .safetensors file; "" for random weights
+    backbone_weights_sha256: str = ""  # of that file's content; found when the recipe is read
     precision: Literal["auto", "float32", "bf16"] = "auto"  # auto: bf16 autocast where the hardware has it
-    features: str = ""  # a pretrained network whose features of image files are trained on; "" for the images
+    features: str = ""  # a pretrained network, or timm:NAME, whose features of image files are trained on
     views: int = 1  # of each image file, as features: the image, its mirror image, and random crops
 
     def __post_init__(self) -> None:
@@ -110,9 +113,10 @@ class Recipe:
             require_known(self.backbone)
         except MutualignError as error:
             raise ValueError(error) from error
-        if self.features:
+        for chosen in (self.pretrained, self.initial_weights):
             try:
-                require_pretrained(self.features)
+                if chosen:
+                    chosen.check()
             except MutualignError as error:
                 raise ValueError(error) from error
         if not 1 <= self.views <= MOST_VIEWS:
@@ -121,11 +125,22 @@ class Recipe:
             raise ValueError('views are of features: name the network, such as features = "efficientnet_lite0"')
         if self.features and self.needs_images:
             raise ValueError("a method of it turns, recolours or mixes images, which features are not")
-        if self.backbone_weights and not self.backbone.startswith(TIMM):
-            raise ValueError(
-                f'backbone_weights is for backbones of timm, not for "{self.backbone}"\n'
-                "  hint:    leave it out, or name the network that the file belongs to: backbone=timm:NAME"
-            )
+
+    @property
+    def pretrained(self) -> NetworkWeights | None:
+        """The frozen network whose features are trained on, if any."""
+        return self._weights_of(self.features) if self.features else None
+
+    @property
+    def initial_weights(self) -> NetworkWeights | None:
+        """The weights that the backbone starts from; None for random ones."""
+        if self.features or not (self.backbone_weights or self.backbone.startswith(FINETUNE)):
+            return None
+        return self._weights_of(self.backbone)
+
+    def _weights_of(self, network: str) -> NetworkWeights:
+        published = PRETRAINED if network.removeprefix(FINETUNE) in PUBLISHED else ""
+        return NetworkWeights(network, self.backbone_weights or published, self.backbone_weights_sha256)
 
     @property
     def is_source_only(self) -> bool:
@@ -164,7 +179,8 @@ class Recipe:
     @property
     def _shared_settings(self) -> tuple[str | int, ...]:
         """Everything but the stages that affects training."""
-        return self.backbone, self.backbone_weights, self.precision, self.features, self.views
+        weights = self.backbone_weights_sha256 or self.backbone_weights
+        return self.backbone, weights, self.precision, self.features, self.views
 
 
 def recipe_names() -> list[str]:
@@ -201,10 +217,18 @@ def load_recipe(name_or_path: str, overrides: Iterable[str] = ()) -> Recipe:
     data, where = {"name": name} | data, f"recipe {name_or_path}"
     for override in (changes := list(overrides)):
         apply_override(data, override)
-    recipe = parse_recipe(data, where)
+    recipe = with_digest(parse_recipe(data, where))
     if not changes:
         return recipe
     return dataclasses.replace(recipe, name=f"{recipe.name[: LONGEST_NAME - 9]}-{recipe.digest}")
+
+
+def with_digest(recipe: Recipe) -> Recipe:
+    """Note the SHA-256 of the recipe's file of weights, if there is one: it identifies the recipe, and not the path."""
+    path = Path(recipe.backbone_weights)
+    if recipe.backbone_weights in ("", PRETRAINED) or not path.is_file():
+        return recipe  # a missing file is named when it is needed
+    return dataclasses.replace(recipe, backbone_weights_sha256=digest_of(path))
 
 
 def apply_override(data: dict[str, Any], override: str) -> None:

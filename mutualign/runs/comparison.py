@@ -39,7 +39,7 @@ class Comparison:
         for kind, names in (("recipe", [recipe.name for recipe in self.recipes]), ("task", list(self.tasks))):
             if twice := [name for name in names if names.count(name) > 1]:
                 raise MutualignError(f'the {kind} "{twice[0]}" is named twice; its runs would count twice')
-        inputs = {(recipe.features, recipe.views): recipe.name for recipe in self.recipes}
+        inputs = {(recipe.pretrained, recipe.views): recipe.name for recipe in self.recipes}
         if len(inputs) > 1:
             names = list(inputs.values())
             raise MutualignError(

@@ -25,7 +25,7 @@ from mutualign.methods import METHODS
 from mutualign.recipes import Recipe
 from mutualign.runs.folder import RunFolder
 from mutualign.runs.history import Result, StageAlarm, summarise
-from mutualign.runs.loading import load_task
+from mutualign.runs.loading import PHOTO_SIDE, load_task
 from mutualign.runs.lock import locked
 from mutualign.runs.observer import Observer
 from mutualign.runs.recorder import Recorder
@@ -34,6 +34,7 @@ from mutualign.runs.verdict import verdict_of
 from mutualign.training.batches import steps_per_epoch
 from mutualign.training.callbacks import Callbacks, CheckpointPolicy
 from mutualign.training.distributed import ONE, Processes, make_fabric, report_lost_processes
+from mutualign.training.duration import estimate_seconds
 from mutualign.training.hardware import describe_hardware, keep_freed_memory, versions
 from mutualign.training.loop import Stopped, train
 from mutualign.training.setup import initial_classifier
@@ -140,6 +141,7 @@ class Experiment:
         fabric = self._fabric()
         software = versions()  # now, because the checkout may change during the run
         self._forget_epochs_after_checkpoint()
+        self._say_how_long(fabric)
         evaluator = Evaluator(self.task, self.seed, fabric)
         recorder = Recorder(self.recipe, self.task, self.folder, evaluator, self.observer)
         domain_accuracy, images = evaluator.domain_accuracy()
@@ -178,6 +180,15 @@ class Experiment:
 
     def _fabric(self) -> Fabric:
         return make_fabric(self.recipe.precision, self.accelerator, self.processes, self.should_stop)
+
+    def _say_how_long(self, fabric: Fabric) -> None:
+        """Report how long a new run will take, if it trains on photos on a CPU: that may be hours."""
+        task, is_new = self.task, not self.folder.metrics()
+        if is_new and fabric.device.type == "cpu" and min(task.shape.height, task.shape.width) >= PHOTO_SIDE:
+            seconds = estimate_seconds(
+                self.recipe, task.source_train, task.target_train.images, task.shape, len(task.class_names), fabric
+            )
+            self.observer.expects(seconds)
 
     def _train(self, fabric: Fabric, callbacks: Callbacks) -> None:
         task, store = self.task, self.folder.checkpoints

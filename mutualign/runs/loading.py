@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +12,11 @@ from mutualign.data.features.settings import FeatureSettings
 from mutualign.data.folders.folder_task import FolderTask
 from mutualign.data.task import Task
 from mutualign.errors import MutualignError
+from mutualign.nn.backbones.finetuned import FINETUNE
+from mutualign.nn.weights import NetworkWeights
 from mutualign.recipes import Recipe, load_recipe
 from mutualign.recipes.equal import ALL, CONDITIONS, PHOTO_CONDITIONS, equal_recipes
+from mutualign.runs.network_choice import NO_CHOICE, NetworkChoice
 
 PHOTO_SIDE = 48  # pixels of the shorter side from which images are taken for photos
 
@@ -23,7 +26,9 @@ def load_task(name: str, data: Path, recipe: Recipe, own: FolderTask | None = No
 
     Raises MutualignError if the recipe needs image files and the task has none.
     """
-    if not recipe.features:
+    if recipe.pretrained is None:
+        if own is not None and own.image_size is None and recipe.backbone.startswith(FINETUNE):
+            own = replace(own, image_size=NetworkWeights(recipe.backbone).side)
         return find_task(name).load(data) if own is None else own.load()
     folders, size = own, None
     if folders is None:
@@ -35,9 +40,22 @@ def load_task(name: str, data: Path, recipe: Recipe, own: FolderTask | None = No
                 f'recipe {recipe.name} trains on features of image files; the task "{name}" has none\n'
                 "  hint:    give --source and --target, or choose another recipe, such as best"
             )
-    loaded = replace(folders, features=FeatureSettings(recipe.features, recipe.views)).load()
+    pretrained = recipe.pretrained
+    settings = FeatureSettings(pretrained.network, recipe.views, pretrained.weights, pretrained.sha256)
+    loaded = replace(folders, features=settings).load()
     sliced = loaded if size is None else take_slice(loaded, size)
     return sliced if own is not None else replace(sliced, name=name)
+
+
+def photo_hint(recipe: Recipe, task: Task) -> Iterator[str]:
+    """Yield a hint if a recipe trains a whole network on photos, from random weights."""
+    small = min(task.shape.height, task.shape.width) < PHOTO_SIDE
+    if recipe.pretrained is None and recipe.initial_weights is None and not small:
+        others = "photos_source_only" if recipe.is_source_only else "photos"
+        yield (
+            f"hint: {recipe.name} trains a whole network on images of {task.shape.height}x{task.shape.width} from "
+            f"random weights;\n      --recipe {others} adapts features of a pretrained one in minutes"
+        )
 
 
 def default_recipe(own: FolderTask | None) -> str:
@@ -45,12 +63,15 @@ def default_recipe(own: FolderTask | None) -> str:
     return "photos" if own is not None and (own.is_vectors or own.typical_side() >= PHOTO_SIDE) else "best"
 
 
-def recipe_for(own: FolderTask | None, name: str, overrides: Iterable[str] = ()) -> Recipe:
+def recipe_for(
+    own: FolderTask | None, name: str, overrides: Iterable[str] = (), chosen: NetworkChoice = NO_CHOICE
+) -> Recipe:
     """Load a recipe for a task; on feature vectors, one for photos is used without its own features.
 
-    Raises MutualignError for an unknown recipe or override, and for a recipe that cannot train on feature vectors.
+    Raises MutualignError for an unknown recipe, override or network, and for a recipe that cannot train on feature
+    vectors.
     """
-    return _suited(load_recipe(name, overrides), own)
+    return _suited(chosen.apply(name, overrides), own)
 
 
 def recipes_for(
@@ -80,4 +101,4 @@ def _suited(recipe: Recipe, own: FolderTask | None) -> Recipe:
             f"recipe {recipe.name} turns and recolours images; {own.source} holds feature vectors\n"
             "  hint:    take photos, photos_mani or photos_dann, or another recipe with --backbone mlp"
         )
-    return replace(recipe, features="", views=1)
+    return replace(recipe, features="", views=1, backbone_weights="")

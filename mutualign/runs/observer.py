@@ -12,6 +12,9 @@ class Observer:
     def begin(self, recipe: Recipe, task: str, seed: int) -> None:
         """A run starts or resumes."""
 
+    def expects(self, seconds: float) -> None:
+        """Training will take about so long; reported of runs that train a whole network on photos on a CPU."""
+
     def step(self, stage: int, done: int, total: int) -> None:
         """A training step of a stage is done."""
 

@@ -16,7 +16,6 @@ from torch import Tensor
 from mutualign.data.features.network import FeatureNetwork, feature_network
 from mutualign.data.types import ImageShape, Pixels, UnlabelledImages
 from mutualign.errors import MutualignError
-from mutualign.nn.backbones.efficientnet_lite import VARIANTS
 from mutualign.nn.classifier import Classifier
 from mutualign.runs.checkpoints import Which
 from mutualign.runs.folder import RunFolder
@@ -89,10 +88,9 @@ class Predictor:
         classifier.load_state_dict(weights)
         fabric = make_fabric(precision or recipe.precision, accelerator)
         classifier = classifier.to(fabric.device).eval()
-        if not recipe.features:
+        if recipe.pretrained is None:
             return cls(classifier, shape, names, fabric, folder, result)
-        side = VARIANTS[recipe.features].side
-        network = feature_network(recipe.features)
+        side, network = recipe.pretrained.side, feature_network(recipe.pretrained)
         return cls(classifier, ImageShape(3, side, side), names, fabric, folder, result, network)
 
     @property

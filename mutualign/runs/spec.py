@@ -12,6 +12,8 @@ from mutualign.data.types import ImageShape
 from mutualign.io.typed import encode_json
 from mutualign.recipes import Recipe
 
+_SHA256 = "backbone_weights_sha256"  # identifies the weights instead of their path
+
 
 @dataclass(frozen=True)
 class RunSpec:
@@ -36,7 +38,8 @@ class RunSpec:
     @property
     def digest(self) -> str:
         """Sixteen hexadecimal digits of a hash of everything but the recipe's description."""
-        recipe = {key: value for key, value in self.recipe.to_dict().items() if key != "description"}
+        left_out = {"description", "backbone_weights" if self.recipe.backbone_weights_sha256 else _SHA256}
+        recipe = {key: value for key, value in self.recipe.to_dict().items() if key not in left_out}
         return hashlib.sha256(encode_json([recipe, self.task, self.seed]).encode()).hexdigest()[:16]
 
 

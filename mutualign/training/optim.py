@@ -71,7 +71,7 @@ def build_optimisers(config: OptimConfig, method: Method, device: torch.device) 
 def _split_backbone(groups: Sequence[ParameterGroup], method: Method, factor: float) -> list[ParameterGroup]:
     if factor == 1:
         return list(groups)
-    backbone = {id(weight) for weight in method.classifier.features.parameters()}
+    backbone = {id(weight) for weight in method.classifier.features.slower_parameters()}
     split = []
     for group in groups:
         inside = [weight for weight in group.parameters if id(weight) in backbone]

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import torch
 
 from mutualign.data.types import ImageShape
 from mutualign.methods import METHODS, Method
 from mutualign.nn.backbones import build_backbone
-from mutualign.nn.backbones.timm import load_backbone_weights
 from mutualign.nn.classifier import Classifier
 from mutualign.recipes import Recipe, Stage
 
@@ -26,13 +24,13 @@ def build_classifier(recipe: Recipe, shape: ImageShape, classes: int) -> Classif
 
 
 def initial_classifier(recipe: Recipe, shape: ImageShape, classes: int) -> Classifier:
-    """Build the classifier that training starts from, with pretrained weights if the recipe names a file.
+    """Build the classifier that training starts from, with pretrained weights if the recipe has them.
 
-    Raises MutualignError if the network cannot take the images or the file does not fit the network.
+    Raises MutualignError if the network cannot take the images, or if the weights are missing or of another network.
     """
     classifier = build_classifier(recipe, shape, classes)
-    if recipe.backbone_weights:
-        load_backbone_weights(classifier.features, Path(recipe.backbone_weights))
+    if recipe.initial_weights:
+        recipe.initial_weights.load_into(classifier.features)
     return classifier
 
 

@@ -92,8 +92,10 @@ def test_report_replaces_an_older_one_only_by_force_and_never_what_is_the_runs(m
 @pytest.mark.parametrize("kind", ["csv", "json", "parquet"])
 def test_predictions_of_a_folder_name_each_image_and_what_is_left_out(mutualign, runs, here, kind):
     (here / "target" / "broken.png").write_bytes(b"not an image")
+    (here / "target" / "notes.txt").write_text("not an image by its name")
     code, out, err = mutualign("predict", runs["dann"], "target", "--out", f"found.{kind}")
     assert code == 0, err
+    assert "skipped: 1 other file(s): 1 .txt" in out
     assert "24 images; 1 of 25 cannot be read and are left out" in out
     assert "left out: target/broken.png" in out
     if kind == "parquet":

@@ -19,8 +19,16 @@ SHORT = ["stages.0.epochs=2", "stages.0.batch_size=20"]
 def train_tiny(tmp_path_factory):
     """Train a few steps of source only on the tiny task: grey source, coloured target, 12x12 pixels."""
 
-    def train(*overrides, grey=False):
+    def train(*overrides, grey=False, scale=1):
         task = make_tiny_task()
+        for part in (
+            task.source_train.images,
+            task.source_test.images,
+            task.target_train.images,
+            task.target_test.images,
+        ):
+            larger = part.pixels.repeat_interleave(scale, 1).repeat_interleave(scale, 2)
+            object.__setattr__(part, "pixels", larger)
         if grey:
             target = TargetDataset(UnlabelledImages(255 - task.source_train.images.pixels), task.source_train.labels)
             task = replace(task, target_train=target, target_test=target)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
-import types
 
 import numpy as np
 import onnx
@@ -12,7 +10,6 @@ import onnxruntime
 import pytest
 import torch
 from safetensors import safe_open
-from torch import nn
 
 from mutualign.errors import MutualignError
 from mutualign.export.exporter import check, export_run, real_images
@@ -165,29 +162,18 @@ def test_an_onnx_file_for_a_fixed_number_of_images_is_refused(exported, finished
         check(model.SerializeToString(), FORMATS["onnx"], predictor, real_images(predictor)[0])
 
 
-class TimmNetwork(nn.Module):
-    """A stand-in for a network of timm."""
-
-    def __init__(self, in_chans):
-        super().__init__()
-        self.conv, self.norm = nn.Conv2d(in_chans, 8, 3), nn.BatchNorm2d(8)
-        self.pretrained_cfg = {"mean": (0.5, 0.4, 0.3), "std": (0.2, 0.2, 0.3)}
-
-    def forward(self, x):
-        return self.norm(self.conv(x)).relu().mean((2, 3))
-
-
-def test_a_safetensors_file_of_a_timm_run_is_rebuilt_from_its_header(train_tiny, tmp_path, monkeypatch):
-    module = types.ModuleType("timm")
-    module.is_model = lambda name: name == "tiny"
-    module.create_model = lambda name, in_chans, **_: TimmNetwork(in_chans)
-    module.get_pretrained_cfg = lambda name: None
-    monkeypatch.setitem(sys.modules, "timm", module)
-    run = train_tiny("backbone=timm:tiny")
-    done = export_run(run, "safetensors", tmp_path / "model.safetensors")
-    probabilities, names = load_exported(done.path)
-    assert names == ("left", "middle", "right")
-    assert torch.equal(probabilities(pictures(9)), load(run).probabilities(pictures(9)))
+@pytest.mark.parametrize("name", ["safetensors", "onnx"])
+@pytest.mark.parametrize("network", ["test_resnet", "test_vit"])
+def test_a_run_with_a_network_of_timm_is_exported_and_answers_as_the_run_does(
+    timm, train_tiny, tmp_path, network, name
+):
+    run = train_tiny(f"backbone=timm:{network}", "stages.0.epochs=1", scale=4)
+    done = export_run(run, name, tmp_path / f"model{FORMATS[name].suffix}")
+    opened = load_exported(done.path) if name == "safetensors" else FORMATS[name].decode(done.path.read_bytes())
+    images = pictures(9).repeat_interleave(4, 1).repeat_interleave(4, 2)
+    assert opened.class_names == ("left", "middle", "right")
+    expected = load(run).probabilities(images)
+    torch.testing.assert_close(opened.probabilities(images), expected, atol=FORMATS[name].tolerance, rtol=0)
 
 
 def test_a_damaged_or_foreign_safetensors_file_is_refused_with_its_name(exported, tmp_path):

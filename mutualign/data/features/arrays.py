@@ -9,18 +9,18 @@ from torch import Tensor
 
 from mutualign.data.features.network import feature_network
 from mutualign.data.types import Pixels, UnlabelledImages, to_floats
-from mutualign.nn.backbones.efficientnet_lite import VARIANTS
+from mutualign.nn.weights import NetworkWeights
 
 AT_ONCE = 16  # images that are scaled, and go through the network, at once
 
 
-def features_of(pixels: Pixels, network: str) -> Float32[Tensor, "n 1 1 features"]:
+def features_of(pixels: Pixels, network: NetworkWeights) -> Float32[Tensor, "n 1 1 features"]:
     """Return the features [n, 1, 1, features] of images [n, height, width, channels] by a pretrained network.
 
     Images are scaled to the network's size; grey ones are repeated to three channels. Raises MutualignError if the
     network's weights are not installed.
     """
-    side, compute = VARIANTS[network].side, feature_network(network)
+    side, compute = network.side, feature_network(network)
     found = []
     for start in range(0, len(pixels), AT_ONCE):
         images = to_floats(pixels[start : start + AT_ONCE], 3)
@@ -29,6 +29,6 @@ def features_of(pixels: Pixels, network: str) -> Float32[Tensor, "n 1 1 features
     return torch.cat(found)[:, None, None, :]
 
 
-def as_input(pixels: Pixels, network: str) -> UnlabelledImages:
+def as_input(pixels: Pixels, network: NetworkWeights | None) -> UnlabelledImages:
     """Return images as they are, or their features if a network is named."""
     return UnlabelledImages(features_of(pixels, network) if network else pixels)

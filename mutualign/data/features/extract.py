@@ -24,11 +24,10 @@ from mutualign.data.folders.mapped_images import MappedImages, map_rows
 from mutualign.data.folders.scan import Scan
 from mutualign.data.types import UnlabelledImages
 from mutualign.errors import MutualignError
-from mutualign.nn.backbones.efficientnet_lite import FEATURES, VARIANTS
-from mutualign.nn.pretrained import PUBLISHED, require_pretrained
 
 RULE = 1  # raised when views or features of the same file change
 PICTURE = 64  # side of the small picture that is kept of each photo, for reports and the demo
+PICTURE_BYTES = 3 * PICTURE**2
 TIMED = 4  # photos that the time is estimated from
 WORTH_SAYING = 5.0  # seconds from which an estimate is printed
 
@@ -50,25 +49,27 @@ def extract(scanned: Scan, settings: FeatureSettings, what: str) -> Extracted:
     Raises MutualignError if the network's weights are not installed, if the disk has no room for the features (before
     the work starts), or if no photo can be read.
     """
-    require_pretrained(settings.network)
-    side, views = VARIANTS[settings.network].side, settings.views
-    weights = PUBLISHED[settings.network].sha256
-    key = hashlib.sha256(json.dumps([RULE, weights, side, views, scanned.digests]).encode()).hexdigest()[:32]
-    name, row_bytes = f"features/{key}", 2 * views * FEATURES + 3 * PICTURE**2
+    pretrained, views = settings.pretrained, settings.views
+    pretrained.check()
+    side = pretrained.side
+    key = hashlib.sha256(json.dumps([RULE, pretrained.digest, side, views, scanned.digests]).encode()).hexdigest()[:32]
+    name = f"features/{key}"
     costs = [BYTES_PER_PIXEL * shape.height * shape.width + views * side * side * 64 for shape in scanned.shapes]
     if not cache_file(name).exists():
-        network = feature_network(settings.network)
-        _require_room(cache_file(name), len(scanned.listing) * row_bytes)
+        network = feature_network(pretrained)
+        _require_room(cache_file(name), len(scanned.listing) * (2 * views * network.features + PICTURE_BYTES))
         _say_how_long(scanned, settings, network, what)
 
     def row(content: bytes, path: Path) -> bytes:
-        return _row(content, path, settings, feature_network(settings.network))
+        return _row(content, path, settings, feature_network(pretrained))
 
     kept = keep_rows(name, scanned, row, costs, f"features of {what}")
     n = len(kept.rows)
+    row_bytes = kept.path.stat().st_size // n
     rows, state = map_rows(kept.path, n, row_bytes)
-    features = rows[:, : 2 * views * FEATURES].view(torch.float16).view(n, views, 1, FEATURES)
-    pictures = rows[:, 2 * views * FEATURES :].view(n, PICTURE, PICTURE, 3)
+    split = row_bytes - PICTURE_BYTES
+    features = rows[:, :split].view(torch.float16).view(n, views, 1, split // (2 * views))
+    pictures = rows[:, split:].view(n, PICTURE, PICTURE, 3)
     return Extracted(
         MappedImages(features, kept.path, state), MappedImages(pictures, kept.path, state), kept.rows, kept.bad, key
     )
@@ -76,8 +77,7 @@ def extract(scanned: Scan, settings: FeatureSettings, what: str) -> Extracted:
 
 def _row(content: bytes, path: Path, settings: FeatureSettings, network: FeatureNetwork) -> bytes:
     """The features of a photo's views and its small picture, as bytes."""
-    side = VARIANTS[settings.network].side
-    pictures = photo_views(content, path, side, settings.views, hashlib.sha256(content).hexdigest())
+    pictures = photo_views(content, path, settings.pretrained.side, settings.views, hashlib.sha256(content).hexdigest())
     features = network(pictures)
     if not torch.isfinite(features).all():
         raise MutualignError(f"{path}: its features are not finite")

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from mutualign.data.cache import cached
-from mutualign.nn.backbones.efficientnet_lite import ConvNorm, EfficientNetLite
-from mutualign.nn.pretrained import PUBLISHED, load_pretrained
+from mutualign.nn.backbones import Backbone
+from mutualign.nn.backbones.efficientnet_lite import ConvNorm
+from mutualign.nn.weights import NetworkWeights
 
 GRAPH = 1  # raised when `FromPixels` computes something else
 ONNX_PACKAGES = ("onnx", "onnxruntime", "onnxscript")
@@ -30,13 +31,15 @@ Pictures = UInt8[Tensor, "n side side 3"]
 class FeatureNetwork(Protocol):
     """Pixels to features, callable from several threads at once."""
 
+    features: int
+
     def __call__(self, pixels: Pictures) -> Float32[Tensor, "n features"]: ...
 
 
 class FromPixels(nn.Module):
     """A copy of a network for inference: takes pixels as they are stored, with batch norm folded into convolutions."""
 
-    def __init__(self, network: EfficientNetLite) -> None:
+    def __init__(self, network: Backbone) -> None:
         super().__init__()
         self.network = copy.deepcopy(network).eval().requires_grad_(False)
         for part in self.network.modules():
@@ -50,7 +53,8 @@ class FromPixels(nn.Module):
 class TorchFeatures:
     """The network in eager torch: no further packages, several times slower than ONNX Runtime on a CPU."""
 
-    def __init__(self, network: EfficientNetLite) -> None:
+    def __init__(self, network: Backbone) -> None:
+        self.features = network.feature_dim
         self.network = FromPixels(network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @torch.inference_mode()
@@ -69,14 +73,15 @@ class OnnxFeatures:
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 3
         self.session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        self.features = int(self.session.get_outputs()[0].shape[1])
 
     def __call__(self, pixels: Pictures) -> Float32[Tensor, "n features"]:
         return torch.from_numpy(self.session.run(None, {"pixels": pixels.numpy()})[0])
 
 
-def to_onnx(network: EfficientNetLite) -> bytes:
-    """Export the network, from pixels to features, for any number of pictures of its side. Takes about 5 seconds."""
-    example = torch.zeros(2, network.side, network.side, 3, dtype=torch.uint8)
+def to_onnx(network: Backbone, side: int) -> bytes:
+    """Export a network, from pixels to features, for any number of square pictures. Takes about 5 seconds."""
+    example = torch.zeros(2, side, side, 3, dtype=torch.uint8)
     shapes = {"pixels": {0: torch.export.Dim("n")}}
     logger = logging.getLogger("torch.onnx")
     level = logger.level
@@ -93,17 +98,18 @@ def to_onnx(network: EfficientNetLite) -> bytes:
 
 
 @functools.cache
-def feature_network(name: str) -> FeatureNetwork:
+def feature_network(pretrained: NetworkWeights) -> FeatureNetwork:
     """Return the fastest way to compute a pretrained network's features here; its ONNX graph is kept in the cache.
 
-    Raises MutualignError if the network's weights are not installed.
+    Raises MutualignError if the network's weights are missing.
     """
-    network = load_pretrained(name)
+    network = pretrained.load()
     if not all(importlib.util.find_spec(package) for package in ONNX_PACKAGES):
         return TorchFeatures(network)
 
     def export() -> dict[str, Tensor]:
-        return {"onnx": torch.frombuffer(bytearray(to_onnx(network)), dtype=torch.uint8)}
+        return {"onnx": torch.frombuffer(bytearray(to_onnx(network, pretrained.side)), dtype=torch.uint8)}
 
-    model = cached(f"{name}-{PUBLISHED[name].sha256[:16]}-torch{torch.__version__.split('+')[0]}-v{GRAPH}", export)
+    name, version = pretrained.network.replace(":", "-"), torch.__version__.split("+")[0]
+    model = cached(f"{name}-{pretrained.digest[:16]}-torch{version}-v{GRAPH}", export)
     return OnnxFeatures(model["onnx"].numpy().tobytes())

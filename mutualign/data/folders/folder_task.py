@@ -29,7 +29,6 @@ from mutualign.data.split import hold_out_tenth
 from mutualign.data.task import SAMPLES, Pictures, Task
 from mutualign.data.types import ImageShape, LabelledImages, TargetDataset, spread
 from mutualign.errors import MutualignError
-from mutualign.nn.backbones.efficientnet_lite import VARIANTS
 
 OnBadImage = Literal["skip", "fail"]
 BAD_SHARE = 0.01  # of images that may be unreadable and are left out
@@ -146,7 +145,7 @@ class FolderTask:
         """What to show of the test sets, if the task trains on features."""
         if self.features is None:
             return None
-        side = VARIANTS[self.features.network].side
+        side = self.features.pretrained.side
         small, samples = {}, {}
         for domain, part in parts.items():
             pictures, paths = decoded[part].pictures, kept[part].paths

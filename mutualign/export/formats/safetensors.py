@@ -45,7 +45,8 @@ def load_exported(path: str | Path) -> OpenedFile:
     """Open an exported file: a function from pixels to class probabilities, and the class names.
 
     The function takes uint8 or float32 tensors [n, height, width, channels] and returns float32 [n, classes].
-    Of a classifier of photos, the file names the frozen network, whose weights come from its installed package.
+    Of a classifier of photos, the file names the frozen network, whose weights come from its installed package, from
+    timm's hub, or from the file that the run was trained with.
     Raises MutualignError if the file is missing or damaged, or does not hold an exported classifier, and if the frozen
     network's weights are not installed or not those that the classifier was trained with.
     """
@@ -87,21 +88,22 @@ def _inputs(shape: ImageShape, frozen: str | None) -> tuple[ImageShape, Callable
     """Return the shape of what the classifier takes, and how it is computed from pixels."""
     from mutualign.data.features.network import feature_network
     from mutualign.data.types import ImageShape, to_floats
-    from mutualign.nn.pretrained import PUBLISHED, require_pretrained
+    from mutualign.nn.weights import PRETRAINED, NetworkWeights
     from mutualign.runs.predictor import features_as_trained
 
     if frozen is None:
         return shape, lambda pixels: to_floats(pixels, shape.channels)
     about = json.loads(frozen)
     name, sha256, features = about["network"], about["sha256"], about["features"]
-    require_pretrained(name)
-    if sha256 != PUBLISHED[name].sha256:
+    pretrained = NetworkWeights(name, about.get("weights", PRETRAINED))
+    pretrained.check()
+    if sha256 != pretrained.digest:
         raise MutualignError(
             f"the classifier was trained on features of {name} with other weights\n"
             f"  file     SHA-256 {sha256}\n"
-            f"  here     SHA-256 {PUBLISHED[name].sha256}\n"
+            f"  here     SHA-256 {pretrained.digest}\n"
             "  hint:    use the version of mutualign that exported it, or train and export again"
         )
-    network = feature_network(name)
+    network = feature_network(pretrained)
     inputs_shape = ImageShape(features, 1, 1).checked()
     return inputs_shape, lambda pixels: to_floats(features_as_trained(network, pixels), features)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from torch import nn
@@ -18,6 +18,10 @@ class Backbone(nn.Module):
     def head(self, classes: int) -> nn.Module:
         """Return a new classification head, from these features to logits."""
         return nn.Linear(self.feature_dim, classes)
+
+    def slower_parameters(self) -> Iterable[nn.Parameter]:
+        """Return the parameters to which a recipe's `backbone_lr_factor` applies: all of the backbone's."""
+        return self.parameters()
 
 
 BackboneFactory = Callable[[int, int, int], Backbone]  # channels, height, width

@@ -19,6 +19,7 @@ from mutualign.nn.backbones.base import Backbone, register_family
 from mutualign.nn.distributed import own_randomness
 
 TIMM = "timm:"
+HUB_FILE = "model.safetensors"  # of a repository of timm's hub; its other formats may contain code
 
 # What networks raise for a size they cannot take: a tensor too small for a kernel, an assertion, a failed reshape.
 _REFUSALS = (RuntimeError, ValueError, AssertionError, TypeError, ZeroDivisionError)
@@ -28,11 +29,11 @@ _REFUSALS = (RuntimeError, ValueError, AssertionError, TypeError, ZeroDivisionEr
 class TimmBackbone(Backbone):
     """A network of timm (Wightman, github.com/huggingface/pytorch-image-models) without its classifier.
 
-    Its weights are random; nothing is downloaded. Networks made for one image size, such as vision transformers, are
-    built for the size of the images. Colour images are normalised by the mean and standard deviation in the network's
-    configuration. The number of features is measured on one image, since timm's `num_features` leaves out the head's
-    hidden layer in some networks (MobileNetV3). If processes share a batch, batch norm uses the statistics of each
-    process's rows.
+    Its weights are random until `load_backbone_weights` sets them; building downloads nothing. Networks made for one
+    image size, such as vision transformers, are built for the size of the images. Colour images are normalised by the
+    mean and standard deviation in the network's configuration. The number of features is measured on one image, since
+    timm's `num_features` leaves out the head's hidden layer in some networks (MobileNetV3). If processes share a batch,
+    batch norm uses the statistics of each process's rows.
 
     Raises MutualignError if timm is not installed, does not know the network, or the network cannot take the images.
     """
@@ -44,10 +45,7 @@ class TimmBackbone(Backbone):
         super().__init__()
         self.name = TIMM + name
         timm = _import_timm(self.name)
-        if not timm.is_model(name):
-            near = difflib.get_close_matches(name, timm.list_models(), n=1, cutoff=LIKELY)
-            hint = f'did you mean "{TIMM}{near[0]}"?' if near else "see timm.list_models()"
-            raise MutualignError(f'unknown backbone "{self.name}"; {hint}')
+        _require_model(timm, name)
         self.network = _create(timm, name, channels, height, width, self.name)
         self.config = dict(getattr(self.network, "pretrained_cfg", None) or {})
         colour = channels == 3 and "mean" in self.config and "std" in self.config
@@ -77,6 +75,14 @@ class TimmBackbone(Backbone):
         return int(features.shape[1])
 
 
+def _require_model(timm: ModuleType, name: str) -> None:
+    """Raise MutualignError unless timm has a network of this name, naming the nearest."""
+    if not timm.is_model(name):
+        near = difflib.get_close_matches(name, timm.list_models(), n=1, cutoff=LIKELY)
+        hint = f'did you mean "{TIMM}{near[0]}"?' if near else "see timm.list_models()"
+        raise MutualignError(f'unknown backbone "{TIMM}{name}"; {hint}')
+
+
 def _create(timm: ModuleType, name: str, channels: int, height: int, width: int, shown: str) -> nn.Module:
     """Create the network without a classifier, for an image size if it is made for one."""
     settings: dict[str, Any] = {"pretrained": False, "num_classes": 0, "in_chans": channels}
@@ -100,6 +106,47 @@ def _cannot_take(name: str, height: int, width: int, config: Mapping[str, Any], 
         f"backbone {name} does not take images of {height}x{width} ({error}){made_for}\n"
         "  hint:    use images of another size, or another backbone"
     )
+
+
+def trained_side(backbone: str) -> int:
+    """Return the side, in pixels, of the images that the weights of `timm:NAME` were trained on."""
+    return int(_published_config(backbone).input_size[1])
+
+
+def hub_file(backbone: str) -> Path:
+    """Return the .safetensors file that timm's hub has for `timm:NAME`, fetched once and kept in the hub's own cache.
+
+    Raises MutualignError if the hub has none, or if it is not kept yet and the hub cannot be reached.
+    """
+    repository = _published_config(backbone).hf_hub_id
+    if not repository:
+        raise MutualignError(
+            f"backbone {backbone}: timm's hub has no weights of it\n"
+            "  hint:    give --weights FILE.safetensors, or choose another network: timm.list_pretrained()"
+        )
+    try:
+        hub = importlib.import_module("huggingface_hub")
+        return Path(hub.hf_hub_download(repository, HUB_FILE))
+    except Exception as error:  # the errors of huggingface_hub, and of the library that connects, have no common type
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise MutualignError(
+            f"backbone {backbone}: its weights cannot be fetched from timm's hub ({repository}): {first}\n"
+            "  hint:    connect once, and they are kept for later runs; or give --weights FILE.safetensors, which\n"
+            "           timm writes: safetensors.torch.save_file(model.state_dict(), FILE)"
+        ) from error
+
+
+def _published_config(backbone: str) -> Any:
+    """Return timm's description of a network's weights. Raises MutualignError if timm does not know the network."""
+    timm, name = _import_timm(backbone), backbone.removeprefix(TIMM)
+    _require_model(timm, name)
+    try:
+        config = timm.get_pretrained_cfg(name)
+    except _REFUSALS as error:
+        raise MutualignError(f"backbone {backbone}: {error}") from error
+    if config is None:
+        raise MutualignError(f"backbone {backbone}: timm describes no weights of it")
+    return config
 
 
 def load_backbone_weights(backbone: Backbone, path: Path) -> None:

@@ -19,6 +19,7 @@ class CountingNetwork:
 
     pictures: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
+    features: int = FEATURES
 
     def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
         with self.lock:

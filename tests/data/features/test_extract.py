@@ -106,8 +106,7 @@ def test_a_photo_that_cannot_be_read_is_named_and_left_out(photos, network):
 
 
 def test_features_that_are_not_finite_are_refused_by_name(photos, network, monkeypatch):
-    broken = lambda name: lambda pixels: torch.full((len(pixels), 1280), torch.nan)  # noqa: E731
-    monkeypatch.setattr(extracting, "feature_network", broken)
+    monkeypatch.setattr(type(network), "__call__", lambda self, pixels: torch.full((len(pixels), 1280), torch.nan))
     with pytest.raises(MutualignError, match=r"none of the images can .*\n .*left0\.png: its features are not finite"):
         features(photos / "target")
 

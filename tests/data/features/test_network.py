@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from unittest.mock import Mock
+
 import pytest
 import torch
 
 from mutualign.data.features import network as networks
 from mutualign.data.features.arrays import features_of
 from mutualign.data.features.network import FromPixels, OnnxFeatures, TorchFeatures, feature_network, to_onnx
-from mutualign.nn.pretrained import load_pretrained
+from mutualign.nn.weights import NetworkWeights
 
 NAME = "efficientnet_lite0"
 
@@ -17,12 +19,12 @@ NAME = "efficientnet_lite0"
 def lite0(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        return load_pretrained(NAME)
+        return NetworkWeights(NAME).load()
 
 
 def test_features_in_torch_and_in_onnx_runtime_are_those_of_the_network(lite0):
     before = {name: tensor.clone() for name, tensor in lite0.state_dict().items()}
-    onnx = OnnxFeatures(to_onnx(lite0))
+    onnx = OnnxFeatures(to_onnx(lite0, 224))
     for count in (1, 3):
         pixels = torch.randint(0, 256, (count, 224, 224, 3), dtype=torch.uint8)
         with torch.no_grad():
@@ -34,15 +36,15 @@ def test_features_in_torch_and_in_onnx_runtime_are_those_of_the_network(lite0):
 
 def test_the_graph_is_exported_once_and_torch_computes_where_onnx_runtime_is_missing(lite0, monkeypatch):
     exports, used = [], []
-    monkeypatch.setattr(networks, "load_pretrained", lambda name: lite0)
-    monkeypatch.setattr(networks, "to_onnx", lambda network: exports.append(network) or b"a graph")
-    monkeypatch.setattr(networks, "OnnxFeatures", lambda model: used.append(model) or (lambda pixels: pixels))
+    monkeypatch.setattr(NetworkWeights, "load", lambda chosen: lite0)
+    monkeypatch.setattr(networks, "to_onnx", lambda network, side: exports.append(network) or b"a graph")
+    monkeypatch.setattr(networks, "OnnxFeatures", lambda model: used.append(model) or Mock(features=1280))
     build = feature_network.__wrapped__
-    build(NAME)
-    build(NAME)
+    build(NetworkWeights(NAME))
+    build(NetworkWeights(NAME))
     assert (len(exports), used) == (1, [b"a graph"] * 2)
     monkeypatch.setattr(networks, "ONNX_PACKAGES", ("onnx", "no_such_package"))
-    assert isinstance(build(NAME), TorchFeatures)
+    assert isinstance(build(NetworkWeights(NAME)), TorchFeatures)
     assert len(used) == 2
 
 
@@ -50,6 +52,6 @@ def test_features_of_arrays_are_those_of_the_images_at_the_size_of_the_network(l
     compute = TorchFeatures(lite0)
     monkeypatch.setattr("mutualign.data.features.arrays.feature_network", lambda name: compute)
     grey = torch.randint(0, 256, (2, 224, 224, 1), dtype=torch.uint8)
-    found = features_of(grey, NAME)
+    found = features_of(grey, NetworkWeights(NAME))
     assert found.shape == (2, 1, 1, 1280)
     torch.testing.assert_close(found[:, 0, 0], compute(grey.expand(-1, -1, -1, 3).contiguous()), atol=1e-4, rtol=1e-4)

@@ -16,7 +16,7 @@ from mutualign.data.features.network import TorchFeatures
 from mutualign.data.features.settings import FeatureSettings
 from mutualign.data.folders.folder_task import FolderTask
 from mutualign.errors import MutualignError
-from mutualign.nn.pretrained import load_pretrained
+from mutualign.nn.weights import NetworkWeights
 from mutualign.recipes import load_recipe
 from mutualign.runs.experiment import Experiment
 from mutualign.runs.folder import RunFolder
@@ -85,7 +85,7 @@ def test_the_identity_covers_photos_labels_network_and_views(photos, network):
 
 def test_photos_of_four_classes_are_recognised_in_another_domain(tmp_path, real_data, monkeypatch):
     """With the pretrained network in torch, one view, eight photos of each class and domain; chance is 1/4."""
-    compute = TorchFeatures(load_pretrained("efficientnet_lite0"))
+    compute = TorchFeatures(NetworkWeights("efficientnet_lite0").load())
     monkeypatch.setattr("mutualign.data.features.extract.feature_network", lambda name: compute)
     classes = ("back_pack", "bike", "keyboard", "mug")
     for domain in ("amazon", "webcam"):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+from unittest.mock import Mock
+
 import pytest
 import torch
 
@@ -86,7 +89,8 @@ def test_a_slice_of_a_task_on_image_files_is_one_on_their_features_too(tmp_path,
             for number in range(6):
                 write(tmp_path / "office31" / domain / name / f"{number}.png", 9 * number + len(domain) + len(name))
     name = "office31:amazon-webcam@4"
-    monkeypatch.setattr("mutualign.data.features.extract.feature_network", lambda _: lambda x: torch.rand(len(x), 1280))
+    network = Mock(side_effect=lambda pixels: torch.rand(len(pixels), 1280), features=1280)
+    monkeypatch.setattr("mutualign.data.features.extract.feature_network", lambda _: network)
     for chosen in (recipe("dann"), load_recipe("photos", ["views=1"])):
         task = load_task(name, tmp_path, chosen)
         assert (task.name, len(task.source_train), len(task.target_train), len(task.target_test)) == (name, 4, 4, 12)
@@ -99,6 +103,16 @@ def test_all_pairs_of_a_folder_expand_and_other_names_stay(root):
     assert (len(names), names[0], names[-1]) == (8, "digits", "office31:amazon-webcam")
     assert set(names[1:-1]) == {f"folder:{root}:{pair}" for pair in domain_pairs(root)}
     assert all(find_task(name).name == name for name in names)
+
+
+@pytest.mark.parametrize("name", ["art,real", "art,digits:real"])
+def test_commas_of_a_folders_path_separate_no_names(root, tmp_path_factory, name):
+    copied = tmp_path_factory.mktemp("copied") / name
+    shutil.copytree(root, copied)
+    pair = f"folder:{copied}:{domain_pairs(root)[0]}"
+    assert expand_tasks(f"digits,{pair},{pair},mnist-mnistm") == ("digits", pair, pair, "mnist-mnistm")
+    assert len(expand_tasks(f"folder:{copied}:all,digits")) == 7
+    assert expand_tasks("folder:/absent:a-b,digits") == ("folder:/absent:a-b", "digits")
 
 
 def test_office31_is_found_in_the_data_folder_by_any_of_its_names_and_layouts(tmp_path):
