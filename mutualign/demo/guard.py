@@ -7,13 +7,15 @@ import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+from mutualign.demo.images import LARGEST_UPLOAD
+
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-LARGEST_BODY = 7_000_000  # bytes: an upload of 5 MB as base64, and what surrounds it
+LARGEST_BODY = 4 * LARGEST_UPLOAD // 3 + 300_000  # bytes: an upload as base64, and what surrounds it
 MOST_BODY_BYTES = 4 * LARGEST_BODY  # of all requests that are being received
 MOST_VALUES = 500  # brackets and commas of a JSON body; base64 contains neither
 SECONDS = 30.0  # in which a body must arrive

@@ -15,13 +15,14 @@ from mutualign.data.folders.image_io import decode_image, image_shape
 from mutualign.data.types import ImageShape
 from mutualign.errors import MutualignError
 
-LARGEST_UPLOAD = 5_000_000  # bytes of a file
+LARGEST_UPLOAD = 20_000_000  # bytes of a file: a photo of a phone has up to 15 MB
 LONGER_SIDE = 280  # pixels that an uploaded digit is scaled down to, before it is normalised
 PIXELATED = 64  # pixels of the longer side up to which an image is shown pixel by pixel
 LUMA = (0.299, 0.587, 0.114)  # weights of red, green, blue: ITU-R BT.601
 
 UNREADABLE = (
-    "This file could not be read as an image. PNG, JPEG, WebP, BMP and TIFF of up to 5 MB and 64 megapixels work."
+    "This file could not be read as an image. PNG, JPEG, WebP, BMP and TIFF of up to "
+    f"{LARGEST_UPLOAD // 1_000_000} MB and 64 megapixels work."
 )
 
 

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from functools import wraps
 from importlib.resources import files
-from typing import Any
+from typing import Any, NamedTuple
 
 import gradio as gr
 import jinja2
@@ -15,8 +15,9 @@ from markupsafe import Markup, escape
 from torch import Tensor
 
 from mutualign.demo.digits import DigitBench, Square, normalise_digit
-from mutualign.demo.images import PIXELATED, decode_digit, decode_upload, from_data_url, to_data_url
+from mutualign.demo.images import LARGEST_UPLOAD, PIXELATED, decode_digit, decode_upload, from_data_url, to_data_url
 from mutualign.demo.systems import Gallery, Verdict
+from mutualign.demo.uploads import Uploads
 from mutualign.errors import MutualignError
 
 FAILED = "That did not work. The terminal in which the demo runs says more."
@@ -26,8 +27,14 @@ THUMBNAIL, SHOWN = 96, 320  # pixels of the longer side
 
 log = logging.getLogger(__name__)
 Answers = tuple[Any, ...]  # a note, the results, and what else the page shows or keeps
-Digit = UInt8[Tensor, "height width 1"]
 Share = float | int  # of the photo; the slider sends an integer at its ends
+
+
+class Drawing(NamedTuple):
+    """What the box holds: a digit, or None if it is empty, and its number; the page numbers what it sends."""
+
+    digit: UInt8[Tensor, "height width 1"] | None
+    turn: int = 0
 
 
 def answering(handler: Callable[..., Answers]) -> Callable[..., Answers]:
@@ -51,7 +58,8 @@ class Page:
     """The page over a gallery. What a browser sends is checked here, and none of it names a file."""
 
     outputs = {  # noqa: RUF012
-        "pick_example": 4, "draw": 4, "pick_patch": 4, "slide": 3, "pick_sample": 3, "show_sample": 2, "upload": 2,
+        "pick_example": 4, "draw": 4, "pick_patch": 4, "slide": 3,
+        "pick_sample": 3, "show_sample": 2, "upload": 3, "name_upload": 3, "show_upload": 2,
     }  # fmt: skip
 
     def __init__(self, gallery: Gallery) -> None:
@@ -68,22 +76,24 @@ class Page:
     @answering
     def pick_example(self, patch: int, photo: Share, event: gr.EventData) -> Answers:
         digit = self.digits.examples[_number(event, "pick", len(self.digits.examples))]
-        return *self.place(digit, patch, photo), digit
+        drawing = Drawing(digit, _turn(event))
+        return *self.place(drawing, patch, photo), drawing
 
     @answering
     def draw(self, patch: int, photo: Share, event: gr.EventData) -> Answers:
-        drawing = decode_digit(from_data_url(_sent(event, "image")))
-        digit = normalise_digit(drawing, self.gallery.shape.height, self.gallery.shape.width)
-        return *self.place(digit, patch, photo, _turn(event)), digit
+        shown = decode_digit(from_data_url(_sent(event, "image")))
+        digit = normalise_digit(shown, self.gallery.shape.height, self.gallery.shape.width)
+        drawing = Drawing(digit, _turn(event))
+        return *self.place(drawing, patch, photo), drawing
 
     @answering
-    def pick_patch(self, digit: Digit | None, photo: Share, event: gr.EventData) -> Answers:
+    def pick_patch(self, drawing: Drawing, photo: Share, event: gr.EventData) -> Answers:
         patch = _number(event, "pick", len(self.digits.patches))
-        return *self.place(digit, patch, photo), patch
+        return *self.place(drawing, patch, photo), patch
 
     @answering
-    def slide(self, digit: Digit | None, patch: int, photo: Share) -> Answers:
-        return self.place(digit, patch, photo)
+    def slide(self, drawing: Drawing, patch: int, photo: Share) -> Answers:
+        return self.place(drawing, patch, photo)
 
     @answering
     def pick_sample(self, event: gr.EventData) -> Answers:
@@ -96,9 +106,20 @@ class Page:
         return "", self.look_at_sample(*chosen)
 
     @answering
-    def upload(self, event: gr.EventData) -> Answers:
+    def upload(self, uploads: Uploads, event: gr.EventData) -> Answers:
         image = decode_upload(from_data_url(_sent(event, "image")), self.gallery.shape)
-        return "", self.results(image[0], "your image", self.gallery.look(image))
+        uploads = uploads.add(image, self.gallery)
+        return "", self.look_at_upload(uploads), uploads
+
+    @answering
+    def name_upload(self, uploads: Uploads, event: gr.EventData) -> Answers:
+        names = (None, *self.gallery.class_names)
+        uploads = uploads.name(names[_number(event, "label", len(names))])
+        return "", self.look_at_upload(uploads), uploads
+
+    @answering
+    def show_upload(self, uploads: Uploads) -> Answers:
+        return "", self.look_at_upload(uploads)
 
     # What the page shows ----------------------------------------------------------------------------------------------
 
@@ -109,13 +130,15 @@ class Page:
             raise MutualignError("This page has no digits.")
         return self.bench
 
-    def place(self, digit: Digit | None, patch: int, photo: Share, turn: int = 0) -> tuple[str, str, str]:
+    def place(self, drawing: Drawing, patch: int, photo: Share) -> tuple[str, str, str]:
         """Return no note, the results, and the patches, for a digit over a patch."""
+        digit, turn = drawing
         if digit is None:
-            return "", str(self.parts.empty(turn)), self.patches(self.digits.without_digit(float(photo)), patch)
+            empty = self.parts.empty("Draw a digit in the box, or pick one.", turn)
+            return "", str(empty), self.patches(self.digits.without_digit(float(photo)), patch, turn)
         verdicts, squares = self.digits.place(digit, patch, float(photo))
         shown = self.results(squares[patch].pixels, "the digit over the photo", verdicts, "digit", turn)
-        return "", shown, self.patches(squares, patch)
+        return "", shown, self.patches(squares, patch, turn)
 
     def look_at_sample(self, group: int, number: int) -> str:
         """Return the results for a real image."""
@@ -123,34 +146,38 @@ class Page:
         verdicts = self.gallery.look_at_sample(group, number)
         return self.results(samples.pixels[number], f"{samples.domain} image {number + 1}", verdicts, samples.domain)
 
+    def look_at_upload(self, uploads: Uploads) -> str:
+        """Return the results for the visitor's last image."""
+        if uploads.pixels is None:
+            return str(self.parts.empty("Choose an image of your own, to see what the systems answer."))
+        return self.results(uploads.pixels[0], "your image", uploads.verdicts(self.gallery), "of your")
+
     def results(
         self,
         image: UInt8[Tensor, "height width _"],
         caption: str,
         verdicts: Sequence[Verdict],
-        kind: str = "upload",
-        turn: int = 0,
+        kind: str,
+        turn: int | None = None,
     ) -> str:
-        """Return the answers for an image: a digit, of the source, of the target, or an upload.
+        """Return the answers for an image: a digit, of the source, of the target, or one of the visitor's.
 
         `turn` is the number of the drawing that is answered.
         """
         small = max(image.shape[:2]) <= PIXELATED
         return str(self.parts.results(to_data_url(image, SHOWN), caption, verdicts, kind, small, turn))
 
-    def patches(self, squares: Sequence[Square], chosen: int) -> str:
+    def patches(self, squares: Sequence[Square], chosen: int, turn: int) -> str:
         """Return the photo patches with the digit on them, and the systems' answers."""
         shown = [(_thumbnail(square.pixels), square.answers) for square in squares]
-        return str(self.parts.patches(shown, chosen, [system.name for system in self.gallery.systems]))
+        return str(self.parts.patches(shown, chosen, [system.name for system in self.gallery.systems], turn))
 
     def samples(self, chosen: tuple[int, int]) -> str:
-        """Return the real images to pick from, with their classes if they are known."""
-        names = self.gallery.class_names
+        """Return the real images to pick from, with their classes and which systems are right, if that is known."""
         groups = []
-        for each in self.gallery.samples:
-            titles = [names[label] for label in each.labels or ()] or [""] * len(each.pixels)
-            shown = zip(map(_thumbnail, each.pixels[:SAMPLES]), titles, strict=False)
-            groups.append((each.domain, list(shown)))
+        for number, each in enumerate(self.gallery.samples):
+            looks = [self.gallery.look_at_sample(number, row) for row in range(min(SAMPLES, len(each.pixels)))]
+            groups.append((each.domain, list(zip(map(_thumbnail, each.pixels[:SAMPLES]), looks, strict=False))))
         return str(self.parts.samples(groups, chosen, max(self.gallery.shape[1:]) <= PIXELATED))
 
     # How it is laid out -----------------------------------------------------------------------------------------------
@@ -176,30 +203,39 @@ class Page:
                 with gr.Tab("Real images") as real:
                     chosen = gr.State(opening)
                     samples = _html(self.samples(opening), "samples", acts=True)
-                with gr.Tab("Your image"):
-                    own = _html(self.parts.upload(*self.gallery.shape[1:]), "own", acts=True)
+                with gr.Tab("Your image") as yours:
+                    uploads = gr.State(Uploads())
+                    own = _html(self._upload_part(), "own", acts=True)
             _on(samples.select, self.pick_sample, [], [note, results, chosen])
             _on(real.select, self.show_sample, [chosen], [note, results])
-            _on(own.input, self.upload, [], [note, results])
+            _on(own.input, self.upload, [uploads], [note, results, uploads])
+            _on(own.select, self.name_upload, [uploads], [note, results, uploads])
+            _on(yours.select, self.show_upload, [uploads], [note, results])
         return blocks
 
     def _digit_tab(self, tab: gr.Tab, note: gr.HTML, results: gr.HTML) -> str:
         """Fill the tab, and return the results that the page opens with."""
         example, chosen = self.digits.opening()
-        first = self.digits.examples[example]
+        first = Drawing(self.digits.examples[example])
         _, opening, squares = self.place(first, chosen, 1.0)
-        digit, patch = gr.State(first), gr.State(chosen)
-        pad = _html(self.parts.pad(list(map(_thumbnail, self.digits.examples)), example), "pad", acts=True)
+        drawing, patch = gr.State(first), gr.State(chosen)
+        examples = list(map(_thumbnail, self.digits.examples))
+        pad = _html(self.parts.pad(examples, example, LARGEST_UPLOAD), "pad", acts=True)
         label = "Photo: 0 is the digit on black, 1 the full blend"
         photo = gr.Slider(0, 1, 1, step=0.05, label=label, elem_id="photo", buttons=[])
         patches = _html(squares, "patches", acts=True)
         shown: list[Any] = [note, results, patches]
-        _on(pad.select, self.pick_example, [patch, photo], [*shown, digit])
-        _on(pad.input, self.draw, [patch, photo], [*shown, digit])
-        _on(patches.select, self.pick_patch, [digit, photo], [*shown, patch])
+        _on(pad.select, self.pick_example, [patch, photo], [*shown, drawing])
+        _on(pad.input, self.draw, [patch, photo], [*shown, drawing])
+        _on(patches.select, self.pick_patch, [drawing, photo], [*shown, patch])
         for event in (photo.input, tab.select):
-            _on(event, self.slide, [digit, patch, photo], shown)
+            _on(event, self.slide, [drawing, patch, photo], shown)
         return opening
+
+    def _upload_part(self) -> Markup:
+        _, height, width = self.gallery.shape
+        part: Markup = self.parts.upload(height, width, self.gallery.class_names, LARGEST_UPLOAD)
+        return part
 
 
 def percent(share: float) -> str:

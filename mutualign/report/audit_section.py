@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mutualign.evaluation.records import EpochAudit, EpochRecord
-from mutualign.report.class_plots import class_shares, confidence_histograms, shares_heatmap
+from mutualign.report.class_plots import class_shares, confidence_histograms, shares_by_class
 from mutualign.report.epoch_plots import gradient_norms, shares_by_epoch
 from mutualign.report.page import Block, Plot, Prose, Section, Table
 from mutualign.report.run_data import FinishedRun, measured, spaced
@@ -85,9 +85,9 @@ def _classes(run: FinishedRun) -> list[Block]:
         Plot(
             "shares-by-epoch",
             "Predicted classes by epoch",
-            "Orange: predicted more often than the class occurs in the source; blue: less often. Full colour: at least "
-            "twice as often, or never. No colour: as often as in the source.",
-            shares_heatmap(by_epoch, prior, names, run.stages),
+            "Up, in orange: predicted more often than the class occurs in the source; down, in blue: less often. A "
+            "strip at its full height: at least twice as often, or never. Flat: as often as in the source.",
+            shares_by_class(by_epoch, prior, names, run.stages),
         ),
     ]
 

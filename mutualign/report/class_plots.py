@@ -7,21 +7,20 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Float, Int
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
 from mutualign.report.epoch_plots import Stages
 from mutualign.report.figure_style import (
     BLUE,
     GREEN,
-    GREY,
+    GRID,
     MUTED,
     NAMED,
     ORANGE,
     PAGE,
-    PURPLE,
     SOURCE,
     TARGET,
+    TEXT,
     epoch_axis,
     figure_of,
     legend_above,
@@ -31,7 +30,7 @@ from mutualign.report.figure_style import (
     styled,
 )
 
-MANY_CELLS = 400  # a heatmap of more cells is drawn as pixels
+STRIP = 0.46  # of the distance between rows: the height of a strip
 
 
 @styled
@@ -44,36 +43,36 @@ def class_shares(shares: Mapping[str, Sequence[float]], class_names: Sequence[st
     shown = _most_different(np.ptp(values, axis=0))
     axis = _class_panel(shown, class_names)
     rows = np.arange(len(shown))
-    (first, *others), colours = list(shares), (ORANGE, GREEN, PURPLE)
-    axis.barh(rows, values[0][shown], height=0.72, color=to_rgba(SOURCE, 0.35), edgecolor=SOURCE, label=first)
-    for name, each, colour, marker in zip(others, values[1:], colours, ("o", "D", "|"), strict=False):
-        size, fill = (9, "none") if marker == "D" else (6, colour)  # of equal shares, both marks are seen
-        axis.plot(each[shown], rows, marker, color=colour, mfc=fill, markersize=size, markeredgewidth=1.6, label=name)
+    first, *others = shares
+    axis.barh(rows, values[0][shown], height=0.72, color=SOURCE, label=first)
+    marks = (("o", 10, TARGET), ("D", 5, GREEN))  # of equal shares, both are seen
+    for name, each, (marker, size, colour) in zip(others, values[1:], marks, strict=False):
+        # The edge sets a mark off from the bar below it.
+        axis.plot(each[shown], rows, marker, color=colour, markersize=size, mec=PAGE, mew=1.2, label=name)
     percent_axis(axis.xaxis)
     legend_above(axis)
     return figure_of(axis)
 
 
 @styled
-def shares_heatmap(
+def shares_by_class(
     shares: Sequence[Sequence[float]], prior: Sequence[float], class_names: Sequence[str], stages: Stages
 ) -> Figure:
-    """Draw the predicted share of each class by epoch: orange above the prior, blue below, no colour at it.
+    """Draw a strip per class over the epochs: up where it is predicted more often than the prior says, down where less.
 
-    Full colour is reached at twice the prior and at 0. Of more than 30 classes, those with the largest deviations are
-    shown.
+    A strip is full at twice the prior, and at 0. Of more than 30 classes, those with the largest deviations are shown.
     """
     expected = np.array(prior)[:, None]
     excess = np.clip((np.array(shares).T - expected) / np.maximum(expected, 1e-9), -1, 1)
     shown = _most_different(np.abs(excess).max(axis=1))
     axis = _class_panel(shown, class_names)
-    excess = excess[shown]
-    cells = np.where((excess > 0)[..., None], to_rgba(ORANGE), to_rgba(BLUE))
-    cells[..., 3] = np.abs(excess)
-    epochs, rows = np.arange(len(shares) + 1) + 0.5, np.arange(len(shown) + 1) - 0.5
-    axis.pcolormesh(epochs, rows, cells, rasterized=excess.size > MANY_CELLS)
+    edges = np.arange(len(shares) + 1) + 0.5
+    for row, label in enumerate(shown):
+        axis.axhline(row, color=GRID, linewidth=0.7)
+        for colour, heights in ((ORANGE, excess[label].clip(min=0)), (BLUE, excess[label].clip(max=0))):
+            axis.stairs(row - STRIP * heights, edges, baseline=row, fill=True, color=colour, linewidth=0)
     stages.mark(axis)
-    axis.set_xlim(epochs[0], epochs[-1])
+    axis.set_xlim(edges[0], edges[-1])
     epoch_axis(axis)
     return figure_of(axis)
 
@@ -82,7 +81,7 @@ def shares_heatmap(
 def confidence_histograms(histograms: Mapping[str, Sequence[float]]) -> Figure:
     """Draw shares of images by confidence: the first histogram as bars, others as outlines."""
     (axis,) = panel()
-    for number, ((name, shares), colour) in enumerate(zip(histograms.items(), (TARGET, GREY, BLUE), strict=False)):
+    for number, ((name, shares), colour) in enumerate(zip(histograms.items(), (TARGET, TEXT), strict=True)):
         edges = np.linspace(0, 1, len(shares) + 1)
         if number == 0:
             axis.bar(edges[:-1], shares, np.diff(edges), align="edge", color=colour, edgecolor=PAGE, label=name)

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from matplotlib.axes import Axes
+from matplotlib.collections import PatchCollection
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from mutualign.report.figure_style import (
     BLUE,
@@ -31,7 +33,9 @@ from mutualign.report.figure_style import (
 )
 
 COUNTED = 10  # most classes whose counts fit the confusion matrix
-STRONGEST = 0.7  # opacity of a full cell, on which text stays readable
+SQUARE = 20  # most classes whose names fit below a square matrix
+STRONGEST = 0.6  # opacity of a full cell, on which text stays readable
+SMALLEST = 0.12  # side of the smallest square of a cell
 
 Points = Float[np.ndarray, "n 2"]
 
@@ -42,12 +46,11 @@ def embedding_by_domain(points: Points, is_source: Bool[np.ndarray, " n"]) -> Fi
     axis = _map()
     for rows, colour, marker, name in ((is_source, SOURCE, "o", "source"), (~is_source, TARGET, "^", "target")):
         x, y = points[rows].T
-        axis.scatter(x, y, s=9, c=colour, marker=marker, alpha=0.7, linewidths=0, rasterized=True, label=name)
+        axis.scatter(x, y, s=9, c=colour, marker=marker, linewidths=0, rasterized=True, label=name)
     figure = figure_of(axis)
     legend = figure.legend(loc="outside upper left", ncols=2, markerscale=2)
     for handle in legend.legend_handles:
         if handle is not None:
-            handle.set_alpha(1)
             handle.set_rasterized(False)
     return figure
 
@@ -60,9 +63,9 @@ def embedding_by_class(
     axis = _map()
     for number in range(len(class_names)):
         colour, marker = PALETTE[number % len(PALETTE)], MARKERS[number // len(PALETTE) % len(MARKERS)]
-        for rows, size in ((is_source & (labels == number), 4), (~is_source & (labels == number), 16)):
+        for rows, size in ((is_source & (labels == number), 4), (~is_source & (labels == number), 14)):
             x, y = points[rows].T
-            axis.scatter(x, y, s=size, c=colour, marker=marker, alpha=0.8, linewidths=0, rasterized=True)
+            axis.scatter(x, y, s=size, c=colour, marker=marker, linewidths=0, rasterized=True)
     if len(class_names) <= NAMED:
         _name_classes(axis, points[~is_source], labels[~is_source], class_names)
     return figure_of(axis)
@@ -94,31 +97,50 @@ def _map() -> Axes:
 
 @styled
 def confusion_matrix(counts: Int[np.ndarray, "classes classes"], class_names: Sequence[str]) -> Figure:
-    """Draw counts of target images by true class (rows) and predicted class (columns), coloured by share of the row."""
+    """Draw target images by true class (rows) and predicted class (columns): right ones in blue, wrong ones in orange.
+
+    Up to ten classes have counts in cells, whose opacity is the share of the row. Of more classes, the area of a square
+    is the share of the row.
+    """
     n = len(class_names)
-    (axis,) = panel(4.4)
+    (axis,) = panel(4.4 if n <= SQUARE else max(4.4, 1.0 + 0.17 * n))
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    cells = np.zeros((n, n, 4)) + to_rgba(BLUE)
-    cells[..., 3] = STRONGEST * shares
-    edges = np.arange(n + 1) - 0.5
-    axis.pcolormesh(edges, edges, cells, rasterized=n > COUNTED)
     if n <= COUNTED:
-        for (row, column), count in np.ndenumerate(counts):
-            if count:
-                axis.text(column, row, f"{count}", ha="center", va="center")
-    if n <= NAMED:
-        names = [shorten(name, 14) for name in class_names]
-        size = 10 if n <= 20 else 8
-        axis.set_xticks(range(n), names, rotation=90 if max(map(len, names)) > 2 else 0, fontsize=size)
-        axis.set_yticks(range(n), names, fontsize=size)
+        _draw_counts(axis, counts, shares)
     else:
-        axis.set(xticks=[], yticks=[])
-    axis.set(xlabel="predicted", ylabel="true")
+        _draw_squares(axis, shares)
+    names = [shorten(name, 14) for name in class_names]
+    rotation = 90 if max(map(len, names)) > 2 else 0
+    axis.set_xticks(range(n) if n <= SQUARE else [], names if n <= SQUARE else [], rotation=rotation)
+    axis.set_yticks(range(n) if n <= NAMED else [], names if n <= NAMED else [])
+    axis.set(xlabel="predicted" if n <= SQUARE else "predicted, in the order of the rows", ylabel="true")
+    axis.set(xlim=(-0.5, n - 0.5), ylim=(n - 0.5, -0.5))
     axis.grid(visible=False)
     axis.tick_params(length=0)
-    axis.invert_yaxis()
-    axis.set_aspect("equal")
+    if n <= SQUARE:
+        axis.set_aspect("equal")
     return figure_of(axis)
+
+
+def _draw_counts(axis: Axes, counts: Int[np.ndarray, "n n"], shares: Float[np.ndarray, "n n"]) -> None:
+    n = len(counts)
+    cells = np.where(np.eye(n, dtype=bool)[..., None], to_rgba(BLUE), to_rgba(ORANGE))
+    cells[..., 3] = STRONGEST * shares
+    edges = np.arange(n + 1) - 0.5
+    axis.pcolormesh(edges, edges, cells, gid="cells")
+    for (row, column), count in np.ndenumerate(counts):
+        if count:
+            axis.text(column, row, f"{count}", ha="center", va="center")
+
+
+def _draw_squares(axis: Axes, shares: Float[np.ndarray, "n n"]) -> None:
+    for colour, drawn in ((BLUE, np.eye(len(shares), dtype=bool)), (ORANGE, ~np.eye(len(shares), dtype=bool))):
+        rows, columns = np.nonzero(drawn & (shares > 0))
+        sides = np.maximum(np.sqrt(shares[rows, columns]), SMALLEST)
+        squares = [
+            Rectangle((x - side / 2, y - side / 2), side, side) for x, y, side in zip(columns, rows, sides, strict=True)
+        ]
+        axis.add_collection(PatchCollection(squares, facecolor=colour, linewidth=0))
 
 
 @styled

@@ -13,6 +13,7 @@ from mutualign.data.types import spread
 from mutualign.report.embedding import embed
 from mutualign.report.figure_style import NAMED
 from mutualign.report.output_plots import (
+    COUNTED,
     confusion_matrix,
     embedding_by_class,
     embedding_by_domain,
@@ -79,11 +80,15 @@ def confusion_section(run: FinishedRun) -> Section:
     names, blocks = run.class_names, list[Block]()
     if "confusion" in run.review and names is not None:
         counts = run.review["confusion"].numpy()
+        how = "A larger square is a larger share of the row."
+        if len(names) <= COUNTED:
+            how = "A stronger colour is a larger share of the row; the numbers count images."
         blocks.append(
             Plot(
                 "confusion",
                 "Confusion matrix of target test images",
-                "Each row is a true class; stronger colour is a larger share of the row. Needs labels.",
+                f"Each row is a true class: its images that were classified right in blue, wrong in orange. {how} "
+                "Needs labels.",
                 confusion_matrix(counts, names),
             )
         )

@@ -30,7 +30,7 @@ def digit_runs(tmp_path_factory):
     out = tmp_path_factory.mktemp("digits")
     task, runs = find_task("digits").load(out), []
     for name in ("fast", "source_only"):
-        recipe = load_recipe(name, ["stages.0.epochs=1", "stages.0.epoch_steps=12"])
+        recipe = load_recipe(name, ["stages.0.epochs=1", "stages.0.epoch_steps=4"])
         runs.append(out / "digits" / name / "seed-0")
         Experiment.start(recipe, task, 0, runs[-1]).run()
     return runs

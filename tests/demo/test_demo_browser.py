@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from mutualign.demo.digits import DigitBench, normalise_digit, over
-from mutualign.demo.images import decode_digit, from_data_url, to_data_url
+from mutualign.demo.images import LARGEST_UPLOAD, decode_digit, from_data_url, to_data_url
 from mutualign.demo.server import DemoServer
 
 # Gradio uses deprecated parts of pandas; as errors, these warnings would end its tasks.
@@ -46,7 +46,7 @@ class Visit:
 
     def __init__(self, browser, address, width=1280, height=800, **options):
         self.tab = browser.new_page(viewport={"width": width, "height": height}, **options)
-        self.complaints, self.hosts = [], set()
+        self.complaints, self.hosts, self.answers_while_drawing = [], set(), 0
         self.tab.on("console", lambda message: self.complaints.append(message.text))
         self.tab.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.tab.on("request", lambda request: self.hosts.add(urlsplit(request.url).netloc))
@@ -81,6 +81,10 @@ class Visit:
         self.tab.mouse.down()
         for corner in at[1:]:
             self.tab.mouse.move(*corner, steps=3)
+        self.answers_while_drawing += self.tab.evaluate(
+            "[...document.querySelectorAll('.card, #patches .answers')].filter(one => "
+            "one.checkVisibility({visibilityProperty: true})).length"
+        )
         self.tab.mouse.up()
 
 
@@ -131,13 +135,18 @@ def test_quick_strokes_are_answered_about_the_whole_drawing_and_clear_empties_th
     )
     for corner in range(6):
         visit.draw((0.2 + 0.1 * corner, 0.2), (0.8 - 0.1 * corner, 0.5), (0.3, 0.8))
+        visit.tab.wait_for_timeout(160 * corner)  # some strokes come while the answer to the last ones is on its way
+    assert visit.answers_while_drawing == 0
     drawing = visit.tab.locator("#pad canvas").evaluate("canvas => canvas.toDataURL('image/png')")
     digit = normalise_digit(decode_digit(from_data_url(drawing)), 28, 28)
     expected = to_data_url(over(digit, bench.patches[patch : patch + 1], 1.0)[0], 320)
     visit.tab.wait_for_function("src => document.querySelector('.seen img').src === src", arg=expected)
-    visit.tab.wait_for_timeout(1500)
+    visit.tab.wait_for_timeout(500)
     assert visit.image() == expected
-    visit.after(lambda: visit.tab.get_by_text("Clear", exact=True).click())
+    assert visit.tab.locator(".card").first.is_visible()
+    visit.tab.get_by_text("Clear", exact=True).click()
+    assert not visit.tab.locator(".card").first.is_visible()  # at once
+    visit.tab.wait_for_selector(".results .waiting")
     assert visit.tab.locator(".card").count() == 0
     assert visit.tab.locator("#patches img").count() == 12
     assert visit.tab.get_by_role("alert").count() == 0
@@ -150,6 +159,9 @@ def test_a_digit_is_uploaded_to_be_placed_on_a_photo_and_an_image_as_it_is(visit
     visit.open("Your image")
     visit.after(lambda: visit.tab.locator("#own input[type=file]").set_input_files(image_file(60, 90)))
     assert "your image" in visit.tab.locator(".seen").inner_text().lower()
+    visit.after(lambda: visit.tab.locator("#own select").select_option(index=4))
+    assert "true class: 3" in visit.tab.locator(".seen").inner_text()
+    assert visit.tab.get_by_text("of your images that you named").count() == 2
     visit.open("Draw a digit")
     visit.tab.wait_for_function("!document.querySelector('.seen').innerText.includes('Your image')")
 
@@ -164,7 +176,7 @@ def test_real_images_are_shown_with_their_true_class_as_soon_as_their_tab_opens(
 
 BROKEN = {
     "text": {"name": "text.png", "mimeType": "image/png", "buffer": b"no image at all"},
-    "too large": {"name": "large.png", "mimeType": "image/png", "buffer": b"\x89PNG" + bytes(6_000_000)},
+    "too large": {"name": "large.png", "mimeType": "image/png", "buffer": b"\x89PNG" + bytes(30_000)},
 }
 
 
@@ -172,6 +184,9 @@ BROKEN = {
 def test_a_broken_upload_gets_a_sentence_and_leaves_the_page_as_it_was(visit, file, place):
     if place == "#own":
         visit.open("Your image")
+        limit = visit.tab.locator("#own [data-most-bytes]")
+        assert int(limit.get_attribute("data-most-bytes")) == LARGEST_UPLOAD
+        limit.evaluate("part => part.dataset.mostBytes = 20000")  # so that no large file has to be sent
     shown = visit.shown()
     visit.tab.locator(f"{place} input[type=file]").set_input_files(BROKEN[file])
     sentence = visit.tab.get_by_role("alert").inner_text()

@@ -7,12 +7,13 @@ import torch
 
 from mutualign.demo.digits import normalise_digit
 from mutualign.demo.systems import Verdict
+from mutualign.demo.uploads import Uploads
 from tests.demo.test_drawn_digits import box
 from tests.demo.test_systems import data_url, png
 
 gr = pytest.importorskip("gradio")
 
-from mutualign.demo.page import Page  # noqa: E402 - needs gradio
+from mutualign.demo.page import Drawing, Page  # noqa: E402 - needs gradio
 
 
 @pytest.fixture(scope="module")
@@ -31,11 +32,11 @@ def sent(data: object) -> gr.EventData:
 
 @pytest.mark.parametrize("data", [None, 3, {}, {"pick": -1}, {"pick": 99}, {"pick": "0"}, {"pick": 0.0}])
 def test_a_forged_pick_gets_a_sentence_and_changes_nothing_else(page, data):
-    digit = page.digits.examples[0]
     for answer in (
         page.pick_example(0, 1.0, sent(data)),
-        page.pick_patch(digit, 1.0, sent(data)),
+        page.pick_patch(Drawing(page.digits.examples[0]), 1.0, sent(data)),
         page.pick_sample(sent(data)),
+        page.name_upload(Uploads(), sent({"label": (data or {}).get("pick")} if isinstance(data, dict) else data)),
     ):
         note, *others = answer
         assert "no such image" in note
@@ -44,7 +45,7 @@ def test_a_forged_pick_gets_a_sentence_and_changes_nothing_else(page, data):
 
 def test_an_unexpected_error_gets_a_generic_sentence_and_goes_to_the_log(page, monkeypatch, caplog):
     monkeypatch.setattr(type(page), "place", lambda *_: 1 / 0)
-    note, *others = page.slide(page.digits.examples[0], 0, 1.0)
+    note, *others = page.slide(Drawing(page.digits.examples[0]), 0, 1.0)
     assert "That did not work" in note
     assert "division" not in note
     assert len(others) == 2
@@ -52,31 +53,62 @@ def test_an_unexpected_error_gets_a_generic_sentence_and_goes_to_the_log(page, m
 
 
 def test_every_handler_returns_as_many_answers_as_the_page_takes(page):
-    digit, drawing = page.digits.examples[0], data_url(png(box(90, 115, 100, 50).numpy()))
+    drawing, image = Drawing(page.digits.examples[0], 6), data_url(png(box(90, 115, 100, 50).numpy()))
+    upload = page.upload(Uploads(), sent({"image": image}))
     answers = {
-        "pick_example": page.pick_example(0, 1.0, sent({"pick": 1})),
-        "draw": page.draw(0, 1.0, sent({"image": drawing, "turn": 7})),
-        "pick_patch": page.pick_patch(digit, 1.0, sent({"pick": 5})),
-        "slide": page.slide(digit, 0, 1),  # the slider sends an integer at its ends
+        "pick_example": page.pick_example(0, 1.0, sent({"pick": 1, "turn": 5})),
+        "draw": page.draw(0, 1.0, sent({"image": image, "turn": 7})),
+        "pick_patch": page.pick_patch(drawing, 1.0, sent({"pick": 5})),
+        "slide": page.slide(drawing, 0, 1),  # the slider sends an integer at its ends
         "pick_sample": page.pick_sample(sent({"group": 1, "pick": 2})),
         "show_sample": page.show_sample((0, 3)),
-        "upload": page.upload(sent({"image": drawing})),
+        "upload": upload,
+        "name_upload": page.name_upload(upload[2], sent({"label": 3})),
+        "show_upload": page.show_upload(upload[2]),
     }
     assert {name: len(answer) for name, answer in answers.items()} == page.outputs
     assert all(answer[0] == "" and answer[1].count("<article") == 2 for answer in answers.values())
-    assert torch.equal(answers["draw"][3], normalise_digit(box(90, 115, 100, 50), 28, 28))
-    assert 'data-turn="7"' in answers["draw"][1]
+    assert torch.equal(answers["draw"][3].digit, normalise_digit(box(90, 115, 100, 50), 28, 28))
+    for name, turn in {"pick_example": 5, "draw": 7, "pick_patch": 6, "slide": 6}.items():  # what they are about
+        assert all(f'data-turn="{turn}"' in part for part in answers[name][1:3])
     assert answers["pick_patch"][3] == 5
     assert answers["pick_sample"][2] == (1, 2)
 
 
 def test_an_empty_box_clears_the_answers_and_patches_can_still_be_picked(page):
     empty = data_url(png(box(0, 0, 0, 0).numpy()))
-    note, results, patches, digit = page.draw(0, 1.0, sent({"image": empty}))
-    assert (note, digit) == ("", None)
+    note, results, patches, drawing = page.draw(0, 1.0, sent({"image": empty, "turn": 3}))
+    assert (note, drawing) == ("", Drawing(None, 3))
     assert "<article" not in results
     assert patches.count("<img") == 12
-    assert "<article" not in page.pick_patch(None, 1.0, sent({"pick": 3}))[1]
+    assert "<article" not in page.pick_patch(drawing, 1.0, sent({"pick": 3}))[1]
+
+
+def test_the_gallery_marks_right_and_wrong_answers_and_counts_them(image_page, images):
+    shown = image_page.samples((0, 0))
+    for group in (0, 1):
+        verdicts = [images.look_at_sample(group, row)[0] for row in range(20)]
+        assert f"<b>{verdicts[0].right} of 20</b>" in shown
+    every = [images.look_at_sample(group, row)[0] for group in (0, 1) for row in range(20)]
+    assert shown.count("✗") == sum(one.is_wrong for one in every) == 40 - shown.count("✓")
+
+
+def test_images_whose_class_the_visitor_names_are_scored_and_a_class_can_be_corrected(image_page):
+    image = sent({"image": data_url(png(box(90, 115, 100, 50).numpy()))})
+    names, uploads = image_page.gallery.class_names, Uploads()
+    assert "<article" not in image_page.show_upload(uploads)[1]
+    _, shown, uploads = image_page.upload(uploads, image)
+    assert "that you named" not in shown
+    right = 1 + names.index(uploads.answers[0])  # 0 is "not named"
+    for label, score in ((1 + right % 3, "0 of 1"), (right, "1 of 1")):
+        _, shown, uploads = image_page.name_upload(uploads, sent({"label": label}))
+        assert f"<strong>{score}</strong> of your images that you named" in shown
+        assert f"true class: <b>{names[label - 1]}</b>" in shown
+    _, shown, uploads = image_page.upload(uploads, image)
+    assert "<strong>1 of 1</strong>" in shown
+    assert "true class" not in shown
+    assert "<strong>1 of 2</strong>" in image_page.name_upload(uploads, sent({"label": 1 + right % 3}))[1]
+    assert "<strong>1 of 1</strong>" in image_page.name_upload(uploads, sent({"label": 0}))[1]
 
 
 def test_the_page_of_named_classes_shows_true_classes_and_has_no_box_to_draw_in(image_page, page):

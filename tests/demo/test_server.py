@@ -128,7 +128,8 @@ def test_only_json_of_a_limited_size_and_number_of_values_is_read(demo):
 def test_bodies_are_limited_in_time_and_in_total(demo, monkeypatch):
     monkeypatch.setattr(guard, "SECONDS", 2.0)
     host = address(demo)
-    head = f"POST {JOIN} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: 7000000\r\n\r\n"
+    head = f"POST {JOIN} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
+    head += f"Content-Length: {guard.LARGEST_BODY}\r\n\r\n"
     with ExitStack() as stack:
         slow = [stack.enter_context(socket.create_connection(place(demo), timeout=30)) for _ in range(4)]
         for connection in slow:

@@ -151,7 +151,7 @@ def test_anything_but_a_data_url_is_answered_with_a_sentence(sent):
 
 def test_a_file_at_the_limit_is_read_and_one_over_it_is_not():
     assert len(from_data_url(data_url(b"x" * LARGEST_UPLOAD))) == LARGEST_UPLOAD
-    with pytest.raises(MutualignError, match="5 MB"):
+    with pytest.raises(MutualignError, match="20 MB"):
         from_data_url(data_url(b"x" * (LARGEST_UPLOAD + 200)))
 
 

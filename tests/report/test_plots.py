@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex, to_rgb
 
-from mutualign.report.class_plots import class_shares, confidence_histograms, shares_heatmap
+from mutualign.report.class_plots import STRIP, class_shares, confidence_histograms, shares_by_class
 from mutualign.report.comparison_plots import recipe_curves, score_against_accuracy
 from mutualign.report.embedding import embed
 from mutualign.report.epoch_plots import Stages, accuracy_curves, gradient_norms, score_curve, shares_by_epoch
@@ -72,7 +72,7 @@ def test_of_many_classes_those_that_differ_most_are_shown_by_name():
     names, prior, predicted = [f"name{k}" for k in range(40)], [1 / 40] * 40, [1 / 40] * 40
     predicted[37], predicted[3] = 0.04, 0.01
     shares = class_shares({"source": prior, "predicted": predicted}, names)
-    heatmap = shares_heatmap([prior, predicted], prior, names, STAGES)
+    heatmap = shares_by_class([prior, predicted], prior, names, STAGES)
     expected = [*names[: NAMED - 1], "name37"]
     assert rows(shares) == rows(heatmap) == expected
 
@@ -81,11 +81,14 @@ def rows(figure) -> list[str]:
     return [label.get_text() for label in figure.axes[0].get_yticklabels()]
 
 
-def test_the_heatmap_is_orange_above_the_prior_blue_below_and_clear_at_it():
-    figure = shares_heatmap([[0.5, 0.5, 0.0], [0.75, 0.125, 0.125]], [0.5, 0.25, 0.25], ["a", "b", "c"], STAGES)
-    cells = np.asarray(figure.axes[0].collections[0].get_array())
-    assert cells[..., 3] == pytest.approx(np.array([[0, 0.5], [1, 0.5], [1, 0.5]]))
-    assert [to_hex(cells[k]) for k in ((0, 1), (1, 0), (1, 1), (2, 0))] == [ORANGE, ORANGE, BLUE, BLUE]
+def test_a_strip_rises_in_orange_above_the_prior_sinks_in_blue_below_it_and_is_flat_at_it():
+    figure = shares_by_class([[0.5, 0.5, 0.0], [0.75, 0.125, 0.125]], [0.5, 0.25, 0.25], ["a", "b", "c"], STAGES)
+    strips = figure.axes[0].patches
+    assert [to_hex(strip.get_facecolor()) for strip in strips] == [ORANGE, BLUE] * 3
+    heights = [(strip.get_data().baseline - strip.get_data().values) / STRIP for strip in strips]  # y points down
+    expected = [[0, 0.5], [0, 0], [1, 0], [0, -0.5], [0, 0], [-1, -0.5]]
+    assert np.allclose(heights, expected)
+    assert [strip.get_data().baseline for strip in strips] == [0, 0, 1, 1, 2, 2]
 
 
 def test_a_confidence_histogram_has_a_bar_a_bin():
@@ -104,9 +107,25 @@ def test_the_confusion_matrix_counts_in_its_cells_and_is_coloured_by_shares_of_r
         (1, 0): "2",
         (1, 1): "5",
     }
-    shares = np.asarray(axis.collections[0].get_array())[..., 3].ravel()
-    assert shares == pytest.approx(STRONGEST * np.array([0.8, 0.2, 0.0, 1.0]))
+    cells = np.asarray(axis.collections[0].get_array())
+    assert cells[..., 3].ravel() == pytest.approx(STRONGEST * np.array([0.8, 0.2, 0.0, 1.0]))
+    assert [to_hex(cell) for cell in cells.reshape(4, 4)] == [BLUE, ORANGE, ORANGE, BLUE]
     assert axis.yaxis_inverted()
+
+
+def test_of_many_classes_the_area_of_a_square_is_the_share_of_its_row():
+    counts = 4 * np.eye(25, dtype=int)
+    counts[3, 3], counts[3, 7] = 3, 1
+    axis = confusion_matrix(counts, [f"name{k}" for k in range(25)]).axes[0]
+    right, wrong = axis.collections
+    assert (to_hex(right.get_facecolor()[0]), to_hex(wrong.get_facecolor()[0])) == (BLUE, ORANGE)
+    boxes = [[path.get_extents() for path in part.get_paths()] for part in (right, wrong)]
+    assert [box.width * box.height for box in boxes[0]] == pytest.approx([1, 1, 1, 0.75, *[1] * 21])
+    (error,) = boxes[1]
+    assert (error.width, error.height) == pytest.approx((0.5, 0.5))
+    assert ((error.x0 + error.x1) / 2, (error.y0 + error.y1) / 2) == pytest.approx((7, 3))
+    assert rows(axis.figure)[24] == "name24"
+    assert [label.get_text() for label in axis.get_xticklabels()] == []  # they would overlap
 
 
 def test_the_reliability_diagram_leaves_out_empty_bins():
