@@ -24,6 +24,7 @@ from mutualign.runs.lock import LOCK, locked
 from mutualign.runs.spec import RunConfig
 from mutualign.runs.upgrade import upgrade_recipe, upgrade_record, upgrade_result
 
+FAILURE = "failure.txt"
 FORMAT = 2  # of the run folder; raised when an older mutualign could misread a newer folder. Old formats stay readable.
 
 
@@ -59,22 +60,23 @@ class RunFolder:
             ) from error
         with locked(path):
             cls.refuse_existing(path)  # another process may have made it in the meantime
-            for left in path.glob("*.part"):
-                left.unlink()
+            for left in (*path.glob("*.part"), path / FAILURE):
+                left.unlink(missing_ok=True)
             write_atomically(path / "config.toml", tomli_w.dumps({"format": FORMAT, **config}).encode())
         return run
 
     @staticmethod
     def refuse_existing(path: Path) -> None:
         """Raise MutualignError if the path holds a run or other files, or cannot be made."""
-        if (path / "config.toml").exists():
+        half_made = RunFolder.is_half_made(path)
+        if (path / "config.toml").exists() and not half_made:
             resume, show = (shell_command("mutualign", *words, path) for words in (("run", "--resume"), ("show",)))
             raise MutualignError(
                 f"{path} already holds a run\n"
                 f"  hint:    `{resume}` resumes it, `{show}` shows it;\n"
                 "           or choose another --out or --seed"
             )
-        if not _holds_leftovers_only(path):
+        if not half_made and not _holds_leftovers_only(path):
             raise MutualignError(
                 f"{path} holds files that do not belong to a run\n  hint:    choose another --out, or empty it"
             )
@@ -86,8 +88,12 @@ class RunFolder:
 
     @staticmethod
     def is_half_made(path: Path) -> bool:
-        """Whether the making of a run folder was interrupted: it holds nothing of use, and `create` can finish it."""
-        return path.is_dir() and not (path / "config.toml").exists() and _holds_leftovers_only(path)
+        """Whether a start was interrupted, or failed before it saved anything: `create` can make the run folder."""
+        if not (path / "config.toml").exists():
+            return path.is_dir() and _holds_leftovers_only(path)
+        metrics = path / "metrics.jsonl"
+        saved = any((path / "checkpoints").glob("*")) or (metrics.exists() and metrics.stat().st_size > 0)
+        return (path / FAILURE).exists() and not saved
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
@@ -225,7 +231,7 @@ class RunFolder:
     @contextmanager
     def recording_failure(self, except_for: type[Exception]) -> Iterator[None]:
         """Keep the error, if one ends the context, in failure.txt; the error of an earlier attempt is removed."""
-        path = self.path / "failure.txt"
+        path = self.path / FAILURE
         path.unlink(missing_ok=True)
         try:
             yield
@@ -240,7 +246,7 @@ class RunFolder:
     def failure(self) -> str:
         """Return the first line of the error that ended the last attempt to train the run; "" if none did."""
         try:
-            return read_text(self.path / "failure.txt", LARGEST_TOML).partition("\n")[0]
+            return read_text(self.path / FAILURE, LARGEST_TOML).partition("\n")[0]
         except (OSError, ValueError):
             return ""
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import torch
 from jaxtyping import Bool
@@ -69,6 +70,20 @@ def _extremes(gradients: Sequence[Tensor]) -> Tensor:
     if gradients and gradients[0].device.type == "cpu":
         return torch.stack([extreme for gradient in gradients for extreme in torch.aminmax(gradient)])
     return torch.nn.utils.get_total_norm(gradients, norm_type=math.inf)
+
+
+@contextmanager
+def explain_batch_norm(stage: str, batch_size: int) -> Iterator[None]:
+    """Context that turns torch's error about batch norm of a single value into one that names stage and setting."""
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise MutualignError(
+            f"{stage}: batch normalisation needs more than one image in a batch; batch_size is {batch_size}\n"
+            "  hint:    a larger batch_size, more images, or a backbone without batch normalisation, such as mani_cnn"
+        ) from error
 
 
 def diagnose(method: Method, losses: Mapping[str, Tensor], batch: Batch, rows: Rows, step: str, fabric: Fabric) -> str:

@@ -19,7 +19,7 @@ from mutualign.nn.randomness import derive_seed, seed_device
 from mutualign.recipes import Recipe, Stage
 from mutualign.training.batches import Batches
 from mutualign.training.callbacks import Callbacks, CheckpointPolicy, CheckpointStore, Epoch
-from mutualign.training.diagnosis import FiniteCheck, NotFinite
+from mutualign.training.diagnosis import FiniteCheck, NotFinite, explain_batch_norm
 from mutualign.training.inference import predict
 from mutualign.training.optim import build_optimisers
 from mutualign.training.setup import build_classifier, build_method, initial_classifier, standard_modes
@@ -178,7 +178,8 @@ def _train_stage(trainer: StageTrainer, store: CheckpointStore, callbacks: Callb
     """Train a stage to its end. Of several processes, the first one calls back and saves; all stop together."""
     first, saved_at = trainer.fabric.is_global_zero, time.monotonic()
     while trainer.steps_done < trainer.total_steps:
-        trainer.step()
+        with explain_batch_norm(f"stage {trainer.index} ({trainer.stage.method})", trainer.stage.batch_size):
+            trainer.step()
         ends_epoch = trainer.steps_done % trainer.batches.steps_per_epoch == 0
         epoch = trainer.finish_epoch() if ends_epoch else None
         if first:

@@ -7,7 +7,7 @@ from sklearn.utils.estimator_checks import estimator_checks_generator
 
 from mutualign.estimator import DomainAdapter
 
-SMALL = ("stages.0.epochs=1", "stages.0.epoch_steps=30", "stages.0.optim.lr=1e-2")
+SMALL = ("stages.0.epochs=1", "stages.0.epoch_steps=12", "stages.0.optim.lr=2e-2")
 LEFT_OUT = {
     "check_array_api_input": "runs only where SCIPY_ARRAY_API was set before scipy's import, and is skipped elsewhere",
 }

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mutualign.data.datasets import find_task
-from mutualign.data.types import LabelledImages
+from mutualign.data.types import LabelledImages, UnlabelledImages
 from mutualign.errors import MutualignError
 from mutualign.methods import METHODS, Method, ParameterGroup, Update, register_method
 from mutualign.recipes import load_recipe
@@ -149,6 +149,26 @@ def test_a_run_of_data_that_an_earlier_version_named_otherwise_is_completed(tmp_
     assert begun.folder.result().data == tiny_task.identity  # as in its config
 
 
+def as_vectors(images):
+    return UnlabelledImages(images.pixels.float().mean((1, 2), keepdim=True))
+
+
+def test_a_start_that_fails_before_anything_is_saved_can_be_made_again_with_other_settings(tmp_path, tiny_task):
+    vectors = {
+        part: dataclasses.replace(images := getattr(tiny_task, part), images=as_vectors(images.images))
+        for part in ("source_train", "source_test", "target_train", "target_test")
+    }
+    tiny_task = dataclasses.replace(tiny_task, **vectors)
+    single = recipe("source_only", batch_size=1, backbone="bottleneck")
+    with pytest.raises(MutualignError, match=r"stage 0 \(source_only\): batch norm.*batch_size is 1\n  hint: "):
+        run(tmp_path / "run", tiny_task, trained=single)
+    with pytest.raises(MutualignError, match="cannot train on accelerator"):
+        run(tmp_path / "run", tiny_task, trained=single, accelerator="nothing")
+    assert run(tmp_path / "run", tiny_task, trained=recipe("source_only", backbone="bottleneck")).stages
+    with pytest.raises(MutualignError, match="already holds a run"):
+        run(tmp_path / "run", tiny_task, trained=single)
+
+
 def test_a_config_that_lacks_a_key_is_an_error_that_names_it(tmp_path):
     RunFolder.create(tmp_path / "run", config(SPEC) | {"recipe": {}})
     with pytest.raises(MutualignError, match=r"config\.toml, recipe: missing the key"):
@@ -277,16 +297,16 @@ def test_source_only_on_digits_learns_the_source_and_not_the_target(tmp_path):
 
 def test_a_slice_of_the_real_files_trains_end_to_end(tmp_path, real_data):
     task = find_task("mnist-mnistm").load(real_data)
-    train, test = torch.arange(1600), torch.arange(500)
+    train, test = torch.arange(800), torch.arange(300)
     labelled = {
         name: LabelledImages(images.images.subset(rows), images.labels[rows])
         for name, images, rows in (("source_train", task.source_train, train), ("source_test", task.source_test, test))
     }
     few = {"target_train": task.target_train.subset(train), "target_test": task.target_test.subset(test)}
     task = dataclasses.replace(task, **labelled, **few)
-    short = ["stages.0.epochs=2", "stages.0.epoch_steps=150", "stages.1.epochs=1", "stages.0.optim.lr=3e-4"]
+    short = ["stages.0.epochs=1", "stages.0.epoch_steps=125", "stages.1.epochs=1", "stages.0.optim.lr=1e-3"]
     trained = load_recipe("mani", [*short, "stages.0.batch_size=32", "stages.1.batch_size=64"])
     last = run(tmp_path / "run", task, trained=trained).stages[1].last
-    assert last.source_accuracy > 0.8
-    assert last.target_accuracy > 0.25  # chance is 0.1
+    assert last.source_accuracy > 0.6
+    assert last.target_accuracy > 0.2  # chance is 0.1
     assert RunFolder.open(tmp_path / "run").metrics()[-1].pseudo_labels.coverage > 0

@@ -49,7 +49,8 @@ def children(tmp_path_factory):
     started = []
     for hash_seed, threads in (("1", [1, 2]), ("2", [1])):
         folder = tmp_path_factory.mktemp("runs")
-        code = "from pathlib import Path; from tests.runs.test_same_seed import *; "
+        # The package is imported before tests/conftest.py: without checks of shapes, which take seconds to set up.
+        code = "import mutualign.runs.experiment; from pathlib import Path; from tests.runs.test_same_seed import *; "
         code += f"train_all(Path({str(folder)!r}), {threads})"
         environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONHASHSEED": hash_seed}
         environment |= {"GOMP_SPINCOUNT": "0"}  # threads that wait leave the core to others
