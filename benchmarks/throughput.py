@@ -27,9 +27,9 @@ import results_file
 import sklearn
 import torch
 import tyro
+from measurements import Bound, Measurements, print_table
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 from scaling import peak_mib
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -77,35 +77,6 @@ class Settings:
     """rows and columns of the matrices whose product is timed"""
     out: Path = Path("results/throughput.json")
     """where the numbers are written"""
-
-
-class Measurements:
-    """Values by name and case: one per round, or only one."""
-
-    def __init__(self) -> None:
-        self.values: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-        self.units: dict[str, str] = {}
-
-    def add(self, name: str, case: str, unit: str, *values: float) -> None:
-        """Append to the values of a name and case."""
-        self.values[name][case] += values
-        self.units[name] = unit
-
-    def rows(self, judged: str | None) -> list[dict[str, Any]]:
-        """Return one row per name and case: median, minimum and maximum of its n values.
-
-        Rows with a requirement state whether it is met; ratios do so only for the precision `judged`.
-        """
-        rows: list[dict[str, Any]] = []
-        for name, case, values in ((name, *item) for name, cases in self.values.items() for item in cases.items()):
-            value = statistics.median(values)
-            rows.append({"name": name, "case": case, "value": value, "unit": self.units[name], "n": len(values)})
-            rows[-1] |= {"min": min(values), "max": max(values)}
-            if judged and name in AT_LEAST and case.endswith(judged):
-                rows[-1] |= {"required": f">= {AT_LEAST[name]:g}", "met": value >= AT_LEAST[name]}
-            if judged and name in AT_MOST and (name == "peak memory" or case.endswith(judged)):
-                rows[-1] |= {"required": f"<= {AT_MOST[name]:g}", "met": value <= AT_MOST[name]}
-        return rows
 
 
 class OurStep:
@@ -292,7 +263,16 @@ def measure(settings: Settings) -> list[dict[str, Any]]:
             with _fresh_process() as process:
                 peak = process.submit(peak_memory, name, data, settings.steps).result()
             results.add("peak memory", name, "MiB", peak)
-    return results.rows(precisions[0] if on_cpu else None)
+    return results.rows(partial(bound, judged=precisions[0]) if on_cpu else None)
+
+
+def bound(name: str, case: str, judged: str) -> Bound | None:
+    """Return what is required of a row; of ratios only in the precision `judged`."""
+    if name in AT_LEAST and case.endswith(judged):
+        return ">=", AT_LEAST[name]
+    if name in AT_MOST and (name == "peak memory" or case.endswith(judged)):
+        return "<=", AT_MOST[name]
+    return None
 
 
 def _measure_step(
@@ -334,20 +314,6 @@ def _compare(results: Measurements, ours: list[str]) -> None:
             results.add(f"plain step, {variant} / our step", f"{best} / {case}", "x", *ratios)
 
 
-def _table(hardware: str, rows: list[dict[str, Any]]) -> Table:
-    table = Table("", "", title=hardware, caption="median over rounds, minimum to maximum")
-    for column in ("median", "range", "unit", "required"):
-        table.add_column(column, justify="left" if column == "unit" else "right")
-    for before, row in zip([{"name": ""}, *rows], rows, strict=False):
-        if before["name"] != row["name"]:
-            table.add_section()
-        name = row["name"] if before["name"] != row["name"] else ""
-        extent = f"{row['min']:.4g} - {row['max']:.4g}" if row["n"] > 1 else ""
-        required = f"{row['required']}: {'met' if row['met'] else 'NOT MET'}" if "required" in row else ""
-        table.add_row(name, row["case"], f"{row['value']:.4g}", extent, row["unit"], required)
-    return table
-
-
 def main() -> None:
     """Measure, print a table, write the JSON."""
     settings = tyro.cli(Settings, description=Settings.__doc__)
@@ -356,9 +322,7 @@ def main() -> None:
         rows = measure(settings)
     except MutualignError as error:
         raise SystemExit(f"benchmarks/throughput.py: {error}") from None
-    console = Console()
-    console.width = console.width if console.is_terminal else 130
-    console.print(_table(origin["hardware"], rows))
+    print_table(origin["hardware"], rows)
     used = {key: getattr(settings, key) for key in ("task", "steps", "rounds", "warm_up", "size")}
     software = {name: version for name, version in versions().items() if name != "commit"}
     results_file.write(settings.out, origin, rows, versions=software, settings=used)

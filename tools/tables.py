@@ -242,6 +242,17 @@ def throughput_table(results: Mapping[str, Any]) -> list[str]:
     return markdown(columns, lines)
 
 
+def measured_table(results: Mapping[str, Any]) -> list[str]:
+    """All rows of a benchmark that measures in rounds, with what is required of them."""
+    lines = []
+    for row in results["rows"]:
+        extent = f"{row['min']:.3g} to {row['max']:.3g}" if row["n"] > 1 else ""
+        required = f"{row['required']}: {'met' if row['met'] else '**not met**'}" if "required" in row else ""
+        value = f"{row['value']:.3g} {row['unit']}"
+        lines.append([row["name"], row["case"], value, extent, str(row["n"]), required])
+    return markdown(["measured", "case", "median", "range", "n", "required"], lines)
+
+
 def speed_table(results: Mapping[str, Any]) -> list[str]:
     """Seconds of training until each goal; empty if it was not reached."""
     goals = list(results["rows"][0]["seconds"])
@@ -282,6 +293,7 @@ TABLES: dict[str, tuple[str, Callable[[Mapping[str, Any]], list[str]]]] = {
     "speed": ("speed", speed_table),
     "scaling": ("scaling", scaling_table),
     "throughput": ("throughput", throughput_table),
+    **{name: (name, measured_table) for name in ("busy", "peers", "gpu")},
 }
 
 
@@ -290,7 +302,10 @@ def table(name: str, folder: str = "") -> str:
     source, formatted = TABLES[name]
     if not source:
         return "\n".join([*formatted({}), ""])
-    results, path = load(source), f"results/{source}.json"
+    path = f"results/{source}.json"
+    if not (ROOT / path).is_file():
+        return f"Not measured yet: {path} does not exist.\n"
+    results = load(source)
     commits = ", ".join(part.strip()[:7] for part in results["commit"].split(","))
     link = f"[{path}]({os.path.relpath(path, folder or '.')})"
     origin = f"`{results['command']}`; {results['hardware']}; commit {commits}; {link}"

@@ -131,3 +131,16 @@ def test_own_images_are_followed_by_the_same_images_by_name(root):
 def test_every_table_can_be_made_from_the_committed_results():
     for name in tables.TABLES:
         assert tables.table(name).count("\n| ") >= 2, name
+
+
+def test_a_benchmark_in_rounds_has_medians_ranges_and_whether_a_requirement_is_met(root):
+    row = {"name": "a step", "case": "ours", "value": 17.84, "unit": "ms", "n": 5, "min": 17.1, "max": 18.0}
+    rows = [row, row | {"n": 1, "required": ">= 20", "met": False}]
+    (root / "results" / "busy.json").write_text(json.dumps(results_of(rows)))
+    text = tables.table("busy")
+    assert "| a step | ours | 17.8 ms | 17.1 to 18 | 5 |  |" in text
+    assert "| a step | ours | 17.8 ms |  | 1 | >= 20: **not met** |" in text
+
+
+def test_a_benchmark_without_results_is_said_to_be_not_measured(root):
+    assert tables.table("gpu") == "Not measured yet: results/gpu.json does not exist.\n"

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from mutualign.errors import MutualignError
 from mutualign.nn.backbones.base import Backbone, register_backbone
 from mutualign.nn.heads import ManiHead
+from mutualign.nn.image_convolution import ImageConv2d
 from mutualign.nn.layers import Dropout
 
 
@@ -29,7 +30,7 @@ class ManiCNN(Backbone):
                 "  hint:    use larger images, or the backbone mlp, which takes any size"
             )
         self.feature_dim = 64 * rows * columns
-        self.conv1 = nn.Conv2d(channels, 32, kernel_size=5)
+        self.conv1 = ImageConv2d(channels, 32, side=5)
         self.conv2 = nn.Conv2d(32, 64, kernel_size=5)
         self.dropout = Dropout(0.25)
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from mutualign.errors import MutualignError
 from mutualign.nn.backbones.base import Backbone, register_backbone
+from mutualign.nn.image_convolution import ImageConv2d
 from mutualign.nn.layers import BatchNorm2d, Dropout, standardise
 
 
@@ -31,7 +32,7 @@ class TwoBlockCNN(Backbone):
                 f"backbone two_block_cnn: images of {height}x{width} are too small; it takes 12x12 or more\n"
                 "  hint:    use larger images, or the backbone mlp, which takes any size"
             )
-        self.conv1 = nn.Conv2d(channels, 32, kernel_size=5, bias=False)
+        self.conv1 = ImageConv2d(channels, 32, side=5, bias=False)
         self.norm1 = BatchNorm2d(32)
         self.conv2 = nn.Conv2d(32, 64, kernel_size=3, padding=1, bias=False)
         self.norm2 = BatchNorm2d(64)
