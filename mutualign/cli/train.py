@@ -130,6 +130,8 @@ class Run:
         if not processes.first:
             return
         show_run(console, RunFolder.open(path))
+        for line in next_commands(path):
+            console.print(line, soft_wrap=True)
         if self.strict and result and result.alarms:
             raise SystemExit(ALARMED)
 
@@ -202,3 +204,10 @@ class Run:
             )
         asked.check()
         return asked
+
+
+def next_commands(run: Path) -> list[str]:
+    """Return the commands that use a finished run."""
+    predict = shell_command("mutualign", "predict", run, "IMAGES", "--out", "predictions.csv")
+    others = [shell_command("mutualign", command, run) for command in ("report", "demo", "export")]
+    return [f"next:    {predict}", *(f"         {command}" for command in others)]

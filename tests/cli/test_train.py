@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 
+from mutualign.cli.train import next_commands
 from mutualign.runs.folder import RunFolder
 from tests.cli.conftest import COMPARE, IMAGES, SHORT
 
@@ -43,6 +45,13 @@ def test_without_target_labels_the_table_says_so(mutualign, here):
     assert code == 0, err
     assert "the target has no labels: `mutualign select RUN ...` ranks the runs without" in out
     assert "oracle" not in out
+
+
+def test_the_next_commands_of_a_run_are_quoted_for_the_shell():
+    first, *others = next_commands(Path("my runs/photos/seed-0"))
+    assert first == "next:    mutualign predict 'my runs/photos/seed-0' IMAGES --out predictions.csv"
+    commands = [f"mutualign {command} 'my runs/photos/seed-0'" for command in ("report", "demo", "export")]
+    assert [line.strip() for line in others] == commands
 
 
 def test_a_folder_that_holds_a_run_is_refused_with_the_quoted_command_to_resume_it(refused, runs, here):
