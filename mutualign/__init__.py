@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         transport_cost,
         virtual_adversarial_loss,
     )
+    from mutualign.runs.api import Compared, Run, compare, load_run, run
 
 # How often an OpenMP thread looks for work before it sleeps; read once, when torch is loaded. The default, 300,000
 # times, takes 8 ms on an EPYC: more than a time slice, in which the thread that it waits for could run. 20,000 times
@@ -39,14 +40,17 @@ if not os.environ.keys() & {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}:
 
 __version__ = "0.1.0"
 __all__ = [
+    "Compared",
     "DomainAdapter",
     "GradientReversal",
     "Pairs",
+    "Run",
     "all_pairs_mutual_information",
     "batch_nuclear_norm",
     "batch_spectral_penalty",
     "class_confusion",
     "classifier_discrepancy",
+    "compare",
     "coral",
     "divergence",
     "entropy",
@@ -55,10 +59,12 @@ __all__ = [
     "information_maximisation",
     "joint_mmd",
     "jsd_mutual_information",
+    "load_run",
     "margin_disparity",
     "mmd",
     "nuclear_wasserstein",
     "reverse_gradient",
+    "run",
     "sample_pairs",
     "stepwise_feature_norm",
     "transport_cost",
@@ -69,6 +75,7 @@ _MODULES = {
     "DomainAdapter": "mutualign.estimator",
     "GradientReversal": "mutualign.nn.layers",
     "reverse_gradient": "mutualign.nn.layers",
+    **dict.fromkeys(("Compared", "Run", "compare", "load_run", "run"), "mutualign.runs.api"),
 }
 
 

@@ -1,93 +1,84 @@
-"""Draw the pictures of the docs from results/: samples, reproduction, accuracy over seconds, ablation."""
+"""Draw the pictures of the docs from results/ and from data: `python -m tools.pictures [NAME ...]`, by default all.
+
+Most are drawn in seconds. `hero`, `two-informations` and `limits` train small networks first, for about a minute.
+"""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
+import sys
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import torch
-from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
 from torch import Tensor
 
+import tools.pictures_trained  # noqa: F401 - registers its pictures
 from mutualign.data.datasets import TASKS
 from mutualign.data.fetch.data_files import data_folder
 from mutualign.data.types import UnlabelledImages
+from mutualign.report.figure_style import BLUE, VERMILLION
 from mutualign.runs.statistics import Interval
-from tools.tables import OFFICE31, PUBLISHED_OFFICE31, read_rows
+from tools.look import COLOURS, PICTURES, bare, new_figure, picture, save_picture
+from tools.tables import OFFICE31, PUBLISHED_OFFICE31, load, mean_over_pairs, read_rows
 
-ROOT = Path(__file__).parents[1]
-IMAGES = ROOT / "docs" / "images"
-COLOURS = {
-    "source_only": "#777777",
-    "dann": "#E69F00",
-    "mani": "#0072B2",
-    "fast": "#009E73",
-    "best": "#D55E00",
-}  # Okabe and Ito: distinct for colour-blind readers
 GOALS = (87, 97, 98.5)
 TITLES = {"mnist-mnistm-resampled": "MNIST-M, resampled (as published)", "mnist-mnistm": "MNIST-M, frozen"}
 
 
-def mosaic(images: UnlabelledImages, rows: int = 4, columns: int = 10) -> Tensor:
-    """Return the first images side by side, two pixels apart: [height, width, 3]."""
+def mosaic(images: UnlabelledImages, rows: int = 4, columns: int = 6) -> Tensor:
+    """Return the first images side by side, two pixels apart, with transparent gaps: [height, width, 4]."""
     pixels = images.take(torch.arange(rows * columns), 0)
-    framed = torch.full((rows * columns, pixels.shape[1] + 2, pixels.shape[2] + 2, 3), 255, dtype=torch.uint8)
-    framed[:, 1:-1, 1:-1] = pixels.expand(*pixels.shape[:3], 3)
+    framed = torch.zeros((rows * columns, pixels.shape[1] + 2, pixels.shape[2] + 2, 4), dtype=torch.uint8)
+    framed[:, 1:-1, 1:-1, :3] = pixels.expand(*pixels.shape[:3], 3)
+    framed[:, 1:-1, 1:-1, 3] = 255
     grid = framed.view(rows, columns, *framed.shape[1:]).permute(0, 2, 1, 3, 4)
-    return grid.reshape(rows * framed.shape[1], columns * framed.shape[2], 3)
+    return grid.reshape(rows * framed.shape[1], columns * framed.shape[2], 4)
 
 
-def draw_samples() -> None:
+@picture
+def draw_samples() -> Figure:
     """Draw source and target test images of the task mnist-mnistm."""
     task = TASKS["mnist-mnistm"].load(data_folder())
-    figure, axes = plt.subplots(1, 2, figsize=(10, 2.35))
-    parts = {"source: MNIST, labelled": task.source_test.images, "target: MNIST-M, no labels": task.target_test.images}
+    figure, axes = new_figure(1.85, 1, 2)
+    parts = {"source: labelled": task.source_test.images, "target: no labels": task.target_test.images}
     for axis, (title, images) in zip(axes, parts.items(), strict=True):
         axis.imshow(mosaic(images).numpy(), interpolation="nearest")
-        axis.set_title(title, fontsize=11)
-        axis.axis("off")
-    figure.tight_layout(pad=0.4)
-    figure.savefig(IMAGES / "samples.png", dpi=150, bbox_inches="tight")
-    plt.close(figure)
+        axis.set_title(title)
+        bare(axis)
+    return figure
 
 
-def draw_curves() -> None:
+@picture
+def draw_reproduction() -> Figure:
     """Draw target accuracy over epochs from results/reproduction.json; MaNi starts where DANN ends."""
-    results = json.loads((ROOT / "results" / "reproduction.json").read_text(encoding="utf-8"))
-    rows = [row for row in results["rows"] if "curves" in row]
+    rows = [row for row in load("reproduction")["rows"] if "curves" in row]
     tasks = [task for task in TITLES if any(row["task"] == task for row in rows)]
-    figure, axes = plt.subplots(1, len(tasks), figsize=(5 * len(tasks), 3.4), sharey=True, squeeze=False)
-    for axis, task in zip(axes[0], tasks, strict=True):
+    figure, axes = new_figure(2.4 * len(tasks), len(tasks), 1, sharex=True, sharey=True, squeeze=False)
+    for axis, task in zip(axes[:, 0], tasks, strict=True):
         for row in (row for row in rows if row["task"] == task):
             accuracy = 100 * np.array(row["curves"]["target_accuracy"])
             epochs = np.arange(row["epochs"] - len(accuracy), row["epochs"]) + 1
-            label = f"{row['recipe'].replace('_', ' ')}: {accuracy[-1]:.1f} at the last epoch"
-            axis.plot(epochs, accuracy, color=COLOURS[row["recipe"]], linewidth=1.6, label=label)
-        axis.legend(loc="lower right", frameon=False)
-        axis.set_title(TITLES[task], fontsize=11)
-        axis.set_xlabel("epoch")
-        axis.grid(alpha=0.25)
-        axis.spines[["top", "right"]].set_visible(False)
-    axes[0][0].set_ylabel("target test accuracy, %")
-    figure.tight_layout()
-    figure.savefig(IMAGES / "reproduction.png", dpi=150)
-    plt.close(figure)
+            label = f"{row['recipe'].replace('_', ' ')}: {accuracy[-1]:.1f}"
+            axis.plot(epochs, accuracy, color=COLOURS[row["recipe"]], linewidth=1.5, label=label)
+        axis.legend(loc="lower right", title="at the last epoch", title_fontsize=10, alignment="right")
+        axis.set(title=TITLES[task], ylabel="target accuracy, %")
+    axes[-1][0].set_xlabel("epoch")
+    return figure
 
 
-def draw_seconds() -> None:
+@picture
+def draw_seconds() -> Figure:
     """Draw target accuracy over seconds of training: runs of results/headline.json, and MaNi from results/speed.json.
 
     The axis shows the error on a log scale, labelled by accuracy.
     """
-    speed = json.loads((ROOT / "results" / "speed.json").read_text(encoding="utf-8"))
-    curves = [(row["recipe"], *np.array(row["curve"]).T) for row in speed["rows"] if row["recipe"] == "mani"]
-    headline = json.loads((ROOT / "results" / "headline.json").read_text(encoding="utf-8"))
-    for row in (row for row in headline["rows"] if "curves" in row):
+    curves = [(row["recipe"], *np.array(row["curve"]).T) for row in load("speed")["rows"] if row["recipe"] == "mani"]
+    for row in (row for row in load("headline")["rows"] if "curves" in row):
         seconds, accuracy = (row["curves"][name] for name in ("train_seconds", "target_accuracy"))
         curves.append((row["recipe"], np.array(seconds), np.array(accuracy)))
-    figure, axis = plt.subplots(figsize=(7, 3.8))
+    figure, axis = new_figure(3.2)
     named = set()
     for recipe, seconds, accuracy in curves:
         label = None if recipe in named else recipe
@@ -100,88 +91,78 @@ def draw_seconds() -> None:
     axis.set_yticks([100 - accuracy for accuracy in shown], [f"{accuracy:g}" for accuracy in shown])
     axis.minorticks_off()
     axis.invert_yaxis()
-    axis.set_xlabel("seconds of training, two CPU cores")
-    axis.set_ylabel("target test accuracy, %")
-    axis.legend(loc="lower right", frameon=False)
-    axis.grid(alpha=0.25)
-    axis.spines[["top", "right"]].set_visible(False)
-    figure.tight_layout()
-    figure.savefig(IMAGES / "seconds.png", dpi=150)
-    plt.close(figure)
+    axis.set(xlabel="seconds of training, two CPU cores", ylabel="target accuracy, %")
+    axis.legend(loc="lower right")
+    return figure
 
 
-def draw_ablation() -> None:
+@picture
+def draw_ablation() -> Figure:
     """Draw how each change to `fast` affects target accuracy at the last epoch, paired by seed."""
-    results = json.loads((ROOT / "results" / "ablation.json").read_text(encoding="utf-8"))
     by_recipe: dict[str, dict[int, float]] = {}
-    for row in (row for row in results["rows"] if row["selection"] == "last"):
+    for row in (row for row in load("ablation")["rows"] if row["selection"] == "last"):
         by_recipe.setdefault(row["recipe"], {})[row["seed"]] = 100 * row["target_accuracy"]
     whole = by_recipe.pop("fast")
     changes = {name: [accuracy - whole[seed] for seed, accuracy in found.items()] for name, found in by_recipe.items()}
     names = sorted(changes, key=lambda name: -Interval.of(changes[name]).mean)
-    figure, axis = plt.subplots(figsize=(7, 0.42 * len(names) + 1.1))
-    axis.axvline(0, color="#777777", linewidth=1)
+    figure, axis = new_figure(0.34 * len(names) + 0.8)
+    axis.axvline(0, color=mpl.rcParams["axes.edgecolor"], linewidth=1)
     for height, name in enumerate(names):
         interval = Interval.of(changes[name])
-        axis.errorbar(interval.mean, height, xerr=interval.half_width, fmt="o", color="#0072B2", capsize=3)
-        axis.plot(changes[name], [height] * len(changes[name]), "|", color="#D55E00", markersize=9)
+        axis.errorbar(interval.mean, height, xerr=interval.half_width, fmt="o", color=BLUE, capsize=3)
+        axis.plot(changes[name], [height] * len(changes[name]), "|", color=VERMILLION, markersize=9)
     axis.set_yticks(range(len(names)), [name.replace("-", " ") for name in names])
-    n, mean = len(whole), Interval.of(list(whole.values())).mean
-    axis.set_xlabel(f"points of target accuracy against fast ({mean:.1f} %): mean, 95 % interval, {n} seeds")
+    mean = Interval.of(list(whole.values())).mean
+    axis.set_xlabel(f"points of target accuracy against fast ({mean:.1f} %)")
     axis.invert_yaxis()
-    axis.grid(alpha=0.25, axis="x")
-    axis.spines[["top", "right", "left"]].set_visible(False)
-    figure.tight_layout()
-    figure.savefig(IMAGES / "ablation.png", dpi=150)
-    plt.close(figure)
+    axis.grid(visible=False, axis="y")
+    axis.spines["left"].set_visible(False)
+    return figure
 
 
-def draw_office31() -> None:
+@picture
+def draw_office31() -> Figure:
     """Draw target accuracy on the pairs of Office-31 from results/office31.json, with what SHOT published."""
-    results = json.loads((ROOT / "results" / "office31.json").read_text(encoding="utf-8"))
-    rows = [row for row in read_rows(results["rows"]) if row.selection.kind == "last"]
-    figure, axis = plt.subplots(figsize=(9, 3.6))
+    rows = [row for row in read_rows(load("office31")["rows"]) if row.selection.kind == "last"]
     names = {"photos_source_only": "source only", "photos_dann": "DANN", "photos_mani": "MaNi", "photos": "photos"}
-    colours = ("#777777", "#E69F00", "#0072B2", "#009E73")
-    width = 0.2
-    for number, (recipe, colour) in enumerate(zip(names, colours, strict=True)):
-        for place, pair in enumerate(OFFICE31):
-            values = [
-                100 * (row.target_accuracy or 0)
-                for row in rows
-                if (row.recipe, row.task) == (recipe, f"office31:{pair}")
-            ]
-            if values:
-                interval = Interval.of(values)
-                label = names[recipe] if place == 0 else None
-                axis.bar(place + (number - 1.5) * width, interval.mean, width, color=colour, label=label)
-                if interval.half_width is not None:
-                    x = place + (number - 1.5) * width
-                    axis.errorbar(x, interval.mean, interval.half_width, color="black", linewidth=1)
-    for place, published in enumerate(PUBLISHED_OFFICE31["SHOT, published"][: len(OFFICE31)]):
-        if published:
-            label = "SHOT, ResNet-50 fine-tuned, published" if place == 0 else None
-            axis.plot([place - 0.45, place + 0.45], [float(published)] * 2, "--", color="#D55E00", label=label)
-    axis.set_xticks(range(len(OFFICE31)), [pair.replace("-", " → ") for pair in OFFICE31], fontsize=9)
-    axis.set_ylim(50, 101)
-    axis.set_ylabel("target accuracy, %")
-    axis.legend(loc="upper center", bbox_to_anchor=(0.5, 1.22), ncols=5, frameon=False, fontsize=9)
-    axis.grid(alpha=0.25, axis="y")
-    axis.spines[["top", "right"]].set_visible(False)
-    figure.tight_layout()
-    figure.savefig(IMAGES / "office31.png", dpi=150)
-    plt.close(figure)
+    figure, axis = new_figure(4.2)
+    published = [float(value) if value else None for value in PUBLISHED_OFFICE31["SHOT, published"]]
+    heights = [*range(len(OFFICE31)), len(OFFICE31) + 0.4]
+    for number, (recipe, name) in enumerate(names.items()):
+        intervals = [interval_of(rows, recipe, f"office31:{pair}") for pair in OFFICE31]
+        intervals.append(mean_over_pairs(rows, recipe, "last"))
+        colour, shift = COLOURS[recipe.removeprefix("photos_")], 0.16 * (number - 1.5)
+        axis.errorbar(
+            [100 * interval.mean for interval in intervals],
+            [height + shift for height in heights],
+            xerr=[100 * (interval.half_width or 0) for interval in intervals],
+            fmt="osD^"[number],
+            color=colour,
+            markersize=5.5,
+            label=name,
+        )
+    known = [(value, height) for value, height in zip(published, heights, strict=True) if value]
+    label = "SHOT, published (ResNet-50, fine-tuned)"
+    axis.plot(*zip(*known, strict=True), "|", color=VERMILLION, markersize=17, markeredgewidth=2, label=label)
+    axis.set_yticks(heights, [*(pair.replace("-", " → ") for pair in OFFICE31), "mean of six"])
+    axis.axhline(len(OFFICE31) - 0.3, color=mpl.rcParams["axes.edgecolor"], linewidth=0.8)
+    axis.set_xlabel("target accuracy, %")
+    axis.invert_yaxis()
+    axis.grid(visible=False, axis="y")
+    figure.legend(loc="outside upper center", ncols=2)
+    return figure
+
+
+def interval_of(rows: list[Any], recipe: str, task: str) -> Interval:
+    """Return the target accuracy of a recipe on a task, with its interval over seeds."""
+    return Interval.of([row.target_accuracy for row in rows if (row.recipe, row.task) == (recipe, task)])
 
 
 def main() -> None:
-    """Write all pictures to docs/images."""
+    """Write the named pictures, or all, to docs/images."""
     mpl.use("Agg")
-    IMAGES.mkdir(parents=True, exist_ok=True)
-    draw_samples()
-    draw_curves()
-    draw_seconds()
-    draw_ablation()
-    draw_office31()
+    for name in sys.argv[1:] or PICTURES:
+        save_picture(name)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""MkDocs hooks: linked files of the repository become pages, notebooks too; dark pictures; equations as MathML."""
+"""MkDocs hooks: linked files and notebooks of the repository as pages, dark pictures, MathML, wide tables as cards."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from html import unescape
 from pathlib import Path
 
 import nbformat
+from bs4 import BeautifulSoup
 from latex2mathml.converter import convert
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.exceptions import PluginError
@@ -20,6 +21,7 @@ ROOT = Path(__file__).parents[1]
 LINK = re.compile(r"(?<=\]\()(?!\w+:|#|/)([^)\s#]+)(?=[)#])")
 CODE = {".py": "python", ".toml": "toml", ".cff": "yaml", ".yml": "yaml", "": "makefile"}
 IMAGE = re.compile(r'<img alt="([^"]*)" src="([^"]+)\.png"[^>]*>')
+WIDE = 5  # columns that a phone cannot show side by side
 EQUATION = re.compile(r'<(span|div) class="arithmatex">(.*?)</\1>', re.DOTALL)
 
 
@@ -117,7 +119,26 @@ def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -
             for suffix, scheme in (("", "light"), ("-dark", "dark"))
         )
 
-    return EQUATION.sub(lambda match: mathml(unescape(match[2])), IMAGE.sub(both, html))
+    return with_cards(EQUATION.sub(lambda match: mathml(unescape(match[2])), IMAGE.sub(both, html)))
+
+
+def with_cards(html: str) -> str:
+    """Name the column in each cell of wide tables: on a phone their rows become cards (site.css)."""
+    if "<table>" not in html:
+        return html
+    page = BeautifulSoup(html, "html.parser")
+    for table in page.find_all("table", class_=False):
+        columns = [cell.get_text() for cell in table.thead.find_all("th")] if table.thead else []
+        if len(columns) < WIDE:
+            continue
+        table["class"] = "cards"
+        for row in table.tbody.find_all("tr"):
+            for cell, column in zip(row.find_all("td"), columns, strict=True):
+                cell["data-column"] = column
+                content = page.new_tag("span")
+                content.extend(list(cell.contents))
+                cell.append(content)
+    return str(page)
 
 
 def mathml(latex: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 import signal
@@ -14,14 +15,16 @@ import tyro
 
 import mutualign
 from mutualign.cli.console import PlainConsole, printable
+from mutualign.cli.help import tidied, wrapped
 from mutualign.errors import MutualignError, nearest
 
 DESCRIPTION = """Adapt an image classifier to images without labels, and see whether it helped.
 
-Start with: mutualign compare --task digits --seeds 1
+Example: mutualign compare --task digits --seeds 1
 
 --plugin MODULE, with any command, first imports a module of yours that registers methods, backbones or datasets: its
-name, or the path of its .py file. --version prints the version.
+name, or the path of its .py file. --version prints the version. --tyro-print-completion {bash,zsh,tcsh} prints a script
+for completion.
 """
 START = f"""mutualign {mutualign.__version__}: adapts an image classifier to images without labels.
   try it           mutualign compare --task digits --seeds 1
@@ -102,14 +105,22 @@ def take_plugins(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def parse(arguments: Sequence[str]) -> Any:
-    """Return the command that the arguments describe. Prints help or usage errors as tyro does, and exits."""
+    """Return the command that the arguments describe. Prints help or usage errors, and exits."""
     name, *rest = arguments
     if name in COMMANDS:
-        return tyro.cli(_command(name), prog=f"mutualign {name}", args=rest)
+        command = _command(name)
+        return _cli(command, f"mutualign {name}", inspect.cleandoc(command.__doc__ or ""), rest)
     if not name.startswith("-"):
         raise MutualignError(f'unknown command "{name}"; {nearest(name, COMMANDS)}')
     every: Any = Union[tuple(_listed(name) for name in COMMANDS)]  # noqa: UP007 - made while it runs
-    return tyro.cli(every, prog="mutualign", description=DESCRIPTION, args=arguments)
+    return _cli(every, "mutualign", DESCRIPTION, arguments)
+
+
+def _cli(command: Any, program: str, description: str, arguments: Sequence[str]) -> Any:
+    """Parse with tyro; the description of the help is ours, which fits the terminal."""
+    if {"-h", "--help"} & {*arguments}:
+        print(f"{wrapped(description)}\n")
+    return tyro.cli(command, prog=program, description="", args=arguments)
 
 
 def _listed(name: str) -> Any:
@@ -121,7 +132,7 @@ def _listed(name: str) -> Any:
 
 def _command(name: str) -> Any:
     module, _, attribute = COMMANDS[name].partition(":")
-    return getattr(import_module(f"mutualign.cli.{module}"), attribute)
+    return tidied(getattr(import_module(f"mutualign.cli.{module}"), attribute))
 
 
 def _import_plugins(names: Sequence[str]) -> None:

@@ -47,6 +47,7 @@ class Compare:
     """Train recipes on tasks with several seeds, and print a table with means and 95 % intervals.
 
     Finished runs are skipped; a comparison that was stopped resumes where it was.
+
     Example: mutualign compare --recipes source_only,dann,mani --task digits --seeds 3
     """
 

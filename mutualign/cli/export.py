@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import tyro
 from rich.console import Console
 
+from mutualign.cli.options import ForceOption
 from mutualign.export.formats import formats_help
 
 FormatOption = Annotated[str, tyro.conf.arg(help=formats_help())]
@@ -28,12 +29,11 @@ class Export:
     run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
     """A complete run folder."""
     format: FormatOption = "onnx"
-    out: Path | None = None
+    out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """The file. Default: `model` with the format's suffix, in the run folder."""
     epoch: Literal["selected", "last"] = "selected"
     """The epoch that was selected without labels, or the last one."""
-    force: bool = False
-    """Replace the file if it exists."""
+    force: ForceOption = False
 
     def main(self, console: Console) -> None:
         from mutualign.export.exporter import BATCHES, export_run

@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.padding import Padding
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
 from mutualign.cli.console import printable
 from mutualign.evaluation.records import Alarm, EpochRecord
@@ -16,6 +17,8 @@ from mutualign.runs.experiment import Observer
 from mutualign.runs.statistics import percent
 
 WORTH_SAYING = 60.0  # seconds of training from which an estimate is printed
+WIDE, NARROW = 100, 60  # columns of a terminal from which bar and time, and source accuracy, have room
+TARGET, BOTH = "target unknown", "target unknown, source 100.0 %"  # the longest texts behind the percentage
 
 
 class ProgressDisplay(Observer):
@@ -24,11 +27,14 @@ class ProgressDisplay(Observer):
     def __init__(self, console: Console) -> None:
         self.console = console
         self.title, self.stages = "", 1
+        room = console.width - 1 - (len(BOTH) if console.width >= NARROW else len(TARGET)) - len(" 100 % ")
+        name = Column(no_wrap=True, overflow="ellipsis", max_width=max(8, room))
+        wide = console.width >= WIDE
         self._progress = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=12),
+            TextColumn("{task.description}", markup=False, table_column=name),
+            *([BarColumn(bar_width=12)] if wide else []),
             TextColumn("{task.percentage:>3.0f} %"),
-            TimeRemainingColumn(),
+            *([TimeRemainingColumn()] if wide else []),
             TextColumn("{task.fields[latest]}", markup=False),
             console=console,
             disable=not console.is_terminal,
@@ -62,7 +68,8 @@ class ProgressDisplay(Observer):
     def epoch(self, record: EpochRecord) -> None:
         target, source = percent(record.target_accuracy), percent(record.source_accuracy)
         if self.console.is_terminal:
-            self._progress.update(self._bars[self.title, record.stage], latest=f"target {target}, source {source}")
+            latest = f"target {target}" + (f", source {source}" if self.console.width >= NARROW else "")
+            self._progress.update(self._bars[self.title, record.stage], latest=latest)
             return
         number = f"stage {record.stage + 1}/{self.stages} epoch {record.epoch}"
         line = f"{self.title}: {number}  target {target}  source {source}"

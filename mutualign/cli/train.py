@@ -44,9 +44,8 @@ APPLY_ON_RESUME = ("resume", "data", "own_images", "accelerator", "devices", "no
 class Run:
     """Train one recipe on one task, or on your own images, or resume a run that was stopped.
 
-    Example: mutualign run --recipe fast --task digits
-
-    Your own images: mutualign run --source photos/labelled --target photos/unlabelled
+    Examples: mutualign run --recipe fast --task digits
+              mutualign run --source photos/labelled --target photos/unlabelled
     """
 
     recipe: Annotated[

@@ -49,29 +49,33 @@ class DomainAdapter(ClassifierMixin, ClassNamePrefixFeaturesOutMixin, Transforme
 
     Parameters
     ----------
-    recipe : name of a recipe, or the path of a recipe's .toml file. None: `fast` for images; for vectors a shorter
-        `dann`, with a higher learning rate and a reversal that ramps up. Vectors always get the backbone `mlp` and
-        float32, unless overridden; recipes that augment images, such as `fast` and `best`, are not for them.
-        `photos` takes photos, whose features it computes with a pretrained network, and features of any model.
-    overrides : assignments to fields of the recipe, such as ("stages.0.epochs=2", "precision=float32").
-    epoch : "selected", the epoch of the last stage with the best label-free score, or "last".
-    validation_fraction : share of each source class that is held out from training for the label-free score (rounded
-        up; a class of one image keeps it).
-    image_shape : (height, width, channels) of flattened images.
-    accelerator : "auto", "cpu", "cuda" or "mps".
-    run_folder : where the run is kept, for `mutualign report` and others; it must be new, so leave it out in searches.
-        None: nowhere.
-    random_state : decides everything that is random; a RandomState, or None for another seed in each fit.
-    verbose : whether to print one line per epoch to standard error.
+    recipe : str or None
+        A recipe's name, or the path of its .toml file. None: `fast` for images, a shorter `dann` for vectors. Vectors
+        get the backbone `mlp` and float32, unless overridden; recipes that augment images are not for them. `photos`
+        takes photos, whose features it computes with a pretrained network, and features of any model.
+    overrides : sequence of str
+        Assignments to fields of the recipe, such as ("stages.0.epochs=2", "precision=float32").
+    epoch : {"selected", "last"}
+        The epoch of the last stage with the best label-free score, or the last one.
+    validation_fraction : float
+        Share of each source class that is held out for the label-free score, rounded up; a class of one image keeps it.
+    image_shape : (height, width, channels) of flattened images, or None
+    accelerator : {"auto", "cpu", "cuda", "mps"}
+    run_folder : path or None
+        Where the run is kept, for `mutualign report` and others; it must be new, so leave it out in searches.
+    random_state : int, RandomState or None
+        Decides everything that is random; None is another seed in each fit.
+    verbose : bool, whether to print one line per epoch to standard error
 
     Attributes
     ----------
-    classes_ : [classes], sorted labels of the source.
-    label_free_score_ : score of the kept epoch on target images without labels; higher is better.
-    alarms_ : what the audit found, a list of StageAlarm(name, seen, cause, stage); `fit` warns of each (AlarmWarning).
-    result_ : the run's Result, as in its result.json.
-    recipe_, shape_, weights_ : what was trained, for which images, and the trained weights.
-    n_features_in_ : features, or height * width * channels.
+    classes_ : sorted labels of the source
+    label_free_score_ : float
+        Score of the kept epoch on target images without labels; higher is better.
+    alarms_ : list of StageAlarm
+        What the audit found: name, seen, cause, stage. `fit` warns of each (AlarmWarning).
+    result_, recipe_, shape_, weights_
+        The run's Result; what was trained, for images of which shape; and the trained weights.
 
     Examples
     --------
@@ -118,13 +122,12 @@ class DomainAdapter(ClassifierMixin, ClassNamePrefixFeaturesOutMixin, Transforme
     def fit(self, X: Any, y: Any, X_target: Any = None, *, sample_domain: Any = None) -> DomainAdapter:  # noqa: N803
         """Train on a source and adapt to a target, given in either of two ways.
 
-        fit(X_source, y_source, X_target)     as in ADAPT
-        fit(X, y, sample_domain=domains)      as in skada: source rows have a domain of 0 or above, target rows one
-                                              below 0. Several sources are taken as one, and so are several targets.
-                                              Target rows of y are ignored; skada masks them by -1.
+        - `fit(X_source, y_source, X_target)`, as in ADAPT
+        - `fit(X, y, sample_domain=domains)`, as in skada: source rows have a domain of 0 or above, target rows one
+          below 0. Several sources are taken as one, and so are several targets. Target rows of y are ignored.
 
         In a Pipeline or a search, `sklearn.set_config(enable_metadata_routing=True)` lets fit(X, y, sample_domain=...)
-        pass the domains on; without it, name the step: pipeline.fit(X, y, domainadapter__sample_domain=domains).
+        pass the domains on; without it, name the step: `pipeline.fit(X, y, domainadapter__sample_domain=domains)`.
 
         Without a target it warns (NoTargetWarning), and the source is its own target. Raises ValueError for wrong
         arrays or parameters, MutualignError for a wrong recipe or run folder. Source of the conventions: de Mathelin et

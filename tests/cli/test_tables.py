@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import re
+
+import pytest
 
 from mutualign.cli.console import PlainConsole
 from mutualign.cli.progress import ProgressDisplay
 from mutualign.cli.show import sparkline
 from mutualign.cli.tables import summary_tables
+from mutualign.evaluation.records import EpochRecord
 from mutualign.recipes import load_recipe
 from mutualign.runs.experiment import Experiment
 from mutualign.runs.history import LAST, ORACLE, Selection
@@ -37,6 +41,19 @@ def test_a_table_per_task_fits_80_columns_and_says_that_the_oracle_needs_labels(
     assert max(map(len, lines)) <= 80
     for part in ("[/x]", "needs labels", "information maximisation", "12345"):
         assert part in console.file.getvalue()
+
+
+@pytest.mark.parametrize(("width", "shown"), [(40, " 40 % target 61"), (80, "source 98"), (200, "━")])
+def test_progress_is_one_line_that_fits_and_shows_what_matters_most(width, shown):
+    console = PlainConsole(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
+    with ProgressDisplay(console) as display:
+        display.begin(load_recipe("mani"), "mnist-mnistm-resampled", 0)
+        display.step(0, 40, 100)
+        display.epoch(EpochRecord(0, 1, "dann", 1.0, {}, {}, source_accuracy=0.98, target_accuracy=0.61))
+    last = re.sub(r"\x1b\[[?\d]*[a-zA-Z]", "", console.file.getvalue()).replace("\r", "\n").strip().splitlines()[-1]
+    assert shown in last
+    assert last.startswith("mani on mnist")
+    assert len(last) <= width
 
 
 def test_progress_is_a_line_per_epoch_in_a_file_and_a_full_bar_per_stage_on_a_terminal(tmp_path, tiny_task):

@@ -12,7 +12,7 @@ from mutualign.nn.losses.discrepancy import (
     nuclear_wasserstein,
     stepwise_feature_norm,
 )
-from mutualign.nn.losses.entropy import (
+from mutualign.nn.losses.predictions import (
     batch_nuclear_norm,
     class_confusion,
     entropy,
