@@ -1,4 +1,4 @@
-"""The look of the pictures in the docs: for light and for dark pages, readable on a phone, by colour-blind readers too."""
+"""The look of the docs' pictures: for light and dark pages, readable on a phone and by colour-blind readers."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 LINK = re.compile(r"(?<=\]\()(?!\w+:|#|/)([^)\s#]+)(?=[)#])")
 CODE = {".py": "python", ".toml": "toml", ".cff": "yaml", ".yml": "yaml", "": "makefile"}
 IMAGE = re.compile(r'<img alt="([^"]*)" src="([^"]+)\.png"[^>]*>')
-WIDE = 5  # columns that a phone cannot show side by side
+WIDE = 4  # columns that a phone cannot show side by side
 EQUATION = re.compile(r'<(span|div) class="arithmatex">(.*?)</\1>', re.DOTALL)
 
 

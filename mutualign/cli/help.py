@@ -17,7 +17,7 @@ EXAMPLE = ("Example", " ")  # how lines begin that are not wrapped, so that they
 
 
 def tidied(command: Any) -> Any:
-    """Return a command, a dataclass, with tidy help: no empty defaults, and the options' docstrings as one paragraph."""
+    """Return a command, a dataclass, with tidy help: no empty defaults, each option's docstring as one paragraph."""
     hints, texts = get_type_hints(command, include_extras=True), option_texts(command)
     for one in dataclasses.fields(command):
         kind, *settings = get_args(hints[one.name]) if hasattr(hints[one.name], "__metadata__") else (hints[one.name],)
@@ -34,17 +34,17 @@ def tidied(command: Any) -> Any:
 def option_texts(command: type) -> dict[str, str]:
     """Return the string below each field of a class, on one line: tyro would keep some of its line breaks."""
     (tree,) = ast.parse(textwrap.dedent(inspect.getsource(command))).body
-    assert isinstance(tree, ast.ClassDef)
+    body = tree.body if isinstance(tree, ast.ClassDef) else []
     return {
         field.target.id: " ".join(below.value.value.split())
-        for field, below in pairwise(tree.body)
+        for field, below in pairwise(body)
         if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
         if isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant) and isinstance(below.value.value, str)
     }
 
 
 def wrapped(text: str) -> str:
-    """Wrap the paragraphs of a docstring to the terminal's width; examples keep their lines.
+    r"""Wrap the paragraphs of a docstring to the terminal's width; examples keep their lines.
 
     >>> wrapped("Train.\\n\\nOne line.\\nExample: mutualign run")
     'Train.\\n\\nOne line.\\nExample: mutualign run'

@@ -82,7 +82,7 @@ def check_layout(tensors: Mapping[str, Tensor], layout: type, sizes: Mapping[str
     ...     rows: Shaped[Tensor, "n 3"]
     >>> check_layout({"rows": torch.zeros(2, 4)}, Table, {})
     Traceback (most recent call last):
-    ValueError: rows: float32 of shape [2, 4], expected Shaped[Tensor, "n 3"]
+    ValueError: rows: float32 of shape [2, 4], expected Shaped[Tensor, 'n 3']
     """
     with jaxtyped("context"):
         axes: Any = Shaped[Tensor, " ".join(sizes)]

@@ -31,8 +31,9 @@ class Run:
 
     >>> from tempfile import TemporaryDirectory
     >>> from mutualign import run
+    >>> short = ["backbone=mlp", "stages.0.epochs=1"]
     >>> with TemporaryDirectory() as folder:
-    ...     done = run("digits", "source_only", overrides=["backbone=mlp", "stages.0.epochs=1"], out=folder)
+    ...     done = run("digits@100", "source_only", overrides=short, out=folder)
     ...     classifier = done.predictor("last")
     >>> len(done.epochs), classifier.class_names[:3]
     (1, ('0', '1', '2'))
@@ -77,10 +78,12 @@ def load_run(path: Place) -> Run:
 
     >>> from tempfile import TemporaryDirectory
     >>> from mutualign import load_run, run
+    >>> short = ["backbone=mlp", "stages.0.epochs=1"]
     >>> with TemporaryDirectory() as folder:
-    ...     path = run("digits", "source_only", overrides=["backbone=mlp", "stages.0.epochs=1"], out=folder).path
-    ...     print(load_run(path).result.recipe.partition("-")[0])
-    source_only
+    ...     path = run("digits@100", "source_only", overrides=short, out=folder).path
+    ...     found = load_run(path)
+    >>> found.result.task, len(found.epochs)
+    ('digits@100', 1)
     """
     folder = RunFolder.open(Path(path))
     return Run(folder.path, folder.metrics(), folder.result())
@@ -107,8 +110,9 @@ def run(
     "stages.0.epochs=5". `data` is the folder of data files. Raises MutualignError for wrong names, settings or images.
 
     >>> from tempfile import TemporaryDirectory
+    >>> short = ["backbone=mlp", "stages.0.epochs=1"]
     >>> with TemporaryDirectory() as folder:
-    ...     done = run("digits", "source_only", overrides=["backbone=mlp", "stages.0.epochs=1"], out=folder)
+    ...     done = run("digits@100", "source_only", overrides=short, out=folder)
     >>> done.result.stages[0].last.epoch
     1
     """
@@ -135,11 +139,11 @@ def compare(
     The first recipe is the baseline of the differences. Folders and settings are as in `run`.
 
     >>> from tempfile import TemporaryDirectory
+    >>> short, names = ["backbone=mlp", "stages.0.epochs=1"], ["source_only", "coral"]
     >>> with TemporaryDirectory() as folder:
-    ...     short = ["backbone=mlp", "stages.0.epochs=1"]
-    ...     found = compare(["source_only", "coral"], seeds=1, overrides=short, out=folder)
-    >>> [one.recipe.partition("-")[0] for one in found.summaries], len(found.differences)
-    (['source_only', 'coral'], 1)
+    ...     found = compare(names, ["digits@100"], seeds=1, overrides=short, out=folder)
+    >>> len(found.summaries), len(found.differences)
+    (2, 1)
     """
     overrides = tuple(overrides)
     chosen = tuple(recipe_for(None, str(recipe), overrides) for recipe in recipes)

@@ -12,6 +12,7 @@ from mutualign.nn.losses.discrepancy import (
     nuclear_wasserstein,
     stepwise_feature_norm,
 )
+from mutualign.nn.losses.information import Pairs, all_pairs_mutual_information, jsd_mutual_information, sample_pairs
 from mutualign.nn.losses.predictions import (
     batch_nuclear_norm,
     class_confusion,
@@ -19,7 +20,6 @@ from mutualign.nn.losses.predictions import (
     entropy_minimisation,
     information_maximisation,
 )
-from mutualign.nn.losses.information import Pairs, all_pairs_mutual_information, jsd_mutual_information, sample_pairs
 from mutualign.nn.losses.transport import transport_cost
 
 __all__ = [

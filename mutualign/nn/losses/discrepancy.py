@@ -85,7 +85,8 @@ def coral(source: Float[Tensor, "source features"], target: Float[Tensor, "targe
 
     A single row has no covariance: 0. Source: Sun and Saenko, "Deep CORAL", ECCV 2016 workshops, eq. 1.
 
-    >>> float(coral(torch.tensor([[0.0], [2.0]]), torch.tensor([[0.0], [4.0]])))  # covariances 2 and 8: 6^2 / 4
+    >>> source, target = torch.tensor([[0.0], [2.0]]), torch.tensor([[0.0], [4.0]])
+    >>> float(coral(source, target))  # covariances 2 and 8: 6^2 / 4
     9.0
     """
     difference = _covariance(source.float()) - _covariance(target.float())
@@ -103,7 +104,8 @@ def classifier_discrepancy(first: Float[Tensor, "n classes"], second: Float[Tens
 
     Source: Saito et al., "Maximum classifier discrepancy" (MCD), CVPR 2018, eq. 3.
 
-    >>> float(classifier_discrepancy(torch.tensor([[99.0, 0.0]]), torch.tensor([[0.0, 99.0]])))
+    >>> one, other = torch.tensor([[99.0, 0.0]]), torch.tensor([[0.0, 99.0]])
+    >>> float(classifier_discrepancy(one, other))
     1.0
     """
     return (first.softmax(1) - second.softmax(1)).abs().mean()
@@ -124,7 +126,7 @@ def margin_disparity(
     Source: Zhang et al., "Bridging theory and algorithm for domain adaptation" (MDD), ICML 2019, eq. 29 and 30.
 
     >>> one, other = torch.tensor([[99.0, 0.0]]), torch.tensor([[0.0, 99.0]])
-    >>> float(margin_disparity(one, one, one, other).abs())  # the adversary agrees on the source and not on the target
+    >>> float(margin_disparity(one, one, one, other).abs())  # agrees on the source only
     0.0
     """
     agreement = torch.nn.functional.cross_entropy(source_adversary, source.argmax(1))
@@ -167,7 +169,8 @@ def stepwise_feature_norm(features: Float[Tensor, "n features"], step: float = 1
 
     Source: Xu et al., "Larger norm more transferable" (AFN), ICCV 2019, eq. 8.
 
-    >>> float(stepwise_feature_norm(torch.tensor([[3.0, 4.0]]), step=2.0))  # the square of the step
+    >>> features = torch.tensor([[3.0, 4.0]])
+    >>> float(stepwise_feature_norm(features, step=2.0))  # the square of the step
     4.0
     """
     norms = features.float().norm(dim=1)

@@ -48,7 +48,8 @@ def all_pairs_mutual_information(
     The first mean is over the `valid` pairs of the `same` class, the second over the valid pairs of different classes.
     A mean over no pairs is exactly 0, with a gradient of 0. Raises ValueError if the shapes differ.
 
-    >>> round(float(all_pairs_mutual_information(torch.zeros(2, 2), torch.eye(2).bool())), 4)
+    >>> scores, same = torch.zeros(2, 2), torch.eye(2).bool()
+    >>> round(float(all_pairs_mutual_information(scores, same)), 4)
     1.3863
     """
     scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
@@ -96,7 +97,8 @@ def sample_pairs(
 
     Source: the pairing of the published MaNi code.
 
-    >>> pairs = sample_pairs(torch.tensor([0, 1]), torch.tensor([1, 0]), torch.tensor([True, True]), classes=2)
+    >>> labels, confident = torch.tensor([0, 1]), torch.tensor([True, True])
+    >>> pairs = sample_pairs(labels, labels.flip(0), confident, classes=2)
     >>> pairs.source.tolist(), pairs.target.tolist()
     ([0, 1], [1, 0])
     """

@@ -67,7 +67,7 @@ def class_confusion(logits: Float[Tensor, "n classes"], temperature: float = 2.5
     by its row sums; the loss is the sum of its entries off the diagonal over the number of classes.
     Source: Jin et al., "Minimum class confusion for versatile domain adaptation" (MCC), ECCV 2020, eq. 1 to 6.
 
-    >>> round(float(class_confusion(torch.zeros(6, 3))), 4)  # every class is confused with every other
+    >>> round(float(class_confusion(torch.zeros(6, 3))), 4)
     0.6667
     """
     n, classes = logits.shape

@@ -25,7 +25,7 @@ def transport_cost(
     Raises MutualignError if POT is not installed. Source: Damodaran et al., "DeepJDOT", ECCV 2018, eq. 5 to 7.
 
     >>> features, labels = torch.tensor([[0.0], [5.0]]), torch.tensor([0, 1])
-    >>> float(transport_cost(features, labels, features, 99 * torch.eye(2)))  # each to itself, at no cost
+    >>> float(transport_cost(features, labels, features, 99 * torch.eye(2)))
     0.0
     """
     try:
