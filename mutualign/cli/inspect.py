@@ -112,6 +112,8 @@ class Report:
     """The HTML file. Default: report.html in that folder."""
     png: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
     """Also write every figure as a PNG file, for a paper, into this folder."""
+    with_runs: bool = False
+    """For a folder above several runs: also write the page of each run, and link it."""
     label_these: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Instead of a report, write N target test images of a run to label, and a table for `estimate --labels`, into a
     folder label-these of the run, or --out."""
@@ -126,7 +128,7 @@ class Report:
             self._write_labelling(console, self.label_these)
             return
         with console.status("drawing figures"):
-            written = write_report(self.path, self.out, self.png, force=self.force)
+            written = write_report(self.path, self.out, self.png, runs=self.with_runs, force=self.force)
         console.print(f"{written} ({written.stat().st_size / 1e6:.1f} MB)")
 
     def _write_labelling(self, console: Console, wanted: int) -> None:

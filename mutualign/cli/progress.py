@@ -66,13 +66,15 @@ class ProgressDisplay(Observer):
         self._progress.update(self._bars[key], completed=done)
 
     def epoch(self, record: EpochRecord) -> None:
-        target, source = percent(record.target_accuracy), percent(record.source_accuracy)
+        accuracies = [f"source {percent(record.source_accuracy)}"]
+        if record.target_accuracy is not None:
+            accuracies.insert(0, f"target {percent(record.target_accuracy)}")
         if self.console.is_terminal:
-            latest = f"target {target}" + (f", source {source}" if self.console.width >= NARROW else "")
-            self._progress.update(self._bars[self.title, record.stage], latest=latest)
+            shown = accuracies if self.console.width >= NARROW else accuracies[:1]
+            self._progress.update(self._bars[self.title, record.stage], latest=", ".join(shown))
             return
         number = f"stage {record.stage + 1}/{self.stages} epoch {record.epoch}"
-        line = f"{self.title}: {number}  target {target}  source {source}"
+        line = f"{self.title}: {number}  {'  '.join(accuracies)}"
         if record.pseudo_labels:
             line += f"  pseudo-labels {percent(record.pseudo_labels.coverage)}"
         self.console.print(f"{line}  {record.train_seconds:.0f} s", soft_wrap=True)

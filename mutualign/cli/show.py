@@ -1,7 +1,8 @@
-"""A run on the terminal: its config, its curves as sparklines, its result and alarms."""
+"""A run on the terminal: the verdict and the result, its curves as sparklines, how it was made."""
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 from rich import box
@@ -10,34 +11,69 @@ from rich.table import Table
 
 from mutualign.cli.progress import print_alarm
 from mutualign.errors import shell_command
+from mutualign.evaluation.verdict import Kind, Verdict
 from mutualign.io.typed import to_plain
 from mutualign.recipes import Stage
 from mutualign.runs.folder import RunFolder
 from mutualign.runs.history import Result, curves
+from mutualign.runs.next_steps import current_verdict, next_steps
 from mutualign.runs.spec import RunConfig
 from mutualign.runs.statistics import percent
 
 BARS = "▁▂▃▄▅▆▇█"
+STYLES: dict[Kind, str] = {
+    "helped": "bold green",
+    "made it worse": "bold red",
+    "no difference": "bold",
+    "cannot tell": "bold yellow",
+    "baseline": "bold",
+}
 
 
 def show_run(console: Console, run: RunFolder) -> None:
-    """Print a run's config, its curves, and its result."""
+    """Print a run's result, then its curves, and how it was made."""
     config, records, result = run.config(), run.metrics(), run.result()
-    console.print(str(run.path), style="bold")
-    for name, value in (("task", config.task), ("recipe", config.recipe.name), ("seed", config.seed)):
-        console.print(f"  {name:<8} {value}")
-    console.print(f"  command  {config.command}")
+    console.print(f"{config.recipe.name} on {config.task}, seed {config.seed}", style="bold")
+    if result is None:
+        console.print(f"not complete; resume with: {shell_command('mutualign', 'run', '--resume', run.path)}")
+    else:
+        _show_result(console, run, config, result)
     for number, stage in enumerate(config.recipe.stages):
         console.print(f"\nstage {number + 1}: {stage.method}", style="bold")
-        console.print("  " + ", ".join(f"{name} {value}" for name, value in _settings(stage).items()))
+        _wrapped(console, ", ".join(f"{name} {value}" for name, value in _settings(stage).items()))
         found = curves([record for record in records if record.stage == number])
         width = max(map(len, found), default=0)
         for name, values in found.items():
-            console.print(f"  {name:<{width}} {sparkline(values, 32)}  {values[0]:.3f} → {values[-1]:.3f}")
-    if result is None:
-        console.print(f"\nnot complete; resume with: {shell_command('mutualign', 'run', '--resume', run.path)}")
-    else:
-        _show_result(console, config, result)
+            line = sparkline(values, max(8, min(32, _columns(console) - width - 23)))
+            console.print(f"  {name:<{width}} {line}  {values[0]:.3f} → {values[-1]:.3f}")
+    console.print("\nhow it was made", style="bold")
+    console.print(f"  folder   {run.path}\n  command  {config.command}")
+    if result is not None:
+        _wrapped(console, f"hardware {result.hardware}")
+    _wrapped(console, f"data     {config.data}")
+
+
+def print_verdict(console: Console, verdict: Verdict) -> None:
+    """Print a verdict: in a word, in a sentence, and the numbers that it rests on."""
+    console.print(verdict.kind, style=STYLES[verdict.kind])
+    _wrapped(console, verdict.sentence)
+    if verdict.true_accuracy is not None:
+        console.print(f"  {percent(verdict.true_accuracy)} of the target test images right, by their labels")
+    if verdict.lower_bound is not None and verdict.accuracy is not None:
+        _wrapped(
+            console,
+            f"without labels: at least {percent(verdict.lower_bound)} right (bound at 95 %), about "
+            f"{percent(verdict.accuracy)} (estimate)",
+        )
+
+
+def _columns(console: Console) -> int:
+    return min(console.width, 80)
+
+
+def _wrapped(console: Console, text: str) -> None:
+    for line in textwrap.wrap(text, _columns(console) - 2, break_long_words=False, break_on_hyphens=False):
+        console.print(f"  {line}", highlight=False)
 
 
 def _settings(stage: Stage) -> dict[str, object]:
@@ -50,9 +86,18 @@ def _settings(stage: Stage) -> dict[str, object]:
     return plain
 
 
-def _show_result(console: Console, config: RunConfig, result: Result) -> None:
-    console.print(f"\n  hardware {result.hardware}\n  data     {result.data}")
-    table = Table("stage", "chosen by", "epoch", "target", "source", "seconds", box=box.SIMPLE_HEAD)
+def _show_result(console: Console, run: RunFolder, config: RunConfig, result: Result) -> None:
+    verdict = current_verdict(run)
+    if verdict is not None:
+        print_verdict(console, verdict)
+    for alarm in result.alarms or ():
+        print_alarm(console, alarm, f" (stage {alarm.stage + 1})")
+    if result.alarms is not None and not result.alarms:
+        console.print("no alarms")
+    table = Table("stage", "chosen by", "epoch", box=box.SIMPLE_HEAD)
+    labels = any(one.target_accuracy is not None for stage in result.stages for one in stage.selections)
+    for column in (*(["target"] if labels else []), "source", "seconds"):
+        table.add_column(column, justify="right")
     for number, stage in enumerate(result.stages):
         for chosen in stage.selections:
             is_oracle = chosen.selection.kind == "oracle"
@@ -60,20 +105,16 @@ def _show_result(console: Console, config: RunConfig, result: Result) -> None:
                 str(number + 1),
                 "oracle (needs labels)" if is_oracle else str(chosen.selection),
                 str(chosen.epoch),
-                percent(chosen.target_accuracy),
+                *([percent(chosen.target_accuracy)] if labels else []),
                 percent(chosen.source_accuracy),
                 f"{stage.train_seconds:.0f}",
                 style="dim" if is_oracle else "",
             )
     console.print(table)
-    if result.alarms is None:
-        return  # from before there was an audit
-    for alarm in result.alarms:
-        print_alarm(console, alarm, f" (stage {alarm.stage + 1})")
-    if not result.alarms:
-        console.print("no alarms")
-    if result.compared_with is None and not config.recipe.is_source_only:
-        console.print("not checked for negative transfer: no source-only run of the same data and seed next to it")
+    if verdict is not None:
+        console.print("what to do next", style="bold")
+        for step in next_steps(verdict, run.path, alarms=bool(result.alarms)):
+            _wrapped(console, step.replace("`", ""))
 
 
 def sparkline(values: Sequence[float], width: int = 40) -> str:

@@ -16,8 +16,8 @@ def audit_section(run: FinishedRun) -> Section:
         return Section("audit", "Audit by epoch", [Prose("This run was made by an early version without an audit.")])
     blocks: list[Block] = [
         Prose(
-            "Measured at the end of each epoch on up to 2,000 target training images. Only what is marked so needs "
-            "target labels."
+            "Measured at the end of each epoch on up to 2,000 target training images."
+            + (" Only what is marked so needs target labels." if run.has_target_labels else "")
         ),
         *_classes(run),
         *_pseudo_labels(run),
@@ -47,11 +47,13 @@ def _pseudo_labels(run: FinishedRun) -> list[Block]:
     )
     if not curves:
         return []
-    caption = (
-        "Coverage: share of target images that receive a pseudo-label. Precision: share of those labels that are "
-        "right. Agreement: share of images that teacher and student put into the same class. Rising coverage with "
-        "falling precision means that the model confirms its own errors."
-    )
+    meanings = {
+        "coverage": "Coverage: share of target images that receive a pseudo-label.",
+        "precision (needs labels)": "Precision: share of those labels that are right. Rising coverage with falling "
+        "precision means that the model confirms its own errors.",
+        "agreement": "Agreement: share of images that teacher and student put into the same class.",
+    }
+    caption = " ".join(meaning for name, meaning in meanings.items() if name in curves)
     return [Plot("pseudo-labels", "Pseudo-labels", caption, shares_by_epoch(curves, run.stages))]
 
 

@@ -81,7 +81,7 @@ def shares_by_class(
 def confidence_histograms(histograms: Mapping[str, Sequence[float]]) -> Figure:
     """Draw shares of images by confidence: the first histogram as bars, others as outlines."""
     (axis,) = panel()
-    for number, ((name, shares), colour) in enumerate(zip(histograms.items(), (TARGET, TEXT), strict=True)):
+    for number, ((name, shares), colour) in enumerate(zip(histograms.items(), (TARGET, TEXT), strict=False)):
         edges = np.linspace(0, 1, len(shares) + 1)
         if number == 0:
             axis.bar(edges[:-1], shares, np.diff(edges), align="edge", color=colour, edgecolor=PAGE, label=name)

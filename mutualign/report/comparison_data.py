@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.parse import quote
 
 from mutualign.errors import MutualignError, shell_command
 from mutualign.evaluation.estimators import Estimate
@@ -15,6 +17,8 @@ from mutualign.runs.estimates import estimate_runs
 from mutualign.runs.folder import RunFolder
 from mutualign.runs.rows import Row, rows_of
 
+PAGE = "report.html"  # of a run or a comparison, in its folder
+
 
 @dataclass(frozen=True)
 class ComparedRun:
@@ -23,6 +27,7 @@ class ComparedRun:
     run: FinishedRun
     path: str  # relative to the comparison's folder
     system: str  # the recipe's name; with its digest if runs with other settings have the same name
+    page: str | None = None  # the address of the run's own page, if there is one
 
     @property
     def seed(self) -> int:
@@ -82,8 +87,11 @@ class LeftOut:
     reason: str
 
 
-def read_runs(path: Path) -> tuple[list[RunGroup], list[LeftOut]]:
-    """Read all runs below a folder. Raises MutualignError if none of them is complete."""
+def read_runs(path: Path, link_from: Path | None = None) -> tuple[list[RunGroup], list[LeftOut]]:
+    """Read all runs below a folder; links to their pages start from the folder `link_from`, by default the same.
+
+    Raises MutualignError if none of them is complete.
+    """
     found: list[tuple[str, FinishedRun]] = []
     left_out: list[LeftOut] = []
     for config in sorted(path.rglob("config.toml")):
@@ -107,13 +115,13 @@ def read_runs(path: Path) -> tuple[list[RunGroup], list[LeftOut]]:
         own = [runs for key, runs in by_data.items() if key[0] == task]
         for number, runs in enumerate(own, start=1):
             title = task if len(own) == 1 else f"{task}, data {number} of {len(own)}"
-            compared, repeated = _name_systems(runs)
+            compared, repeated = _name_systems(runs, (link_from or path).absolute())
             groups.append(RunGroup(title, runs[0][1].result.data, compared))
             left_out += repeated
     return groups, left_out
 
 
-def _name_systems(runs: Sequence[tuple[str, FinishedRun]]) -> tuple[list[ComparedRun], list[LeftOut]]:
+def _name_systems(runs: Sequence[tuple[str, FinishedRun]], link_from: Path) -> tuple[list[ComparedRun], list[LeftOut]]:
     """Name the system of each run; leave out runs that repeat another one."""
     digests: dict[str, set[str]] = {}
     for _, run in runs:
@@ -125,10 +133,16 @@ def _name_systems(runs: Sequence[tuple[str, FinishedRun]]) -> tuple[list[Compare
         system = run.name if len(digests[run.name]) == 1 else f"{run.name} ({run.config.recipe.digest})"
         first = kept.setdefault((system, run.result.seed), path)
         if first == path:
-            compared.append(ComparedRun(run, path, system))
+            compared.append(ComparedRun(run, path, system, _page(run, link_from)))
         else:
             left_out.append(LeftOut(path, f"same recipe, data and seed as {first}"))
     return compared, left_out
+
+
+def _page(run: FinishedRun, link_from: Path) -> str | None:
+    """Return the relative address of a run's page, if there is one."""
+    page = run.folder.path.absolute() / PAGE
+    return quote(Path(os.path.relpath(page, link_from)).as_posix()) if page.is_file() else None
 
 
 def _nothing_to_compare(path: Path, left_out: Sequence[LeftOut]) -> MutualignError:

@@ -11,9 +11,12 @@ from mutualign.report.group_report import GroupReport
 from mutualign.report.page import KeyNumber, Page, Prose, Section, Table, slug
 
 
-def comparison_page(path: Path) -> Page:
-    """Make the report of every complete run below a folder. Raises MutualignError if there is none."""
-    groups, left_out = read_runs(path)
+def comparison_page(path: Path, link_from: Path | None = None) -> Page:
+    """Make the report of every complete run below a folder; links start from the folder `link_from`.
+
+    Raises MutualignError if there is no complete run.
+    """
+    groups, left_out = read_runs(path, link_from)
     anchors: dict[str, RunGroup] = {}
     for group in groups:
         anchor, taken = slug(group.title), len(anchors) + 2
@@ -33,6 +36,8 @@ def comparison_page(path: Path) -> Page:
         ],
         sections=[*(part.section() for part in parts), *([_left_out(left_out)] if left_out else [])],
         version=version("mutualign"),
+        reads_labels=any(part.has_labels for part in parts),
+        badge=parts[0].badge() if len(parts) == 1 else None,
     )
 
 

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from statistics import mean
 
 from mutualign.evaluation.estimators import Estimate
-from mutualign.evaluation.records import EpochRecord
+from mutualign.evaluation.verdict import Kind
 from mutualign.report.comparison_data import ComparedRun, RunGroup
-from mutualign.report.comparison_plots import recipe_curves, score_against_accuracy
-from mutualign.report.page import AlarmBox, Block, Details, Plot, Prose, Section, Table
+from mutualign.report.comparison_samples import sample_gallery
+from mutualign.report.group_plots import group_plots
+from mutualign.report.page import AlarmBox, Badge, Block, Details, Prose, Section, Table
 from mutualign.report.run_data import spaced
-from mutualign.report.run_page import BLIND_SPOTS
+from mutualign.report.verdict_blocks import LIMITS, TONES
+from mutualign.runs.next_steps import next_steps
 from mutualign.runs.rows import Row
 from mutualign.runs.statistics import Interval, Summary, differences, percent, summarise
 
-Read = Callable[[EpochRecord], float | None]
 Estimates = Mapping[str, tuple[str, Estimate]]  # by the path of the run
 
+MANY_RUNS = 12  # more are folded
 RANGE = (
     "The range of `consensus` is the agreement with other seeds, widened by how much the seeds disagree; other ranges "
     "cover only the number of images. None of them is a confidence interval: errors that all runs share are invisible."
@@ -71,14 +74,35 @@ class GroupReport:
             f"({self.validator}, {runs}){estimated}."
         )
 
+    def badge(self) -> Badge | None:
+        """Return the verdict on the best system, `cannot tell` if its runs do not agree; None if there is none."""
+        best = self.summaries[0].recipe
+        if not (kinds := self._kinds(best)):
+            return None
+        kind: Kind = next(iter(kinds)) if len(kinds) == 1 else "cannot tell"
+        first = next(one.run for one in self.systems[best] if one.run.verdict is not None)
+        assert first.verdict is not None  # noqa: S101
+        steps = next_steps(first.verdict, first.folder.path, alarms=bool(first.result.alarms))
+        return Badge(f"{best}: {kind}", TONES[kind], steps)
+
+    def _kinds(self, system: str) -> Counter[Kind]:
+        """Count the verdicts on the runs of a system."""
+        verdicts = [one.run.verdict for one in self.systems[system]]
+        return Counter(verdict.kind for verdict in verdicts if verdict is not None)
+
+    def _bound(self, system: str) -> float | None:
+        verdicts = [one.run.verdict for one in self.systems[system]]
+        return _mean([None if verdict is None else verdict.lower_bound for verdict in verdicts])
+
     def section(self) -> Section:
         """Return tables, figures and alarms."""
         targets = [self._target_table(), *self._gains()] if self.has_labels else []
         blocks = [
             self._table(),
             *targets,
+            *sample_gallery(f"samples-{self.anchor}", self.systems),
             self._run_table(),
-            *self._plots(),
+            *group_plots(self.anchor, self.group.validator, self.systems),
             *self._alarms(),
             Details("Data", self.group.data),
         ]
@@ -95,21 +119,27 @@ class GroupReport:
                 (
                     summary.recipe,
                     str(summary.source.n),
-                    _number(self._score(summary.recipe)),
+                    _counted(self._kinds(summary.recipe)),
+                    _points(self._bound(summary.recipe)),
                     _points(self._estimate(summary.recipe)),
+                    _number(self._score(summary.recipe)),
                     summary.source.percent(),
                     str(sum(known)) if known else "not checked",
                     f"{summary.seconds:.0f}",
                 )
             )
         order = "target accuracy at the last epoch" if self.has_labels else "label-free score"
-        head = ("system", "n", "label-free score", "estimate", "source", "runs with alarms", "seconds")
-        caption = (
-            f"Without target labels: means over n seeds, sorted by {order}. Score: {self.validator or 'none in common'}"
-            " (higher is better). Estimate: of target accuracy at the selected epoch, in %. Source: accuracy on "
-            "held-out source images, in %, with its 95 % interval over seeds."
+        head = (
+            *("system", "n", "verdict", "at least", "estimate", "label-free score"),
+            *("source", "runs with alarms", "seconds"),
         )
-        return Table(head, rows, caption, numbers=frozenset(range(1, len(head))))
+        caption = (
+            f"Means over n seeds, sorted by {order}. Verdict: whether adaptation helped, against a source-only run of "
+            f"the same network and length. At least, estimate: of target accuracy at the selected epoch, in %, "
+            f"without labels; the first is a bound at 95 %. Score: {self.validator or 'none in common'} (higher is "
+            "better). Source: accuracy on held-out source images, in %, with its 95 % interval over seeds."
+        )
+        return Table(head, rows, caption, numbers=frozenset({1, *range(3, len(head))}))
 
     def _target_table(self) -> Table:
         rows = [
@@ -172,66 +202,15 @@ class GroupReport:
             caption += (
                 " An estimate from a single run is a rough guess: `mutualign compare --seeds 3` trains more seeds."
             )
-        return Table(head, rows, caption, numbers=frozenset(numbers), muted=frozenset({6}))
+        links = {one.path: one.page for one in self.runs if one.page is not None}
+        if links:
+            caption += " A link opens the page of a run."
+        else:
+            caption += " With `--with-runs`, `mutualign report` also writes the pages of the runs, and links them here."
+        folded = f"Each of the {len(rows)} runs" if len(rows) > MANY_RUNS else ""
+        return Table(head, rows, caption, numbers=frozenset(numbers), muted=frozenset({6}), folded=folded, links=links)
 
     # Figures and alarms -----------------------------------------------------------------------------------------------
-
-    def _plots(self) -> list[Block]:
-        blocks: list[Block] = []
-        validator = self.group.validator
-        accuracy = self._curves(lambda record: record.target_accuracy)
-        if accuracy:
-            blocks.append(
-                Plot(
-                    f"curves-{self.anchor}",
-                    "Target accuracy over training time",
-                    "One line per seed; seconds on a log scale. Needs labels, which are read at every epoch for this "
-                    "curve; nothing is trained or selected by it. Times compare only between runs that had the machine "
-                    "to themselves.",
-                    recipe_curves(accuracy, "target accuracy (needs labels)", shares=True),
-                )
-            )
-        if validator is None:
-            return blocks
-        points = {
-            system: [
-                (record.scores[validator], record.target_accuracy)
-                for one in runs
-                for record in one.run.last_records
-                if record.target_accuracy is not None
-            ]
-            for system, runs in self.systems.items()
-        }
-        if any(points.values()):
-            blocks.append(
-                Plot(
-                    f"scores-{self.anchor}",
-                    "Label-free score and accuracy",
-                    "One point per epoch of each last stage. The better the points rise from left to right, the better "
-                    "the score ranks epochs and systems here. The accuracy needs labels; the score does not.",
-                    score_against_accuracy({name: found for name, found in points.items() if found}, self.validator),
-                )
-            )
-        else:
-            blocks.append(
-                Plot(
-                    f"curves-{self.anchor}",
-                    "Label-free score over training time",
-                    f"One line per seed; seconds on a log scale. Higher is better ({self.validator}).",
-                    recipe_curves(self._curves(lambda record: record.scores[validator]), self.validator),
-                )
-            )
-        return blocks
-
-    def _curves(self, read: Read) -> dict[str, list[list[tuple[float, float]]]]:
-        """Return (seconds, value) of each epoch of the last stage, by system and run."""
-        curves: dict[str, list[list[tuple[float, float]]]] = {}
-        for system, runs in self.systems.items():
-            for one in runs:
-                values = [(record.train_seconds, read(record)) for record in one.run.last_records]
-                if points := [(seconds, value) for seconds, value in values if value is not None]:
-                    curves.setdefault(system, []).append(points)
-        return curves
 
     def _alarms(self) -> list[Block]:
         blocks: list[Block] = [
@@ -243,8 +222,13 @@ class GroupReport:
         return [
             *(blocks or [Prose("No run raised an alarm.")]),
             *([Prose(UNCHECKED)] if unchecked else []),
-            *([] if self.has_labels else [Prose(BLIND_SPOTS)]),
+            *([] if self.has_labels else [Prose(LIMITS)]),
         ]
+
+
+def _counted(kinds: Counter[Kind]) -> str:
+    total = kinds.total()
+    return ", ".join(kind if count == total else f"{kind} {count} of {total}" for kind, count in kinds.most_common())
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -5,31 +5,39 @@ from __future__ import annotations
 from pathlib import Path
 
 from mutualign.io.output import check_output, write_output
+from mutualign.report.comparison_data import PAGE
 from mutualign.report.comparison_page import comparison_page
 from mutualign.report.page import Page
 from mutualign.report.run_page import run_page
 from mutualign.runs.folder import RunFolder
 
-NAME = "report.html"
 
+def page_of(path: Path, link_from: Path | None = None) -> Page:
+    """Make the page of a run folder, or of a folder with runs in it, to be written into the folder `link_from`.
 
-def page_of(path: Path) -> Page:
-    """Make the page of a run folder, or of a folder with runs in it. Raises MutualignError if it is neither."""
+    Raises MutualignError if it is neither.
+    """
     if (path / "config.toml").is_file():
         return run_page(RunFolder.open(path))
-    return comparison_page(path)
+    return comparison_page(path, link_from)
 
 
-def write_report(path: Path, out: Path | None = None, png: Path | None = None, *, force: bool = False) -> Path:
+def write_report(
+    path: Path, out: Path | None = None, png: Path | None = None, *, runs: bool = False, force: bool = False
+) -> Path:
     """Write the report of a run or comparison to `out` (default: report.html in its folder), and figures into `png`.
 
-    An older report.html in the folder is replaced; other files only with `force`. Returns the path of the HTML file.
-    Raises MutualignError if there is nothing to report, or a file exists or cannot be written.
+    With `runs`, the complete runs of a comparison get their own pages first, which it links. An older report.html in a
+    folder is replaced; other files only with `force`. Returns the path of the HTML file. Raises MutualignError if there
+    is nothing to report, or a file exists or cannot be written.
     """
-    target, force_page = (path / NAME, True) if out is None else (out, force)
+    target, force_page = (path / PAGE, True) if out is None else (out, force)
     if path.is_dir():
         check_output(target, force=force_page)  # before the work
-    page = page_of(path)
+    if runs and not (path / "config.toml").is_file():
+        for result in sorted(path.rglob("result.json")):
+            write_report(result.parent)
+    page = page_of(path, target.absolute().parent)
     write_output(target, page.html().encode(), force=force_page)
     if png is not None:
         for name, content in page.images():

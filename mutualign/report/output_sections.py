@@ -26,7 +26,7 @@ CONFUSIONS = 8  # rows in the table of the most frequent confusions
 GALLERIES = {
     "confident_right": ("Confident and right", "The most confident predictions that are right."),
     "confident_wrong": ("Confident and wrong", "The most confident predictions that are wrong."),
-    "least_confident": ("Least confident", "The least confident predictions, right or wrong."),
+    "least_confident": ("Least confident", "The predictions that the network is least sure of."),
 }
 
 
@@ -131,9 +131,9 @@ def reliability_section(run: FinishedRun) -> Section:
                     for number, (count, *shares) in enumerate(reliability)
                     if count
                 ],
-                "The same as numbers, without empty bins.",
+                "Bins without images are left out.",
                 numbers=frozenset({1, 2, 3}),
-                narrow=True,
+                folded="The same as numbers",
             ),
         ]
     return Section("reliability", "Reliability", blocks)
@@ -149,38 +149,37 @@ def calibration_error(reliability: Float[np.ndarray, "bins 3"]) -> float:
     return float((counts * np.abs(accuracy - confidence)).sum() / max(counts.sum(), 1))
 
 
-def gallery_section(run: FinishedRun) -> Section:
-    """Show the target images with the most and the least confident predictions."""
+def predictions_section(run: FinishedRun) -> Section:
+    """Show target images with their predictions: evenly spaced, the most and least confident; and source images."""
     names, review, blocks = run.class_names, run.review, list[Block]()
-    if not run.outputs or names is None:
-        return Section("galleries", "Predictions", blocks)
-    for name, (title, caption) in GALLERIES.items():
-        if name not in review:
-            continue
-        rows = review[name]
-        if not len(rows):
-            blocks.append(Prose(f"{title}: none."))
-        elif _showable(pixels := review[f"{name}_pixels"]):
-            lines = _lines(run, names, rows)
-            blocks.append(Gallery(name.replace("_", "-"), title, f"{caption} {_legend(run)}", pixels.numpy(), lines))
-    return Section("galleries", "Predictions", blocks)
+    if run.outputs and names is not None:
+        blocks += _samples(run, "target", names)
+        for name, (title, caption) in GALLERIES.items():
+            if name not in review:
+                continue
+            rows = review[name]
+            if not len(rows):
+                blocks.append(Prose(f"{title}: none."))
+            elif showable(pixels := review[f"{name}_pixels"]):
+                lines = _lines(run, names, rows)
+                blocks.append(
+                    Gallery(name.replace("_", "-"), title, f"{caption} {_legend(run)}", pixels.numpy(), lines)
+                )
+        blocks += _samples(run, "source", None)
+    return Section("predictions", "Predictions", blocks)
 
 
-def samples_section(run: FinishedRun) -> Section:
-    """Show images of both domains, target images with their predictions."""
-    blocks = list[Block]()
-    for domain in ("source", "target"):
-        pixels = run.review.get(f"{domain}_samples")
-        if pixels is None or not _showable(pixels):
-            continue
-        lines: list[str] = []
-        caption = f"Evenly spaced test images of the {domain}."
-        if domain == "target" and run.outputs and run.class_names is not None:
-            lines = _lines(run, run.class_names, spread(len(run.outputs["target_logits"]), len(pixels)))
-            caption = f"{caption} {_legend(run)}"
-        title, alt = domain.capitalize(), f"{domain} image"
-        blocks.append(Gallery(f"{domain}-samples", title, caption, pixels.numpy(), lines, alt))
-    return Section("samples", "Samples", blocks)
+def _samples(run: FinishedRun, domain: str, names: list[str] | None) -> list[Block]:
+    """Show evenly spaced images of a domain, with predictions if names are given."""
+    pixels = run.review.get(f"{domain}_samples")
+    if pixels is None or not showable(pixels):
+        return []
+    lines, caption = list[str](), f"Evenly spaced test images of the {domain}."
+    if names is not None:
+        lines = _lines(run, names, spread(len(run.outputs["target_logits"]), len(pixels)))
+        caption = f"{caption} {_legend(run)}"
+    title, alt = f"{domain.capitalize()} images", f"{domain} image"
+    return [Gallery(f"{domain}-samples", title, caption, pixels.numpy(), lines, alt)]
 
 
 def _lines(run: FinishedRun, names: list[str], rows: Tensor) -> list[str]:
@@ -201,6 +200,6 @@ def _legend(run: FinishedRun) -> str:
     )
 
 
-def _showable(pixels: Tensor) -> bool:
+def showable(pixels: Tensor) -> bool:
     """Whether tensors are images; a task may have feature vectors instead."""
     return pixels.dtype == torch.uint8 and pixels.shape[3] in (1, 3)

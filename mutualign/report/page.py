@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from typing import ClassVar
 
@@ -16,6 +16,8 @@ from matplotlib.figure import Figure
 
 from mutualign.report.figure_style import to_png, to_svg
 from mutualign.report.pictures import SMOOTH, data_uri, mosaic
+
+PHONE_COLUMNS = 3  # of a table, that a phone has room for
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,11 @@ class Gallery:
         """Whether images are so small that their pixels are shown as squares."""
         return bool(max(self.pixels.shape[1:3]) < SMOOTH)
 
+    @property
+    def described(self) -> bool:
+        """Whether there are several lines below an image."""
+        return any("\n" in line for line in self.lines)
+
     def pictures(self) -> Iterator[tuple[str, str, str]]:
         """Yield each image's data URI, description and line."""
         lines = self.lines or [""] * len(self.pixels)
@@ -78,6 +85,12 @@ class Table:
     muted_rows: frozenset[int] = frozenset()
     narrow: bool = False  # as wide as a plot
     folded: str = ""
+    links: Mapping[str, str] = field(default_factory=dict)  # addresses by the text of a cell in the first column
+
+    @property
+    def stacked(self) -> bool:
+        """Whether a phone shows each row as a list, because it has no room for the columns."""
+        return len(self.head) > PHONE_COLUMNS
 
 
 @dataclass(frozen=True)
@@ -114,6 +127,15 @@ class Section:
 
 
 @dataclass(frozen=True)
+class Badge:
+    """The verdict in a word, its tone (good, bad, even or open), and what to do next."""
+
+    word: str
+    tone: str
+    steps: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
 class KeyNumber:
     """A number in large type; in grey if it is not a result."""
 
@@ -132,6 +154,8 @@ class Page:
     numbers: Sequence[KeyNumber]
     sections: Sequence[Section]
     version: str
+    badge: Badge | None = None
+    reads_labels: bool = False  # whether the runs' targets have test labels
 
     def html(self) -> str:
         """Return the page as one self-contained HTML file."""

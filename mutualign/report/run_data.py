@@ -11,10 +11,12 @@ from torch import Tensor
 from mutualign.errors import MutualignError
 from mutualign.evaluation.estimators import Estimate
 from mutualign.evaluation.records import EpochRecord
+from mutualign.evaluation.verdict import Verdict
 from mutualign.report.epoch_plots import Curve, Stages
 from mutualign.runs.estimates import estimate_runs
 from mutualign.runs.folder import RunFolder
 from mutualign.runs.history import Result, SelectedEpoch, StageResult
+from mutualign.runs.next_steps import current_verdict
 from mutualign.runs.spec import RunConfig
 
 
@@ -112,6 +114,11 @@ class FinishedRun:
         except MutualignError:
             return None
         return found.best
+
+    @cached_property
+    def verdict(self) -> Verdict | None:
+        """Whether adaptation helped; None in runs of early versions, without outputs."""
+        return current_verdict(self.folder)
 
     def curve(self, read: Callable[[EpochRecord], float | None]) -> Curve:
         """Return a value of each epoch, over all stages."""

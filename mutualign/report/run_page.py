@@ -9,12 +9,12 @@ from mutualign.report.epoch_plots import accuracy_curves, score_curve
 from mutualign.report.output_sections import (
     confusion_section,
     embedding_section,
-    gallery_section,
+    predictions_section,
     reliability_section,
-    samples_section,
 )
-from mutualign.report.page import AlarmBox, Block, Details, KeyNumber, Page, Plot, Prose, Section, Table
+from mutualign.report.page import AlarmBox, Block, Details, Page, Plot, Prose, Section, Table
 from mutualign.report.run_data import FinishedRun, measured, spaced
+from mutualign.report.verdict_blocks import LIMITS, badge, key_numbers, summary
 from mutualign.runs.folder import RunFolder
 from mutualign.runs.statistics import percent
 
@@ -23,93 +23,35 @@ CHECKED = (
     "gradients that are zero or reversed, a teacher that does not move, a source that was not learnt, a saturated "
     "discriminator, collapsed or missing classes, pseudo-labels that confirm themselves, identical domains"
 )
-BLIND_SPOTS = (
-    "Alarms and estimates without labels cannot see everything. Errors that all runs share, such as target classes "
-    "that the source lacks or classes that are swapped, leave no trace in them."
-)
 
 
 def run_page(folder: RunFolder) -> Page:
     """Make the report of a run. Raises MutualignError with a hint if the run is not complete."""
     run = FinishedRun.read(folder)
     sections = [
-        Section("result", "Result", [_result_table(run)]),
         Section("alarms", "Alarms", _alarms(run)),
-        Section("curves", "Learning curves", _learning_curves(run)),
-        embedding_section(run),
+        predictions_section(run),
         confusion_section(run),
         reliability_section(run),
+        embedding_section(run),
+        Section("curves", "Learning curves", [*_learning_curves(run), _stage_table(run)]),
         audit_section(run),
-        gallery_section(run),
-        samples_section(run),
         Section("config", "Config", [Details("config.toml", _config_text(run))]),
         Section("environment", "Command and environment", _environment(run)),
     ]
     return Page(
         title=f"{run.name} on {run.result.task}",
         where="/".join(folder.path.absolute().parts[-3:]),
-        summary=summary_sentence(run),
-        numbers=_key_numbers(run),
+        summary=summary(run),
+        numbers=key_numbers(run),
         sections=[section for section in sections if section.blocks],
         version=version("mutualign"),
+        badge=badge(run),
+        reads_labels=run.has_target_labels,
     )
 
 
-def summary_sentence(run: FinishedRun) -> str:
-    """Summarise the run in plain words."""
-    names = [alarm.name for alarm in run.result.alarms or ()]
-    alarms = f"{len(names)} alarm{'s' * (len(names) > 1)}: {', '.join(names)}" if names else "no alarms"
-    if run.result.alarms is None:
-        alarms = "alarms were not checked"
-    if run.has_target_labels:
-        last, selected = run.last_stage.last.target_accuracy, run.selected.target_accuracy
-        return (
-            f"`{run.name}` reaches {percent(last)} on the target of `{run.result.task}` at the last epoch, and "
-            f"{percent(selected)} at the epoch selected without labels; {alarms}."
-        )
-    trained = "trained on the source only" if run.config.recipe.is_source_only else "adapted to the target"
-    estimated = ""
-    if run.estimate is not None:
-        name, estimate = run.estimate
-        estimated = f"; a rough estimate of its target accuracy is {percent(estimate.accuracy, 0)} ({spaced(name)})"
-    return (
-        f"`{run.name}` was {trained} of `{run.result.task}`, which has no target labels{estimated}. "
-        f"It classifies {percent(run.selected.source_accuracy)} of the held-out source images correctly; {alarms}."
-    )
-
-
-def _key_numbers(run: FinishedRun) -> list[KeyNumber]:
-    last, selected, oracle = run.last_stage.last, run.selected, run.last_stage.oracle
-    numbers = []
-    if run.has_target_labels:
-        numbers = [
-            KeyNumber(percent(last.target_accuracy), "target accuracy, last epoch"),
-            KeyNumber(
-                percent(selected.target_accuracy),
-                f"target accuracy, epoch selected without labels ({selected.epoch})",
-            ),
-        ]
-        if oracle is not None:
-            numbers.append(KeyNumber(percent(oracle.target_accuracy), f"{ORACLE}, epoch {oracle.epoch}", muted=True))
-    else:
-        if run.estimate is not None:
-            name, estimate = run.estimate
-            numbers.append(
-                KeyNumber(f"~{percent(estimate.accuracy, 0)}", f"target accuracy, rough estimate ({spaced(name)})")
-            )
-        if run.score is not None:
-            numbers.append(KeyNumber(f"{run.score:.3f}", f"label-free score ({spaced(run.validator)})"))
-    numbers += [
-        KeyNumber(percent(last.source_accuracy), "source accuracy, last epoch"),
-        KeyNumber(f"{run.train_seconds:.0f} s", "training time"),
-    ]
-    if run.result.alarms is not None:
-        n = len(run.result.alarms)
-        numbers.append(KeyNumber(str(n), "alarm" if n == 1 else "alarms"))
-    return numbers
-
-
-def _result_table(run: FinishedRun) -> Table:
+def _stage_table(run: FinishedRun) -> Table:
     labels = run.has_target_labels
     head = ["stage", "epoch chosen by", "epoch", *(["target accuracy"] if labels else []), "source accuracy", "seconds"]
     rows: list[tuple[str, ...]] = []
@@ -130,13 +72,16 @@ def _result_table(run: FinishedRun) -> Table:
                     f"{stage.train_seconds:.0f}",
                 )
             )
-    caption = "Accuracy on held-out source images; seconds of training per stage. This target has no labels."
+    caption = "Accuracy on held-out source images; seconds of training per stage."
+    folded = "Every stage, by the way of choosing its epoch"
     if labels:
         caption = (
             "Accuracy on the test images of both domains; seconds of training per stage. The oracle is the best epoch "
             "by target test labels. It is not a result: it shows what selecting without labels costs."
         )
-    return Table(head, rows, caption, numbers=frozenset(range(2, len(head))), muted_rows=frozenset(muted))
+    return Table(
+        head, rows, caption, numbers=frozenset(range(2, len(head))), muted_rows=frozenset(muted), folded=folded
+    )
 
 
 def _alarms(run: FinishedRun) -> list[Block]:
@@ -156,7 +101,7 @@ def _alarms(run: FinishedRun) -> list[Block]:
                 "`source_only`."
             )
         )
-    return [*blocks, Prose(BLIND_SPOTS)]
+    return [*blocks, Prose(LIMITS)]
 
 
 def _learning_curves(run: FinishedRun) -> list[Block]:
@@ -165,7 +110,7 @@ def _learning_curves(run: FinishedRun) -> list[Block]:
         "source": run.curve(lambda record: record.source_accuracy),
     }
     accuracies = measured(curves)
-    about = "On held-out source images; without target labels there is no target curve."
+    about = "Of held-out source images: it does not say how the target is classified."
     if "target" in accuracies:
         about = (
             "On the test images of both domains. Target labels are read at every epoch for this curve; nothing is "
@@ -175,7 +120,7 @@ def _learning_curves(run: FinishedRun) -> list[Block]:
     return [
         Plot(
             "accuracy-by-epoch",
-            "Accuracy by epoch",
+            "Accuracy by epoch" if "target" in accuracies else "Source accuracy by epoch",
             f"{about} The dashed line is the epoch selected without labels.",
             accuracy_curves(accuracies, run.stages),
         ),

@@ -11,16 +11,27 @@ import pytest
 import torch
 
 from mutualign.runs.folder import RunFolder
+from mutualign.runs.next_steps import current_verdict
 
 
 def test_show_prints_config_curves_and_result_and_how_to_resume_a_stopped_run(mutualign, runs):
     out = mutualign("show", runs["dann"]).out
     for part in ("source-to-target", "lr 0.0001", "target_accuracy", "loss_domain", "oracle (needs labels)"):
         assert part in out
-    assert "no source-only run" not in out
     assert "no source-only run" not in mutualign("show", runs["source_only"]).out  # it is one, whatever its name is
     (runs["dann"] / "result.json").unlink()
     assert f"resume with: mutualign run --resume {runs['dann']}" in mutualign("show", runs["dann"]).out
+
+
+def test_show_begins_with_the_verdict_and_fits_80_columns(mutualign, runs, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    out = mutualign("show", runs["dann"]).out
+    verdict = current_verdict(RunFolder.open(runs["dann"]))
+    assert out.splitlines()[1] == verdict.kind
+    assert verdict.sentence in " ".join(out.split())
+    assert f"at least {100 * verdict.lower_bound:.1f} % right" in " ".join(out.split())
+    long = [line for line in out.splitlines() if len(line) > 80]
+    assert all(line.startswith(("  command", "  folder")) or str(runs["dann"]) in line for line in long)
 
 
 def test_select_ranks_runs_of_the_same_data(mutualign, refused, runs):

@@ -36,6 +36,13 @@ def without_labels(task: Task) -> Task:
     return replace(task, target_train=train_set, target_test=test_set)
 
 
+def one_class_task() -> Task:
+    """The tiny task with a target of equal images."""
+    task = without_labels(make_tiny_task())
+    grey = TargetDataset(UnlabelledImages(torch.full((20, 12, 12, 3), 128, dtype=torch.uint8)), None)
+    return replace(task, target_train=grey, target_test=grey)
+
+
 def edit_json(path: Path, **changes: object) -> None:
     """Change fields of a JSON file."""
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
@@ -64,9 +71,8 @@ def unlabelled(tmp_path_factory):
 @pytest.fixture(scope="session")
 def one_class(tmp_path_factory):
     """An adapted run of one epoch, alone, on a target of equal images: one class predicted, equal features."""
-    task, out = without_labels(make_tiny_task()), tmp_path_factory.mktemp("one_class")
-    grey = TargetDataset(UnlabelledImages(torch.full((20, 12, 12, 3), 128, dtype=torch.uint8)), None)
-    return train(replace(task, target_train=grey, target_test=grey), out / "tiny" / "dann" / "seed-0", "dann")
+    out = tmp_path_factory.mktemp("one_class")
+    return train(one_class_task(), out / "tiny" / "dann" / "seed-0", "dann")
 
 
 @pytest.fixture(scope="session", params=ARCHIVES, ids=lambda path: path.name.removesuffix(".tar.xz"))

@@ -44,3 +44,7 @@ class Reader(HTMLParser):
         """A column of a table by the first one."""
         first, *rows = self.tables[table]
         return {row[0]: row[first.index(head)] for row in rows}
+
+    def table_with(self, head: str) -> int:
+        """The number of the first table with a column."""
+        return next(number for number, (first, *_) in enumerate(self.tables) if head in first)

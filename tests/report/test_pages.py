@@ -14,15 +14,14 @@ from mutualign.data.types import LabelledImages, TargetDataset, UnlabelledImages
 from mutualign.errors import MutualignError
 from mutualign.report.html import write_report
 from mutualign.report.page import slug
+from mutualign.runs.experiment import Experiment
 from mutualign.runs.folder import RunFolder
+from mutualign.runs.next_steps import current_verdict
 from tests.conftest import make_tiny_task
-from tests.report.conftest import edit_json, train, without_labels
+from tests.report.conftest import edit_json, one_class_task, train, without_labels
 from tests.report.reader import Reader
 
-UNLABELLED = [
-    *("result", "alarms", "curves", "embedding"),
-    *("audit", "galleries", "samples", "config", "environment"),
-]
+UNLABELLED = ["alarms", "predictions", "embedding", "curves", "audit", "config", "environment"]
 EVIL = "<script>alert(1)</script>"
 
 
@@ -46,32 +45,36 @@ def run(labelled, tmp_path):
 
 def test_a_run_page_has_every_section_and_the_numbers_of_the_result(opened, labelled):
     page, result = opened["run"], RunFolder.open(labelled / "tiny" / "mani" / "seed-0").require_result()
-    assert page.sections == [*UNLABELLED[:4], "confusion", "reliability", *UNLABELLED[4:]]
-    last = result.stages[-1].last
-    assert page.column(0, "target accuracy")["2: mani"] == f"{100 * result.stages[-1].oracle.target_accuracy:.1f} %"
-    assert f"reaches {100 * last.target_accuracy:.1f} % on the target of tiny at the last epoch" in page.text
+    assert page.sections == [*UNLABELLED[:2], "confusion", "reliability", *UNLABELLED[2:]]
+    stage, stages = result.stages[-1], page.table_with("epoch chosen by")
+    assert page.column(stages, "target accuracy")["2: mani"] == f"{100 * stage.oracle.target_accuracy:.1f} %"
+    assert f"mani classifies {100 * stage.selected.target_accuracy:.1f} % of the target test images right" in page.text
     assert all(alarm.seen in page.text for alarm in result.alarms)
     assert result.versions["torch"] in page.text
     assert "Target labels are read at every epoch" in page.text
 
 
-def test_a_run_page_without_target_labels_has_an_estimate_and_nothing_empty_or_unknown(opened):
-    page = opened["unlabelled run"]
-    assert page.sections == [
-        "result",
-        "alarms",
-        "curves",
-        "embedding",
-        "audit",
-        "galleries",
-        "samples",
-        "config",
-        "environment",
-    ]
-    assert re.search(r"rough estimate of its target accuracy is \d+ % \(average thresholded confidence\)", page.text)
-    assert "unknown" not in page.text
-    assert "oracle" not in page.text
-    assert "target accuracy" not in page.tables[0][0]
+def test_a_run_page_without_target_labels_begins_with_verdict_bound_estimate_and_what_to_do(opened, unlabelled):
+    page, run = opened["unlabelled run"], RunFolder.open(unlabelled / "tiny" / "dann" / "seed-0")
+    assert page.sections == UNLABELLED
+    verdict, top = current_verdict(run), page.text[: page.text.index("No evidence without target labels")]
+    assert f" {verdict.kind} {verdict.sentence}" in top
+    assert f"≥ {100 * verdict.lower_bound:.0f} %" in top
+    assert f"~ {100 * verdict.accuracy:.0f} %" in top
+    assert f"mutualign report {run.path} --label-these 50" in top
+    for word in ("unknown", "oracle", "needs labels", "target accuracy"):
+        assert word not in page.text
+
+
+def test_a_verdict_without_a_baseline_says_how_to_get_one_and_is_made_again_once_there_is(one_class, tmp_path):
+    alone = shutil.copytree(one_class.parents[1], tmp_path / "tiny") / "dann" / "seed-0"
+    assert "Train the source-only run of the same network and length" in read(alone, tmp_path).text
+    folder = RunFolder.open(alone)
+    recipe, task = folder.config().recipe.source_only(), one_class_task()
+    Experiment.start(recipe, task, 0, alone.parents[1] / recipe.name / "seed-0").run()
+    assert current_verdict(folder).compared_with == recipe.name
+    assert folder.require_result().verdict.compared_with is None
+    assert "Train the source-only run" not in read(alone, tmp_path).text
 
 
 def test_only_an_adapted_run_asks_for_a_source_only_run_whatever_the_recipes_are_called(
@@ -88,14 +91,15 @@ def test_one_class_predicted_in_one_epoch_makes_a_page(one_class, tmp_path):
     audit = RunFolder.open(one_class).metrics()[-1].audit
     assert max(audit.predicted_shares) == 1
     assert page.sections == UNLABELLED
-    assert page.column(1, "epoch") == {"1: dann": "1"}
+    assert page.column(page.table_with("stable under augmentation"), "epoch") == {"1: dann": "1"}
 
 
 def test_a_run_of_an_early_version_makes_a_page_and_a_stopped_one_says_how_to_resume(early, tmp_path):
     for complete in sorted(early.glob("*/complete")):
         result = RunFolder.open(complete).require_result()
         page = read(complete, tmp_path)
-        assert page.tables[0][1][-1] == f"{result.stages[0].train_seconds:.0f}"
+        stages = page.tables[page.table_with("epoch chosen by")]
+        assert stages[1][-1] == f"{result.stages[0].train_seconds:.0f}"
         assert "config" in page.sections
     stopped = next(early.glob("*/stopped"))
     with pytest.raises(MutualignError, match=f"not complete\n.*mutualign run --resume {stopped}"):
@@ -115,7 +119,7 @@ def test_a_run_without_outputs_audit_and_class_names_makes_a_page(run, labelled,
     config = (run / "config.toml").read_text()
     (run / "config.toml").write_text(re.sub(r"class_names = \[.*?\]", "", config, flags=re.DOTALL))
     page = read(run, tmp_path)
-    assert page.sections == ["result", "alarms", "curves", "audit", "config", "environment"]
+    assert page.sections == ["alarms", "curves", "audit", "config", "environment"]
     assert "early version" in page.text
     together = shutil.copytree(labelled / "tiny" / "source_only", tmp_path / "tiny" / "source_only").parents[1]
     assert set(read(together, tmp_path).text.split()) >= {"mani", "source_only"}
@@ -124,7 +128,8 @@ def test_a_run_without_outputs_audit_and_class_names_makes_a_page(run, labelled,
 def test_a_page_names_classes_and_never_numbers_them(labelled, opened):
     result = RunFolder.open(labelled / "tiny" / "mani" / "seed-0").require_result()
     assert result.class_names == ["left", "middle", "right"]
-    assert {cell for row in opened["run"].tables[1][1:] for cell in row[:2]} <= set(result.class_names)
+    confusions = opened["run"].tables[opened["run"].table_with("predicted")]
+    assert {cell for row in confusions[1:] for cell in row[:2]} <= set(result.class_names)
     assert re.search(r"(left|middle|right) → (left|middle|right), \d+ %", opened["run"].text)
     assert not re.search(r"class \d", opened["run"].text)
 
@@ -144,7 +149,8 @@ def test_a_comparison_without_target_labels_is_ranked_by_score_with_estimates_an
     best = next(iter(scores))
     assert f"{best} ranks first by the label-free score (combined, n = 2)" in page.text.replace("\xa0", " ")
     assert all(0 <= float(value) <= 100 for value in page.column(0, "estimate").values())
-    assert set(page.column(1, "estimator").values()) == {"consensus"}
+    assert set(page.column(page.table_with("estimator"), "estimator").values()) == {"consensus"}
+    assert page.column(0, "verdict")["baseline"] == "baseline"
     alarms = {
         alarm.seen for path in unlabelled.rglob("config.toml") for alarm in RunFolder(path.parent).result().alarms
     }
@@ -202,6 +208,24 @@ def test_recipes_with_one_name_and_other_settings_are_two_systems_and_a_copy_cou
     assert names == ["baseline", "dann (digest)", "dann (digest)"]
     assert sorted(systems.values()) == ["1", "2", "2"]
     assert page.column(-1, "reason") == {"zcopy/seed-0": "same recipe, data and seed as tiny/dann/seed-0"}
+
+
+def test_a_comparison_shows_what_systems_answer_for_the_same_images_and_links_the_pages_of_its_runs(labelled, tmp_path):
+    runs = shutil.copytree(labelled, tmp_path / "my runs")
+    page = Reader(write_report(runs, tmp_path / "page.html", runs=True).read_text())
+    folders = [runs / "tiny" / name / "seed-0" for name in ("mani", "source_only")]
+    for folder in folders:
+        assert f"my%20runs/tiny/{folder.parent.name}/seed-0/report.html" in page.addresses
+        assert (folder / "report.html").is_file()
+    names, label = (
+        ["left", "middle", "right"],
+        int(RunFolder.open(folders[0]).checkpoints.load("review")[0]["labels"][0]),
+    )
+    for stage, folder in zip((1, 0), folders, strict=True):
+        outputs, _ = RunFolder.open(folder).checkpoints.load_outputs(stage, "selected")
+        answer = int(outputs["target_logits"][0].argmax())
+        assert f"{folder.parent.name}: {names[answer]} {'✓' if answer == label else '✗'}" in page.text
+    assert f"true class: {names[label]}" in page.text
 
 
 def test_a_folder_without_a_complete_run_says_what_to_do(labelled, tmp_path):

@@ -1,0 +1,84 @@
+"""The top of a run's page: the verdict in a word and a sentence, the numbers it rests on, and what to do next."""
+
+from __future__ import annotations
+
+from mutualign.evaluation.verdict import Kind, Range, Verdict
+from mutualign.report.page import Badge, KeyNumber
+from mutualign.report.run_data import FinishedRun, spaced
+from mutualign.runs.next_steps import next_steps
+from mutualign.runs.statistics import percent
+
+TONES: dict[Kind, str] = {
+    "helped": "good",
+    "made it worse": "bad",
+    "no difference": "even",
+    "cannot tell": "open",
+    "baseline": "even",
+}
+LIMITS = (
+    "No evidence without target labels can see target classes that the source lacks, whose images are put into known "
+    "classes; labels of the source that are wrong in a systematic way; or any other error that the network is sure of "
+    "and all runs share. The lower bound assumes that there are none. A few labels show them: `mutualign report RUN "
+    "--label-these 50` chooses the images."
+)
+
+
+def badge(run: FinishedRun) -> Badge | None:
+    """Return the verdict in a word, and what to do next; None for a run of an early version."""
+    if (verdict := run.verdict) is None:
+        return None
+    steps = next_steps(verdict, run.folder.path, alarms=bool(run.result.alarms))
+    return Badge(verdict.kind, TONES[verdict.kind], steps)
+
+
+def summary(run: FinishedRun) -> str:
+    """Summarise the run in a sentence or two, the verdict first."""
+    first = "" if run.verdict is None else f"{run.verdict.sentence} "
+    if run.has_target_labels:
+        return (
+            f"{first}`{run.name}` classifies {percent(run.selected.target_accuracy)} of the target test images right."
+        )
+    source = f"{percent(run.selected.source_accuracy)} of the held-out source images"
+    if (verdict := run.verdict) is None or verdict.lower_bound is None or verdict.accuracy is None:
+        return f"{first}`{run.name}` classifies {source} right."
+    about = percent(verdict.accuracy, 0)
+    return (
+        f"{first}`{run.name}` classifies {source} right, and of the target images at least "
+        f"{percent(verdict.lower_bound, 0)}, about {about} by an estimate."
+    )
+
+
+def key_numbers(run: FinishedRun) -> list[KeyNumber]:
+    """Return the numbers in large type: what labels say where there are any, the bound and the estimate, the source."""
+    verdict, numbers = run.verdict, list[KeyNumber]()
+    if run.has_target_labels:
+        selected = f"target accuracy, epoch selected without labels ({run.selected.epoch})"
+        numbers.append(KeyNumber(percent(run.selected.target_accuracy), selected))
+        if verdict is not None and verdict.true_gain is not None:
+            numbers.append(_gain(verdict.true_gain, "points over source only, by target labels"))
+        numbers.append(KeyNumber(percent(run.last_stage.last.target_accuracy), "target accuracy, last epoch"))
+    if verdict is not None:
+        numbers += _without_labels(verdict)
+    numbers.append(KeyNumber(percent(run.selected.source_accuracy), "of held-out source images right"))
+    if run.result.alarms is not None:
+        n = len(run.result.alarms)
+        numbers.append(KeyNumber(str(n), "alarm" if n == 1 else "alarms"))
+    return numbers
+
+
+def _without_labels(verdict: Verdict) -> list[KeyNumber]:
+    numbers = list[KeyNumber]()
+    if verdict.lower_bound is not None:
+        label = "of target images right, at least: bound at 95 %, no target labels"
+        numbers.append(KeyNumber(f"\N{GREATER-THAN OR EQUAL TO} {percent(verdict.lower_bound, 0)}", label))
+    if verdict.accuracy is not None:
+        label = f"of target images right: estimate, no target labels ({spaced(verdict.estimator or '')})"
+        numbers.append(KeyNumber(f"~ {percent(verdict.accuracy, 0)}", label))
+    if verdict.gain is not None and verdict.true_gain is None:
+        numbers.append(_gain(verdict.gain, "points over source only, estimated"))
+    return numbers
+
+
+def _gain(gain: Range, label: str) -> KeyNumber:
+    low, high = (f"{100 * share:+.1f}" for share in (gain.low, gain.high))
+    return KeyNumber(f"{100 * gain.value:+.1f}", f"{label}: {low} to {high}")

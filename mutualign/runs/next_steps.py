@@ -1,0 +1,57 @@
+"""The verdict on a run as it stands now, and what to do next: commands, most useful first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mutualign.errors import MutualignError, shell_command
+from mutualign.evaluation.verdict import Verdict
+from mutualign.runs.folder import RunFolder
+from mutualign.runs.verdict import verdict_of
+
+LABELS = 50  # images to label
+
+
+def current_verdict(folder: RunFolder) -> Verdict | None:
+    """Return the verdict of a complete run; None without outputs, as in runs of early versions.
+
+    One that had nothing to compare with is made again, since the source-only run may have come later.
+    """
+    kept = folder.require_result().verdict
+    if kept is not None and (kept.compared_with or kept.kind == "baseline"):
+        return kept
+    try:
+        return verdict_of(folder)
+    except MutualignError:
+        return kept
+
+
+def next_steps(verdict: Verdict, run: Path, *, alarms: bool) -> list[str]:
+    """Return sentences on what to do with a run; commands stand between backticks."""
+    steps = ["Read the alarms before you use the run."] if alarms else []
+    if verdict.kind == "made it worse":
+        steps.append(f"Use the source-only run `{verdict.compared_with}` instead, or try another recipe.")
+    elif verdict.kind == "no difference":
+        steps.append(f"The source-only run `{verdict.compared_with}` does as well; another recipe may do better.")
+    elif verdict.kind == "baseline":
+        steps.append("Compare an adapted run with it: `mutualign compare` trains both.")
+    elif verdict.kind == "cannot tell" and verdict.compared_with is None:
+        steps.append(
+            "Train the source-only run of the same network and length: `mutualign compare` does, with the recipe, the "
+            "options and the output folder of this run."
+        )
+    if verdict.true_accuracy is None:
+        steps += [few_labels(run)]
+    elif verdict.kind == "helped":
+        steps.append(f"Use it: `{shell_command('mutualign', 'export', run)}` writes the network to a file.")
+    return steps
+
+
+def few_labels(run: Path) -> str:
+    """Say how a few labels decide what no evidence without labels can."""
+    write = shell_command("mutualign", "report", run, "--label-these", str(LABELS))
+    read = shell_command("mutualign", "estimate", run, "--labels", run / "label-these" / "labels.csv")
+    return (
+        f"Label {LABELS} images: `{write}` chooses them, and `{read}` gives an exact interval of the accuracy, valid "
+        "whatever the errors, and of the gain over source only."
+    )
