@@ -90,7 +90,7 @@ class ProgressDisplay(Observer):
 def duration(seconds: float) -> str:
     """Write a time for people.
 
-    >>> [duration(seconds) for seconds in (59.6, 400, 9000)]
+    >>> [duration(seconds) for seconds in (59.6, 400.0, 9000.0)]
     ['60 s', '7 minutes', '2.5 hours']
     """
     if seconds < 120:

@@ -82,7 +82,7 @@ def test_without_arguments_four_lines_say_what_to_do_next(mutualign):
     [
         (["rnu"], 'unknown command "rnu"; did you mean "run"?'),
         (["run", "--task", "digitz"], 'unknown task "digitz"; did you mean "digits"?'),
-        (["run", "--recipe", "dan"], 'unknown recipe "dan"; did you mean "dann"?'),
+        (["run", "--recipe", "dan"], 'unknown recipe "dan"; did you mean "dann" or "dann_ramp"?'),
         (["run", "--set", "stages.0.options.treshold=0.5"], 'unknown key "treshold"; did you mean "threshold"?'),
         (["run", "--backbone", "resnet18"], "allowed: bottleneck, efficientnet_lite0"),
         (["run", "--source", "here"], "both --source and --target"),

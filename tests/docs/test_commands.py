@@ -20,7 +20,7 @@ PAGES = (ROOT / "README.md", ROOT / "examples" / "README.md", *sorted((ROOT / "d
 BLOCK = re.compile(r"^```sh\n(.*?)^```|((?:^    \S.*\n)+)", re.MULTILINE | re.DOTALL)
 SHORT = ("epochs=1", "epoch_steps=1", "batch_size=64")  # of every stage
 GUIDES = ("start.md", "guides/choose-without-labels.md", "guides/export-and-serve.md", "guides/own-photos.md")
-SLOW = re.compile(r"mnist|photos_|resnet|--jobs|demo ")  # real data, pretrained weights, processes, a server
+SLOW = re.compile(r"mnist|photos_|net|--finetune|--jobs|demo ")  # real data, pretrained weights, processes, a server
 
 
 def commands(page):
@@ -67,7 +67,7 @@ def test_the_commands_of_a_guide_run_one_after_the_other(guide, workplace, tmp_p
         small = [] if full.features else ["backbone=mlp", "precision=float32"]
         return dataclasses.replace(load_recipe(name, [*overrides, *short, *small]), name=name)
 
-    monkeypatch.setattr("mutualign.runs.loading.load_recipe", load_short)
+    monkeypatch.setattr("mutualign.runs.network_choice.load_recipe", load_short)
     monkeypatch.setattr("mutualign.report.output_sections.embed", lambda rows: rows[:, :2].astype(np.float64))
     # Images of 8 pixels train `best`; the guide speaks of photos, whose recipe needs larger ones.
     monkeypatch.setattr("mutualign.runs.loading.PHOTO_SIDE", 1000)

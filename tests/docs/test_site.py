@@ -9,14 +9,18 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-FACTS = """() => ({
+FACTS = """async () => {
+const shown = [...document.images].filter(image => image.offsetParent);
+shown.forEach(image => { image.loading = 'eager'; });
+await Promise.all(shown.map(image => image.decode().catch(() => {})));
+return {
     title: document.querySelector('.md-content h1')?.innerText ?? '',
     overflow: document.documentElement.scrollWidth - innerWidth,
-    broken: [...document.images].filter(image => image.offsetParent && !image.naturalWidth).map(image => image.src),
+    broken: shown.filter(image => !image.naturalWidth).map(image => image.src),
     missing: [...document.images].filter(image => !image.alt).map(image => image.src),
     paper: getComputedStyle(document.body).backgroundColor,
     raw: /\\$\\$|\\\\\\(|<!-- table/.test(document.querySelector('.md-content').innerText),
-})"""
+}; }"""
 
 
 @pytest.fixture(scope="module")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from mutualign.methods import METHODS
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -20,6 +22,15 @@ def load_example(name: str) -> ModuleType:
     sys.modules[module.__name__] = module  # dataclasses look there
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(autouse=True)
+def registered_methods() -> Iterator[None]:
+    """Forget the methods that an example registers."""
+    before = dict(METHODS)
+    yield
+    for name in METHODS.keys() - before.keys():
+        del METHODS[name]
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 from mutualign.data.types import Batch
-from mutualign.methods import METHODS
 from mutualign.nn.backbones import TwoBlockCNN
 from mutualign.nn.classifier import Classifier
 from tests.examples.conftest import load_example
@@ -64,8 +63,7 @@ def test_the_lightning_losses_reach_the_parts_they_should_and_no_others(adapt):
 
 
 @pytest.fixture
-def coral(monkeypatch):
-    monkeypatch.setitem(METHODS, "my_coral", None)  # restores the registry afterwards
+def coral():
     return load_example("own_method")
 
 

@@ -79,7 +79,7 @@ def test_backbones_are_found_by_name_and_new_ones_register_themselves():
         assert type(build_backbone("wide", 3, 4, 4)) is MLP
     finally:
         del BACKBONES["wide"]
-    assert set(FAMILIES) == {"timm:"}
+    assert set(FAMILIES) == {"finetune:", "timm:"}
     with pytest.raises(MutualignError, match=r'"small_resnt"; did you mean "small_resnet"\? \(or timm:NAME'):
         build_backbone("small_resnt", 3, 16, 16)
     with pytest.raises(MutualignError, match=r'"timm:"; allowed: .*mlp, .*two_block_cnn.* \(or timm:NAME'):

@@ -45,7 +45,7 @@ def test_no_head_bounds_or_normalises_its_output(name):
 def test_nothing_in_a_classifier_normalises_either():
     classifier = Classifier(ManiCNN(1, 12, 12), 3)
     kinds = {type(module).__name__ for module in classifier.modules()}
-    assert kinds == {"Classifier", "ManiCNN", "Conv2d", "Dropout", "ManiHead", "Linear", "ReLU"}
+    assert kinds == {"Classifier", "ManiCNN", "ImageConv2d", "Conv2d", "Dropout", "ManiHead", "Linear", "ReLU"}
 
 
 def linear_sizes(head):

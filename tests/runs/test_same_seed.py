@@ -20,7 +20,8 @@ from tests.run_contents import contents
 from tests.runs.samples import recipe
 
 ROOT = Path(__file__).parents[2]
-ACROSS = 1e-3  # relative: golden losses; other instruction sets and thread counts came to 7e-5 at most
+ACROSS = 1e-3  # relative: golden losses; other instruction sets, thread counts and kernels came to 2e-4 at most,
+MAGNIFIED = {"vada": 3e-2, "dirt_t": 3e-2}  # but virtual adversarial training divides a tiny gradient by its length
 # Relative: losses of ten steps with two threads against those with one, as sums are split differently. Batch norm in
 # bf16 may differ by more; and if a threshold decides about a pseudo-label, rounding can turn into a choice.
 THREADS = {"float32": 1e-4, "bf16": 1e-2}
@@ -98,7 +99,7 @@ def golden():
 def test_losses_are_the_golden_ones(golden, name):
     found = losses(name)
     assert found.keys() == golden[name].keys()
-    assert not found or furthest(found, golden[name]) < ACROSS  # some methods have no losses
+    assert not found or furthest(found, golden[name]) < MAGNIFIED.get(name, ACROSS)  # some methods have no losses
 
 
 @pytest.mark.parametrize("name", ["source_only", "dann", "mani", "mutual_align"])
