@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from itertools import permutations
 from pathlib import Path
@@ -25,6 +25,7 @@ from mutualign.recipes import Recipe, load_recipe, parse_recipe
 from mutualign.runs.loading import load_task
 
 Kind = Literal["images", "photos", "vectors"]
+Half = Literal["tune", "blind"]
 SIDE, CLASSES = 16, 10
 SOURCE_TRAIN, SOURCE_TEST, TARGET_TRAIN = 500, 300, 500  # of 1,797 digits; the rest is the target test
 VECTOR_TASKS = 60
@@ -38,7 +39,8 @@ class BlindTask:
     name: str
     kind: Kind
     load: Callable[[Path], Task] = field(repr=False)
-    half: Literal["tune", "blind"] = "tune"
+    half: Half = "tune"
+    identical: bool = False  # whether source and target are drawn from the same distribution
 
     @property
     def recipes(self) -> list[Recipe]:
@@ -54,8 +56,8 @@ class BlindTask:
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        """Seeds of each recipe; images have one, to save time."""
-        return (0, 1) if self.kind == "vectors" else (0,)
+        """Seeds of each recipe; photos have one, to save time."""
+        return (0,) if self.kind == "photos" else (0, 1)
 
 
 def _short(method: str, kind: Kind, name: str = "", **options: Any) -> Recipe:
@@ -82,6 +84,7 @@ class Digits:
     renamed: dict[int, int] = field(default_factory=dict)  # source classes with a wrong name
     wrong_labels: float = 0.0  # share of source labels that are random
     target_images: int | None = None  # for training and test together
+    identical: bool = False  # whether source and target are drawn from the same distribution
 
 
 def load_digits_task(name: str, change: Digits, data: Path) -> Task:
@@ -229,8 +232,8 @@ def kept(shares: dict[int, float], others: float = 1.0) -> Callable[[Tensor], Te
 
 
 IMAGES: dict[str, Digits] = {
-    "same": Digits(),
-    "same-50": Digits(target_images=100),
+    "same": Digits(identical=True),
+    "same-50": Digits(target_images=100, identical=True),
     "turned-15": Digits(warped(15)),
     "turned-30": Digits(warped(-30)),
     "turned-45": Digits(warped(45)),
@@ -270,14 +273,14 @@ IMAGES: dict[str, Digits] = {
     "missing-5": Digits(warped(20), kept=kept(dict.fromkeys(range(0, 10, 2), 0.0))),
     "unknown-2": Digits(unknown=(2, 7)),
     "unknown-4": Digits(warped(15), unknown=(1, 4, 6, 9)),
-    "renamed-2": Digits(renamed={7: 1, 8: 3}),
+    "renamed-2": Digits(renamed={7: 1, 8: 3}, identical=True),
     "renamed-1": Digits(warped(15), renamed={5: 2}),
-    "swapped": Digits(renamed={3: 5, 5: 3}),
+    "swapped": Digits(renamed={3: 5, 5: 3}, identical=True),
     "wrong-labels-0.2": Digits(noise(0.1), wrong_labels=0.2),
-    "wrong-labels-0.4": Digits(wrong_labels=0.4),
+    "wrong-labels-0.4": Digits(wrong_labels=0.4, identical=True),
     "two-classes": Digits(warped(40), only=(3, 8)),
     "three-classes": Digits(noise(0.3), only=(1, 4, 7)),
-    "mixed-0.4": Digits(both=mixed(0.4)),
+    "mixed-0.4": Digits(both=mixed(0.4), identical=True),
     "mixed-0.3-turned": Digits(warped(30), both=mixed(0.3)),
 }
 
@@ -285,19 +288,35 @@ IMAGES: dict[str, Digits] = {
 # Vectors --------------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Vectors:
+    """A random task of Gaussian classes."""
+
+    classes: int
+    width: int
+    apart: float  # deviation of the centres of the classes
+    sizes: tuple[int, int, int, int]  # source and target, training and test
+    shift: str
+    amount: float
+
+    @classmethod
+    def draw(cls, rng: torch.Generator) -> Vectors:
+        """Draw the settings of a task."""
+
+        def choose(*values: Any) -> Any:
+            return values[int(torch.randint(len(values), (), generator=rng))]
+
+        classes, width, apart = choose(2, 3, 5, 10, 20), choose(5, 10, 30), choose(1.0, 1.5, 2.5, 4.0)
+        sizes = choose(300, 1000), 300, choose(100, 300, 1000), choose(100, 500)
+        shift = choose("none", "mean", "turn", "scale", "classes", "noise", "prior", "unknown")
+        return cls(classes, width, apart, sizes, shift, choose(0.3, 0.7, 1.5))
+
+
 def load_vector_task(name: str, data: Path) -> Task:
     """Make a random task of Gaussian classes: number of classes, dimension, overlap, sizes and shift are drawn."""
     rng = generator("blind", name)
-
-    def choose(*values: Any) -> Any:
-        return values[int(torch.randint(len(values), (), generator=rng))]
-
-    classes, width = choose(2, 3, 5, 10, 20), choose(5, 10, 30)
-    apart, sizes = choose(1.0, 1.5, 2.5, 4.0), [choose(300, 1000), 300, choose(100, 300, 1000), choose(100, 500)]
-    shift, amount = (
-        choose("none", "mean", "turn", "scale", "classes", "noise", "prior", "unknown"),
-        choose(0.3, 0.7, 1.5),
-    )
+    drawn = Vectors.draw(rng)
+    classes, width, apart, shift, amount = drawn.classes, drawn.width, drawn.apart, drawn.shift, drawn.amount
     centres = apart * torch.randn(classes, width, generator=rng)
     direction, moves = torch.randn(width, generator=rng), torch.randn(classes, width, generator=rng)
     turn = torch.linalg.qr(torch.eye(width) + 0.5 * amount * torch.randn(width, width, generator=rng))[0]
@@ -305,7 +324,7 @@ def load_vector_task(name: str, data: Path) -> Task:
     prior = torch.rand(classes, generator=rng) ** (3 * amount) if shift == "prior" else torch.ones(classes)
     parts: list[UnlabelledImages] = []
     answers: list[Tensor] = []
-    for at, size in enumerate(sizes):
+    for at, size in enumerate(drawn.sizes):
         is_target = at >= 2
         weights = prior if is_target else torch.ones(classes)
         if shift == "unknown" and not is_target and classes > 2:
@@ -329,10 +348,9 @@ def load_vector_task(name: str, data: Path) -> Task:
                 values = values + amount * torch.randn(values.shape, generator=rng)
         parts.append(UnlabelledImages(values[:, None, None, :].contiguous()))
         answers.append(labels)
-    described = f"{classes} classes, {width} values, {apart} apart, sizes {sizes}, shift {shift} {amount}"
     return Task(
         name,
-        f"blind test, {name}: {described}",
+        f"blind test, {name}: {drawn}",
         tuple(f"class {label}" for label in range(classes)),
         LabelledImages(parts[0], answers[0]),
         LabelledImages(parts[1], answers[1]),
@@ -351,15 +369,26 @@ def load_photos(name: str, data: Path) -> Task:
 
 def blind_tasks() -> list[BlindTask]:
     """Return all tasks; half of each kind is for tuning."""
-    tasks = [BlindTask(name, "images", partial(load_digits_task, name, change)) for name, change in IMAGES.items()]
+    tasks = [
+        BlindTask(name, "images", partial(load_digits_task, name, change), identical=change.identical)
+        for name, change in IMAGES.items()
+    ]
     pairs = [f"office31:{source}-{target}" for source, target in permutations(("amazon", "webcam", "dslr"), 2)]
     tasks += [BlindTask(name, "photos", partial(load_photos, name)) for name in pairs]
     names = [f"vectors-{number}" for number in range(VECTOR_TASKS)]
-    tasks += [BlindTask(name, "vectors", partial(load_vector_task, name)) for name in names]
+    tasks += [
+        BlindTask(
+            name,
+            "vectors",
+            partial(load_vector_task, name),
+            identical=Vectors.draw(generator("blind", name)).shift == "none",
+        )
+        for name in names
+    ]
     found = []
     for kind in dict.fromkeys(task.kind for task in tasks):
         own = [task for task in tasks if task.kind == kind]
         order = torch.randperm(len(own), generator=generator("blind", "halves", kind)).tolist()
-        halves = {at: "tune" if place < len(own) // 2 else "blind" for place, at in enumerate(order)}
-        found += [BlindTask(task.name, task.kind, task.load, halves[at]) for at, task in enumerate(own)]
+        halves: dict[int, Half] = {at: "tune" if place < len(own) // 2 else "blind" for place, at in enumerate(order)}
+        found += [replace(task, half=halves[at]) for at, task in enumerate(own)]
     return found

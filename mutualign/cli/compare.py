@@ -72,6 +72,9 @@ class Compare:
     """Where run folders go: OUT/TASK/RECIPE/seed-SEED."""
     save: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Keep the rows in this JSON file, written after each seed."""
+    baselines: bool = True
+    """Also train, for each adapted recipe, source only with the same network and length: the fair baseline, which the
+    verdict needs."""
     force: ForceOption = False
     accelerator: AcceleratorOption = "auto"
     many: EngineOption = field(default_factory=EngineOptions)
@@ -83,7 +86,7 @@ class Compare:
         from mutualign.cli.tables import difference_tables, summary_tables
         from mutualign.data.datasets.registry import expand_tasks, find_task
         from mutualign.data.fetch.data_files import data_folder
-        from mutualign.runs.comparison import Comparison
+        from mutualign.runs.comparison import Comparison, with_baselines
         from mutualign.runs.loading import default_recipe, load_task, recipes_for
         from mutualign.runs.rows import save_results
         from mutualign.runs.spec import RunSpec
@@ -99,6 +102,7 @@ class Compare:
             photos = all(entry.pair is not None for entry in entries)
         names = self.recipes or (PHOTO_RECIPES if photos else RECIPES_BY_DEFAULT)
         recipes = recipes_for(own, names, self.set, photos=photos)
+        recipes = with_baselines(recipes) if self.baselines else recipes
         command = shell_command("mutualign", *sys.argv[1:])
         if self.save:
             self._check_save(self.save, command)

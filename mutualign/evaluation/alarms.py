@@ -6,8 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mutualign.evaluation.binomial import upper_limit
 from mutualign.evaluation.records import Alarm, EpochAudit, EpochRecord
-from mutualign.evaluation.validators import kept_information
+from mutualign.evaluation.verdict import Verdict
 
 LEARNT = 0.1  # of the way from guessing to always right, on held-out source images
 DEAD = 1e-6  # of the largest gradient norm: anything smaller counts as zero
@@ -16,6 +17,11 @@ COLLAPSED = 0.5  # of the prior's effective number of classes
 RARE = 0.1  # of its share in the source: a class predicted less often counts as missing,
 MISSING = 0.2  # and missing classes with this share of the source in total raise an alarm
 CONFIRMING = 0.1  # rise of coverage and fall of consistency that together raise an alarm
+SEPARABLE = 0.55  # accuracy of separating the domains below which they count as identical
+LIKELY = 0.1  # p-value from which class frequencies alone explain the predictions,
+SHIFTED = 0.25  # and share of the images whose class would have to change
+LOW = 0.8  # of the source accuracy: a target accuracy below it is low if labels show it,
+LOW_ESTIMATE = 0.85  # or if it is estimated
 NAMED = 5  # classes that a message names
 
 
@@ -48,15 +54,19 @@ def stage_alarms(
         found += [
             _source_not_learnt(epochs[-1], source) if learns_source else None,
             _discriminator_saturated(epochs[-1]),
-            _collapsed(epochs[-1], source) or _imbalanced(epochs[-1], source),
+            _predicted_classes(epochs[-1], source),
             _self_confirming(epochs),
         ]
     return [alarm for alarm in found if alarm is not None]
 
 
 def identical_domains(accuracy: float, images: int) -> Alarm | None:
-    """Raise the alarm if `domain_accuracy`, measured on `images` in all, is within three deviations of chance."""
-    if accuracy > 0.5 + 3 * math.sqrt(0.25 / images):
+    """Raise the alarm if `domain_accuracy`, measured on `images` in all, is at chance and cannot be much above it.
+
+    Within three deviations of chance, and certainly (at 95 %) below `SEPARABLE`: a few images cannot show that.
+    """
+    right = min(round(max(accuracy, 0.5) * images), images)
+    if accuracy > 0.5 + 3 * math.sqrt(0.25 / images) or upper_limit(right, images, 0.05) > SEPARABLE:
         return None
     return Alarm(
         "identical domains",
@@ -66,24 +76,33 @@ def identical_domains(accuracy: float, images: int) -> Alarm | None:
     )
 
 
-def negative_transfer(adapted: EpochRecord, source_only: EpochRecord) -> Alarm | None:
-    """Raise the alarm if an adapted model's epoch is no better than one of a model trained on the source only.
+def verdict_alarms(verdict: Verdict, source_accuracy: float) -> list[Alarm]:
+    """Return the alarms of a complete run: harm, and a low accuracy on the target.
 
-    Two label-free measures must both say so: information maximisation and `kept_information`.
+    Both use target labels where there are any, and evidence without them otherwise.
     """
-    measures: list[tuple[float, float]] = []
-    for epoch in (adapted, source_only):
-        kept = kept_information(_audit(epoch).predicted_shares, epoch.scores["augmentation_consistency"])
-        measures.append((epoch.scores["information_maximisation"], kept))
-    if any(ours > theirs for ours, theirs in zip(*measures, strict=True)):
-        return None
-    (sure, kept), (sure_before, kept_before) = measures
-    return Alarm(
-        "negative transfer",
-        f"no better than source only without labels: information maximisation {sure:.2f} against {sure_before:.2f}; "
-        f"information that survives a slight change {kept:.2f} against {kept_before:.2f}",
-        "adaptation did not help, or did harm: keep the source-only model, or try another recipe",
-    )
+    found = []
+    if verdict.kind == "made it worse":
+        found.append(
+            Alarm(
+                "negative transfer",
+                verdict.sentence,
+                f"keep the source-only model, {verdict.compared_with}, or try another recipe",
+            )
+        )
+    known = verdict.true_accuracy is not None
+    accuracy, least = (verdict.true_accuracy, LOW) if known else (verdict.accuracy, LOW_ESTIMATE)
+    if accuracy is not None and accuracy < least * source_accuracy:
+        found.append(
+            Alarm(
+                "low target accuracy",
+                f"{accuracy:.0%} of target images are right, {'by' if known else 'estimated without'} labels; "
+                f"{source_accuracy:.0%} of held-out source images are",
+                "the domains may be too different for this recipe: look at the images, try another recipe, or label "
+                "some target images (`mutualign report RUN --label-these 50`)",
+            )
+        )
+    return found
 
 
 def _dead_gradient(epoch: EpochRecord) -> Alarm | None:
@@ -145,6 +164,15 @@ def _discriminator_saturated(epoch: EpochRecord) -> Alarm | None:
     )
 
 
+def _predicted_classes(epoch: EpochRecord, source: SourceClasses) -> Alarm | None:
+    """What the shares of the predicted classes say; if other class frequencies explain them, only that."""
+    audit = _audit(epoch)
+    likely = audit.same_within_classes is not None and audit.same_within_classes >= LIKELY
+    if not likely and (collapsed := _collapsed(epoch, source)):
+        return collapsed
+    return _missing(epoch, source) or (_label_shift(audit, source) if likely else None)
+
+
 def _collapsed(epoch: EpochRecord, source: SourceClasses) -> Alarm | None:
     shares = _audit(epoch).predicted_shares
     effective, expected = _effective_classes(shares), _effective_classes(source.shares)
@@ -160,7 +188,7 @@ def _collapsed(epoch: EpochRecord, source: SourceClasses) -> Alarm | None:
     )
 
 
-def _imbalanced(epoch: EpochRecord, source: SourceClasses) -> Alarm | None:
+def _missing(epoch: EpochRecord, source: SourceClasses) -> Alarm | None:
     shares = _audit(epoch).predicted_shares
     missing = [label for label, share in enumerate(shares) if share < RARE * source.shares[label]]
     mass = sum(source.shares[label] for label in missing)
@@ -171,6 +199,20 @@ def _imbalanced(epoch: EpochRecord, source: SourceClasses) -> Alarm | None:
         f"hardly any target image is put into {_named(missing, source)}, {mass:.0%} of the source",
         "the target lacks these classes, or predictions are biased: methods that align whole domains fail if class "
         "frequencies differ",
+    )
+
+
+def _label_shift(audit: EpochAudit, source: SourceClasses) -> Alarm | None:
+    shares = audit.estimated_shares or []
+    changes = [ours - theirs for ours, theirs in zip(shares, source.shares, strict=False)]
+    if sum(map(abs, changes)) / 2 < SHIFTED:
+        return None
+    most = max(range(len(changes)), key=lambda label: abs(changes[label]))
+    return Alarm(
+        "class frequencies differ",
+        f"{_named([most], source)} has {shares[most]:.0%} of the target images, as estimated from the predictions, and "
+        f"{source.shares[most]:.0%} of the source; within classes both domains look alike",
+        "methods that align whole domains fail if class frequencies differ: prefer one that does not, such as atdoc",
     )
 
 

@@ -16,6 +16,7 @@ from mutualign.data.task import SAMPLES, Task
 from mutualign.data.types import Batch, UnlabelledImages, spread, to_floats
 from mutualign.evaluation import audit, target_labels, validators
 from mutualign.evaluation.gradients import loss_gradients
+from mutualign.evaluation.label_shift import estimated_shares, same_within_classes
 from mutualign.evaluation.records import EpochRecord
 from mutualign.evaluation.validators import ValidatorInputs
 from mutualign.methods import Method
@@ -60,6 +61,8 @@ class Evaluator:
         labeller = method.pseudo_labeller
         audited = replace(
             audit.audit_predictions(inputs.target_logits, previous, teacher),
+            same_within_classes=same_within_classes(inputs.source_logits, inputs.target_logits),
+            estimated_shares=estimated_shares(inputs.source_logits, inputs.source_labels, inputs.target_logits),
             teacher_fingerprint=_fingerprint(labeller.model) if labeller else None,
             gradients=gradients.norms,
             reversal=gradients.reversal,

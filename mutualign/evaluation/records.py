@@ -28,6 +28,8 @@ class EpochAudit:
 
     predicted_shares: list[float]  # of each class among the predictions on target images
     confidence_histogram: list[float]  # shares of images by top probability, ten bins from 0 to 1
+    same_within_classes: float | None = None  # p-value that the domains differ in class frequencies only
+    estimated_shares: list[float] | None = None  # of the true classes in the target, if they do
     drift: float | None = None  # share of predictions that differ from the previous epoch's
     coverage: float | None = None  # share of images that the pseudo-labeller labels
     pseudo_label_shares: list[float] | None = None  # of each class among those labels

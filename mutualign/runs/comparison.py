@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from itertools import product
@@ -18,6 +18,23 @@ from mutualign.runs.jobs import Job, TaskPlace, run_of
 from mutualign.runs.rows import Row, rows_of
 from mutualign.runs.spec import RunSpec
 from mutualign.runs.work import Circumstances
+
+
+def with_baselines(recipes: Sequence[Recipe]) -> tuple[Recipe, ...]:
+    """Put the fair baseline of each adapted recipe before it, unless an equal recipe is there already.
+
+    >>> from mutualign.recipes import load_recipe
+    >>> [recipe.name for recipe in with_baselines([load_recipe("photos_source_only"), load_recipe("photos")])]
+    ['photos_source_only', 'photos']
+    """
+    known, found = {recipe.digest for recipe in recipes}, list[Recipe]()
+    for recipe in recipes:
+        baseline = recipe.source_only()
+        if baseline.digest not in known:
+            known.add(baseline.digest)
+            found.append(baseline)
+        found.append(recipe)
+    return tuple(found)
 
 
 @dataclass(frozen=True)

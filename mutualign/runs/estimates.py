@@ -59,4 +59,5 @@ def run_outputs(folder: RunFolder, which: Which) -> RunOutputs:
         raise MutualignError(f"{folder.path}: its outputs were not scored by {DEFAULT_VALIDATOR}")
     inputs = EstimatorInputs(tensors["source_logits"], tensors["source_labels"], tensors["target_logits"])
     recipe = f"{config.recipe.name}-{config.recipe.digest}"  # recipes may have one name and different settings
-    return RunOutputs(inputs, recipe, config.seed, info.scores[DEFAULT_VALIDATOR])
+    consistency = info.scores.get("augmentation_consistency")
+    return RunOutputs(inputs, recipe, config.seed, info.scores[DEFAULT_VALIDATOR], consistency)

@@ -15,10 +15,8 @@ from lightning_fabric import Fabric
 
 from mutualign.data.task import Task
 from mutualign.errors import MutualignError, shell_command
-from mutualign.evaluation.alarms import identical_domains, negative_transfer
+from mutualign.evaluation.alarms import identical_domains, verdict_alarms
 from mutualign.evaluation.measure import Evaluator
-from mutualign.evaluation.records import Alarm
-from mutualign.evaluation.selection import best_epoch
 from mutualign.evaluation.validators import DEFAULT_VALIDATOR
 from mutualign.io.plugins import loaded_plugins
 from mutualign.methods import METHODS
@@ -150,13 +148,14 @@ class Experiment:
             self.observer.alarm(identical)
         self._train(fabric, Callbacks(self.observer.step, recorder.end_epoch, self.should_stop))
         recorder.keep_outputs()
-        source_only = self._source_only_run()
+        stages = summarise(self.folder.metrics(), DEFAULT_VALIDATOR)
+        verdict = verdict_of(self.folder, stages[-1].selected.target_accuracy)
         alarms = [(0, identical)] if identical else []
         for stage in range(len(self.recipe.stages)):
             alarms += [(stage, alarm) for alarm in recorder.alarms(stage)]
-        if source_only and (harm := self._negative_transfer(recorder, source_only)):
-            self.observer.alarm(harm)
-            alarms.append((len(self.recipe.stages) - 1, harm))
+        for alarm in verdict_alarms(verdict, stages[-1].selected.source_accuracy):
+            self.observer.alarm(alarm)
+            alarms.append((len(self.recipe.stages) - 1, alarm))
         config = self.folder.config()
         result = Result(
             recipe=self.recipe.name,
@@ -166,15 +165,15 @@ class Experiment:
             command=config.command,
             hardware=describe_hardware(fabric),
             versions=software,
-            stages=summarise(self.folder.metrics(), DEFAULT_VALIDATOR),
+            stages=stages,
             created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             class_names=list(self.task.class_names),
             source_class_shares=list(recorder.source_classes.shares),
             domain_accuracy=round(domain_accuracy, 4),
-            compared_with=source_only.config().recipe.name if source_only else None,
+            compared_with=verdict.compared_with,
             alarms=[StageAlarm(alarm.name, alarm.seen, alarm.cause, stage) for stage, alarm in alarms],
+            verdict=verdict,
         )
-        result = replace(result, verdict=verdict_of(self.folder, result))
         self.folder.write_result(result)
         return result
 
@@ -205,27 +204,6 @@ class Experiment:
                 callbacks,
                 self.policy,
             )
-
-    def _source_only_run(self) -> RunFolder | None:
-        """Find a complete source-only run with the same data and seed in OUT/TASK/*/seed-N, next to this one."""
-        if self.recipe.is_source_only or self.folder.path.name != f"seed-{self.seed}":
-            return None  # a folder of another form is not next to runs of the same task
-        for path in sorted(self.folder.path.absolute().parents[1].glob(f"*/{self.folder.path.name}/result.json")):
-            try:
-                other = RunFolder.open(path.parent)
-                config, records = other.config(), other.metrics()
-            except MutualignError:
-                continue  # a damaged neighbour must not cost this run its result
-            same = self.task.is_data(config.data) and config.seed == self.seed
-            scored = records and all(DEFAULT_VALIDATOR in record.scores for record in records)
-            if same and scored and other.is_complete and config.recipe.is_source_only:
-                return other
-        return None
-
-    def _negative_transfer(self, recorder: Recorder, source_only: RunFolder) -> Alarm | None:
-        adapted = best_epoch(recorder.epochs(len(self.recipe.stages) - 1), DEFAULT_VALIDATOR)
-        reference = best_epoch(source_only.metrics(), DEFAULT_VALIDATOR)
-        return negative_transfer(adapted, reference)
 
     def _refuse_other_data(self) -> None:
         started_with = self.folder.config().data

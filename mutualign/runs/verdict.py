@@ -9,28 +9,27 @@ from mutualign.errors import MutualignError
 from mutualign.evaluation.verdict import Evidence, Verdict, judge, paired_gain
 from mutualign.runs.estimates import run_outputs
 from mutualign.runs.folder import RunFolder
-from mutualign.runs.history import Result
 
 
-def verdict_of(folder: RunFolder, result: Result | None = None) -> Verdict:
-    """Judge a complete run at its selected epoch; `result` is that of the folder, if it is not written yet.
+def verdict_of(folder: RunFolder, true_accuracy: float | None = None) -> Verdict:
+    """Judge a run at its selected epoch; the true accuracy, if there is one, is read from its result if it has one.
 
-    Adaptation is compared with the fair source-only run next to it (`fair_baseline`). Raises MutualignError if the run
-    is not complete, or its outputs are missing or damaged.
+    Adaptation is compared with the fair source-only run next to it (`fair_baseline`). Raises MutualignError if the
+    run's outputs are missing or damaged.
     """
-    recipe = folder.config().recipe
+    recipe, result = folder.config().recipe, folder.result()
     run, baseline = run_outputs(folder, "selected"), fair_baseline(folder)
-    other = run_outputs(baseline, "selected").outputs if baseline else None
+    other = run_outputs(baseline, "selected") if baseline else None
     right = _right(folder)
     other_right = _right(baseline) if baseline else None
     gain = None if right is None or other_right is None else paired_gain(right, other_right)
     return judge(
         Evidence(
-            run.outputs,
+            run,
             other,
             is_baseline=recipe.is_source_only,
             compared_with=baseline.config().recipe.name if baseline else None,
-            true_accuracy=(result or folder.require_result()).stages[-1].selected.target_accuracy,
+            true_accuracy=result.stages[-1].selected.target_accuracy if result else true_accuracy,
             true_gain=gain,
         )
     )

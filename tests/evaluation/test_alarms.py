@@ -9,9 +9,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mutualign.evaluation.alarms import SourceClasses, negative_transfer, stage_alarms
+from mutualign.evaluation.alarms import SourceClasses, stage_alarms, verdict_alarms
 from mutualign.evaluation.audit import class_shares
 from mutualign.evaluation.records import EpochAudit, EpochRecord
+from mutualign.evaluation.verdict import Verdict
 
 NAMES = [f"kind {letter}" for letter in "abcdefghij"]
 PRIOR = [0.1] * 10
@@ -135,15 +136,34 @@ def test_the_order_of_the_classes_changes_no_alarm(order):
     assert renamed == names([healthy(predicted_shares=shares)], prior)
 
 
-def test_negative_transfer_needs_both_measures_to_be_no_better():
-    def epoch(information, consistency, shares=PRIOR):
-        scores = {"information_maximisation": information, "augmentation_consistency": consistency}
-        return healthy(scores=scores, predicted_shares=shares)
+def test_class_frequencies_that_explain_the_predictions_are_no_collapse():
+    most = [0.91] + [0.01] * 9
+    assert names([healthy(predicted_shares=most, same_within_classes=0.001, estimated_shares=most)]) == [
+        "predicted classes collapsed"
+    ]
+    (alarm,) = stage_alarms(
+        [healthy(predicted_shares=most, same_within_classes=0.6, estimated_shares=most)], SourceClasses(NAMES, PRIOR)
+    )
+    assert alarm.name == "classes missing among the predictions"
+    some = [0.55] + [0.05] * 9
+    (alarm,) = stage_alarms(
+        [healthy(predicted_shares=some, same_within_classes=0.6, estimated_shares=some)], SourceClasses(NAMES, PRIOR)
+    )
+    assert alarm.name == "class frequencies differ"
+    assert '"kind a" has 55% of the target images' in alarm.seen
+    assert names([healthy(same_within_classes=1.0, estimated_shares=list(PRIOR))]) == []
 
-    source_only = epoch(1.0, 0.8)
-    assert negative_transfer(epoch(0.9, 0.7), source_only).name == "negative transfer"
-    assert negative_transfer(source_only, source_only) is not None
-    assert negative_transfer(epoch(1.1, 0.7), source_only) is None
-    assert negative_transfer(epoch(0.9, 0.9), source_only) is None
-    collapsed = epoch(0.0, 1.0, [1.0] + [0.0] * 9)  # perfectly consistent, and worth nothing
-    assert negative_transfer(collapsed, source_only) is not None
+
+def verdict(kind="helped", **numbers):
+    return Verdict(kind, "A sentence.", "no target labels", compared_with="source_only-1", **numbers)
+
+
+def test_harm_and_low_accuracy_raise_alarms_by_labels_where_there_are_any():
+    def raised(**facts):
+        return [alarm.name for alarm in verdict_alarms(verdict(**facts), 0.9)]
+
+    assert raised(accuracy=0.9) == []
+    assert raised(kind="made it worse", accuracy=0.9) == ["negative transfer"]
+    assert raised(accuracy=0.3) == ["low target accuracy"]
+    assert raised(accuracy=0.3, true_accuracy=0.9) == []
+    assert raised(accuracy=0.9, true_accuracy=0.19) == ["low target accuracy"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mutualign.evaluation.estimators import EstimatorInputs
-from mutualign.evaluation.verdict import Evidence, Range, judge, kind_of_gain, paired_gain
+from mutualign.evaluation.estimators import EstimatorInputs, RunOutputs
+from mutualign.evaluation.verdict import Evidence, Range, judge, kind_of_gain, kind_without_labels, paired_gain
 
 
 @pytest.mark.parametrize(
@@ -35,23 +35,53 @@ def test_the_range_of_a_paired_gain_holds_the_true_one_at_its_rate():
     assert 0.935 <= held / trials <= 0.97
 
 
-def outputs(predicted, classes=3):
-    logits = 4 * torch.eye(classes)[torch.tensor(predicted)]
-    return EstimatorInputs(4 * torch.eye(classes).repeat(4, 1), torch.arange(classes).repeat(4), logits)
+def run(predicted, consistency=0.9, sure=4.0, classes=3):
+    source = EstimatorInputs(
+        4 * torch.eye(classes).repeat(40, 1),
+        torch.arange(classes).repeat(40),
+        sure * torch.eye(classes)[torch.tensor(predicted)],
+    )
+    return RunOutputs(source, "r", 0, 0.0, consistency)
 
 
 def test_equal_predictions_are_no_difference_without_a_label():
-    ours = outputs([0, 1, 2] * 20)
+    ours = run([0, 1, 2] * 20)
     verdict = judge(Evidence(ours, ours, compared_with="source_only"))
     assert (verdict.kind, verdict.basis, verdict.gain) == ("no difference", "no target labels", Range(0.0, 0.0, 0.0))
 
 
 def test_target_labels_decide_where_there_are_any():
-    ours = outputs([0, 1, 2] * 20)
+    ours = run([0, 1, 2] * 20)
     verdict = judge(Evidence(ours, ours, "source_only", true_accuracy=0.2, true_gain=Range(-0.1, -0.15, -0.05)))
     assert (verdict.kind, verdict.basis, verdict.true_accuracy) == ("made it worse", "target labels", 0.2)
+    assert "-10.0 points" in verdict.sentence
 
 
 def test_without_a_baseline_nothing_is_claimed():
-    assert judge(Evidence(outputs([0, 1, 2]), None)).kind == "cannot tell"
-    assert judge(Evidence(outputs([0, 1, 2]), None, is_baseline=True)).kind == "baseline"
+    assert judge(Evidence(run([0, 1, 2]), None)).kind == "cannot tell"
+    assert judge(Evidence(run([0, 1, 2]), None, is_baseline=True)).kind == "baseline"
+
+
+@pytest.mark.parametrize(
+    ("apart", "bound", "consistency", "kind"),
+    [
+        (0.3, 0.2, 0.1, "helped"),
+        (0.3, -0.2, -0.1, "made it worse"),
+        (0.3, 0.2, -0.1, "cannot tell"),
+        (0.3, -0.2, 0.1, "cannot tell"),
+        (0.3, 0.2, 0.01, "cannot tell"),
+        (0.3, 0.04, 0.1, "cannot tell"),
+        (0.3, 0.2, None, "cannot tell"),
+        (0.005, 0.2, 0.1, "no difference"),
+    ],
+)
+def test_without_labels_two_signs_must_agree(apart, bound, consistency, kind):
+    assert kind_without_labels(apart, bound, consistency) == kind
+
+
+def test_the_gain_without_labels_is_never_beyond_the_share_of_images_that_differ():
+    ours, theirs = run([0, 1, 2] * 100), run([0, 1, 1] * 100, consistency=0.5, sure=0.5)
+    verdict = judge(Evidence(ours, theirs, "source_only"))
+    assert verdict.kind == "helped"
+    assert verdict.gain.low == -verdict.gain.high == pytest.approx(-1 / 3)
+    assert 0 < verdict.gain.value <= verdict.gain.high

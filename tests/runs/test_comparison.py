@@ -12,7 +12,7 @@ import torch
 
 from mutualign.data.task import Task
 from mutualign.errors import MutualignError
-from mutualign.runs.comparison import Comparison
+from mutualign.runs.comparison import Comparison, with_baselines
 from mutualign.runs.experiment import Experiment
 from mutualign.runs.folder import RunFolder
 from mutualign.runs.rows import rows_of, save_results
@@ -76,10 +76,14 @@ def test_the_row_of_a_recipe_that_another_begins_with_is_what_training_it_alone_
     assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
 
 
-def test_source_only_is_trained_first_so_that_others_can_be_compared_with_it(finished):
-    out, *_ = finished
-    assert RunFolder.open(path_of(out, MANI)).result().compared_with == "source_only"
-    assert RunFolder.open(path_of(out, SOURCE_ONLY)).result().compared_with is None
+def test_an_adapted_recipe_is_trained_after_its_fair_baseline_and_compared_with_it(tmp_path, load):
+    adapted = (DANN, MANI.source_only(), MANI)
+    recipes = with_baselines(adapted)
+    assert recipes == (DANN.source_only(), *adapted)  # mani's is there already
+    comparison = Comparison((DANN, DANN.source_only()), ("tiny",), (0,), tmp_path)
+    comparison.run(load)
+    assert RunFolder.open(path_of(tmp_path, DANN)).result().compared_with == DANN.source_only().name
+    assert RunFolder.open(path_of(tmp_path, DANN.source_only())).result().compared_with is None
 
 
 def test_a_results_file_holds_the_command_and_the_rows(finished, tmp_path):
@@ -178,13 +182,3 @@ def test_a_run_that_is_missing_is_not_trained_on_other_data_than_the_finished_on
     with pytest.raises(MutualignError, match="other data"):
         Comparison((SOURCE_ONLY,), ("tiny",), (0, 1), out).run(lambda name: other)
     assert not path_of(out, SOURCE_ONLY, 1).exists()
-
-
-@pytest.mark.parametrize(
-    ("file", "content"),
-    [("config.toml", "format = 99"), ("config.toml", "no toml"), ("result.json", "{"), ("metrics.jsonl", "")],
-)
-def test_a_neighbour_that_cannot_be_read_does_not_cost_a_run_its_result(out, tiny_task, file, content):
-    (path_of(out, SOURCE_ONLY) / file).write_text(content, encoding="utf-8")
-    experiment = Experiment(MANI, tiny_task, 0, RunFolder.open(path_of(out, MANI)))
-    assert experiment._source_only_run() is None

@@ -74,7 +74,9 @@ def place(tmp_path_factory):
 
 def compare(recipes: str, out: str, *options: str) -> Answer:
     names = ",".join(f"{name}.toml" for name in recipes.split(","))
-    return mutualign("compare", "--plugin", PLUGIN, "-r", names, "-t", "bright", "--out", out, *options)
+    return mutualign(
+        "compare", "--plugin", PLUGIN, "-r", names, "-t", "bright", "--out", out, "--no-baselines", *options
+    )
 
 
 def run_of(out: str, recipe: str, seed: int = 0) -> RunFolder:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 
 import pytest
 
@@ -56,3 +57,13 @@ def test_the_baseline_keeps_network_optimiser_and_length_and_nothing_of_the_meth
     ]
     assert baseline.source_only() == baseline
     assert recipe("dann").source_only().name == recipe("mani").source_only().name  # one run serves both
+
+
+@pytest.mark.parametrize(
+    ("file", "content"), [("config.toml", "format = 99"), ("config.toml", "no toml"), ("result.json", "{")]
+)
+def test_a_neighbour_that_cannot_be_read_does_not_cost_a_run_its_verdict(trained, tmp_path, file, content):
+    fair, _, dann = trained
+    out = shutil.copytree(fair.path.parents[1], tmp_path / "tiny")
+    (out / fair.path.parent.name / "seed-0" / file).write_text(content, encoding="utf-8")
+    assert verdict_of(RunFolder.open(out / dann.path.parent.name / "seed-0")).compared_with is None

@@ -38,6 +38,7 @@ class RunOutputs:
     recipe: str
     seed: int
     score: float  # by the default validator; higher is better
+    consistency: float | None = None  # share of target images that keep their class when they are slightly changed
 
 
 class Estimate(NamedTuple):
