@@ -20,8 +20,10 @@ from mutualign.data.fetch.data_files import data_folder
 from mutualign.data.types import UnlabelledImages
 from mutualign.report.figure_style import BLUE, VERMILLION
 from mutualign.runs.statistics import Interval
+from tools.heat_map import draw_heat_map
+from tools.leaderboard import Board
 from tools.look import COLOURS, PICTURES, bare, new_figure, picture, save_picture
-from tools.tables import OFFICE31, PUBLISHED_OFFICE31, load, mean_over_pairs, read_rows
+from tools.tables import BOARDS, OFFICE31, PUBLISHED_OFFICE31, load, mean_over_pairs, read_rows
 
 GOALS = (87, 97, 98.5)
 TITLES = {"mnist-mnistm-resampled": "MNIST-M, resampled (as published)", "mnist-mnistm": "MNIST-M, frozen"}
@@ -156,6 +158,12 @@ def draw_office31() -> Figure:
 def interval_of(rows: list[Any], recipe: str, task: str) -> Interval:
     """Return the target accuracy of a recipe on a task, with its interval over seeds."""
     return Interval.of([row.target_accuracy for row in rows if (row.recipe, row.task) == (recipe, task)])
+
+
+@picture
+def draw_leaderboard() -> Figure:
+    """Draw the gains of all methods over source only, from results/leaderboard-*.json."""
+    return draw_heat_map({title: Board.of(read_rows(load(board)["rows"])) for board, title in BOARDS.items()})
 
 
 def main() -> None:

@@ -14,9 +14,11 @@ from typing import Any
 from mutualign.io.typed import parse_typed, to_plain
 from mutualign.methods import METHODS
 from mutualign.methods.describe import explanation, settings_of
+from mutualign.recipes.recipe import SOURCE_ONLY
 from mutualign.runs.history import Selection
 from mutualign.runs.rows import Row
 from mutualign.runs.statistics import Interval, Summary, summarise
+from tools.leaderboard import Board
 
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
@@ -206,19 +208,82 @@ def mean_over_pairs(rows: Sequence[Row], recipe: str, kind: str) -> Interval:
     return Interval.of([sum(found) / len(found) for found in by_seed.values()])
 
 
+# Leaderboard ----------------------------------------------------------------------------------------------------------
+
+BOARDS = {"leaderboard-photos": "Office-31", "leaderboard-digits": "digits"}  # results files, and what they are called
+
+
+def standings_table(results: Mapping[str, Any]) -> list[str]:
+    """All methods by mean rank: gains over source only, averaged over tasks, and on how many tasks they are certain."""
+    board = Board.of(read_rows(results["rows"]))
+    lines = []
+    for one in board.standings():
+        last, selected, oracle = (one.gains[kind].percent(sign="+") for kind in ("last", "validator", "oracle"))
+        certain = [f"{one.better} of {one.tasks}", f"{one.worse} of {one.tasks}"]
+        if one.method == SOURCE_ONLY:
+            last, selected, oracle, *certain = [""] * 5
+        lines.append([f"`{one.method}`", f"{one.rank:.1f}", last, selected, oracle, *certain, f"{one.cost:.1f}"])
+    gains = ("gain, last epoch", "gain, selected epoch", "*gain, oracle epoch*")
+    columns = ["method", "mean rank", *gains, "better on", "worse on", "time / source only"]
+    return [*markdown(columns, lines), "", *verdict(board)]
+
+
+def gains_table(results: Mapping[str, Any]) -> list[str]:
+    """What each method gains over source only on each task at the last epoch; source only with its accuracy."""
+    board = Board.of(read_rows(results["rows"]))
+    gains = board.gains()
+    accuracy = {one.task: one for one in summarise(board.rows) if one.recipe == SOURCE_ONLY}
+    found = [interval for task in board.tasks if (interval := accuracy[task].target_by("last"))]
+    lines = [["`source_only`, accuracy", *(interval.percent() for interval in found)]]
+    for one in board.standings():
+        if one.method != SOURCE_ONLY:
+            cells = [gains[one.method, task] for task in board.tasks]
+            lines.append([f"`{one.method}`", *map(_gain, cells)])
+    return markdown(["method", *(task.removeprefix("office31:") for task in board.tasks)], lines)
+
+
+def _gain(interval: Interval) -> str:
+    """A gain with its interval, bold if this excludes zero."""
+    text = interval.percent(sign="+")
+    return f"**{text}**" if interval.excludes_zero else text
+
+
+def verdict(board: Board) -> list[str]:
+    """Which methods are better than source only on no task, which are worse on one, and what the board cost."""
+    standings = [one for one in board.standings() if one.method != SOURCE_ONLY]
+    never = ", ".join(f"`{one.method}`" for one in standings if not one.better)
+    worse = ", ".join(f"`{one.method}`" for one in standings if one.worse)
+    runs = [row.train_seconds for row in board.rows if row.selection.kind == "last"]
+    return [
+        f"Better than source only on no task: {never or 'none'}. Worse on at least one: {worse or 'none'}.",
+        f"{len(runs)} runs, {sum(runs) / 60:.0f} minutes of training in all.",
+    ]
+
+
 # Methods --------------------------------------------------------------------------------------------------------------
 
 
 def methods_table(_: Mapping[str, Any]) -> list[str]:
-    """All registered methods, from their docstrings."""
+    """All registered methods, from their docstrings, with what they gain in equal conditions."""
+    boards = {board: mean_gains(board) for board in BOARDS}
     lines = []
     for entry in METHODS.values():
         file = f"mutualign/methods/{entry.method.__module__.rsplit('.', 1)[-1]}.py"
         settings = ", ".join(f"`{name}` {default}" for name, default in settings_of(entry).items())
-        source = " ".join(explanation(entry).split()).partition("Source")[2].lstrip("s:. ").replace("|", "\\|")
+        text = " ".join(explanation(entry).split())
+        source = found[1] if (found := re.search(r"\bSources?: (.*)", text)) else ""
         link = f"[`{entry.name}`](../{file})"
-        lines.append([link, entry.summary.replace("|", "\\|"), settings or "none", source or ""])
-    return markdown(["method", "idea", "settings and defaults", "source"], lines)
+        summary, source = (cell.replace("|", "\\|") for cell in (entry.summary, source))
+        gains = [board.get(entry.name, "") for board in boards.values()]
+        lines.append([link, summary, settings or "none", *gains, source])
+    heads = [f"gain, {board.rpartition('-')[2]}" for board in boards]
+    return markdown(["method", "idea", "settings and defaults", *heads, "source"], lines)
+
+
+def mean_gains(board: str) -> dict[str, str]:
+    """Return the gain of each method over source only at the last epoch, averaged over the tasks of a board."""
+    standings = Board.of(read_rows(load(board)["rows"])).standings()
+    return {one.method: one.gains["last"].percent(sign="+") for one in standings if one.method != SOURCE_ONLY}
 
 
 # Speed ----------------------------------------------------------------------------------------------------------------
@@ -280,6 +345,8 @@ def scaling_table(results: Mapping[str, Any]) -> list[str]:
 TABLES: dict[str, tuple[str, Callable[[Mapping[str, Any]], list[str]]]] = {
     # Name of a block: its results file, "" for none, and the function that formats it.
     "methods": ("", methods_table),
+    **{board: (board, standings_table) for board in BOARDS},
+    "leaderboard-photos-tasks": ("leaderboard-photos", gains_table),
     "office31": ("office31", office31_table),
     "published": ("headline", published_table),
     "headline": ("headline", headline_table),

@@ -21,8 +21,8 @@ from mutualign.runs.statistics import percent
 ORACLE = "oracle (needs labels)"
 CHECKED = (
     "gradients that are zero or reversed, a teacher that does not move, a source that was not learnt, a saturated "
-    "discriminator, collapsed or missing classes, class frequencies that differ, pseudo-labels that confirm themselves, "
-    "identical domains, a low target accuracy"
+    "discriminator, collapsed or missing classes, class frequencies that differ, pseudo-labels that confirm "
+    "themselves, identical domains, a low target accuracy"
 )
 
 

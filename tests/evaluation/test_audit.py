@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -9,8 +10,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mutualign.evaluation import measure
 from mutualign.evaluation.alarms import identical_domains
 from mutualign.evaluation.audit import Teacher, audit_predictions, class_shares, domain_accuracy
+from mutualign.evaluation.measure import Evaluator
+from mutualign.training.distributed import make_fabric
+from tests.conftest import make_tiny_task
 
 
 def of_two_classes(*chances):
@@ -73,3 +78,14 @@ def test_domains_that_differ_in_brightness_or_texture_are_separated_and_equal_on
 @pytest.mark.parametrize(("accuracy", "images", "raised"), [(0.5, 100, False), (0.45, 100, False), (0.5, 2000, True)])
 def test_few_images_cannot_show_that_domains_are_identical(accuracy, images, raised):
     assert (identical_domains(accuracy, images) is not None) == raised
+
+
+def test_domains_of_a_task_are_separated_once_whatever_the_run(monkeypatch):
+    seen, tiny_task = [], make_tiny_task()
+    monkeypatch.setattr(measure.audit, "domain_accuracy", lambda *parts: seen.append(parts) or 0.7)
+    fabric = make_fabric("float32", "cpu")
+    found = [Evaluator(tiny_task, seed, fabric).domain_accuracy() for seed in (0, 1)]
+    assert found == [(0.7, 2 * len(tiny_task.source_train))] * 2
+    assert len(seen) == 1
+    Evaluator(dataclasses.replace(tiny_task), 0, fabric).domain_accuracy()  # other images, for all that is known
+    assert len(seen) == 2
