@@ -103,3 +103,14 @@ def test_the_own_method_beats_source_only(run_example):
     source_only, adapted = (percentages(row) for row in rows)
     assert adapted[0] > source_only[0] + 4
     assert adapted[1] > source_only[1] + 4
+
+
+def test_an_adaptation_that_fails_is_sure_of_itself_and_thirty_labels_show_it(run_example):
+    _, *lines = run_example("failed_adaptation", "--degrees", "55", "75")
+    near, far = map(percentages, lines)  # source only, adapted, confidence, bound, and both ends of the interval
+    assert near[1] > near[0] + 20
+    assert near[4] > 80
+    assert far[1] < 5
+    assert far[2] > 95
+    assert far[3] > far[1]  # the bound does not hold: the example says why
+    assert far[5] < 30
