@@ -56,8 +56,8 @@ class BlindTask:
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        """Seeds of each recipe; photos have one, to save time."""
-        return (0,) if self.kind == "photos" else (0, 1)
+        """Seeds of each recipe; images and photos have one, to save time."""
+        return (0, 1) if self.kind == "vectors" else (0,)
 
 
 def _short(method: str, kind: Kind, name: str = "", **options: Any) -> Recipe:
