@@ -53,16 +53,14 @@ class Select:
         from mutualign.cli.tables import selection_table
         from mutualign.evaluation.selection import rank
         from mutualign.evaluation.validators import DEFAULT_VALIDATOR
+        from mutualign.runs.estimates import require_same_data
         from mutualign.runs.folder import RunFolder
 
         if not self.runs:
             raise MutualignError("name one or more run folders, such as runs/digits/*/seed-0")
         validator = self.validator or DEFAULT_VALIDATOR
         folders = {str(path): RunFolder.open(path) for path in self.runs}
-        data = dict.fromkeys(folder.config().data for folder in folders.values())
-        if len(data) > 1:
-            listed = "\n".join(f"  data     {identity}" for identity in data)
-            raise MutualignError(f"the runs are of different data; scores compare only on the same\n{listed}")
+        require_same_data([*folders.values()])
         choices = rank({name: folder.metrics() for name, folder in folders.items()}, validator)
         console.print(selection_table(choices, validator))
 

@@ -111,10 +111,11 @@ def _show_result(console: Console, run: RunFolder, config: RunConfig, result: Re
                 style="dim" if is_oracle else "",
             )
     console.print(table)
-    if verdict is not None:
+    steps = [] if verdict is None else next_steps(verdict, run.path, alarms=bool(result.alarms))
+    if steps:
         console.print("what to do next", style="bold")
-        for step in next_steps(verdict, run.path, alarms=bool(result.alarms)):
-            _wrapped(console, step.replace("`", ""))
+    for step in steps:
+        _wrapped(console, step.replace("`", ""))
 
 
 def sparkline(values: Sequence[float], width: int = 40) -> str:

@@ -34,15 +34,26 @@ def estimate_runs(folders: Sequence[RunFolder], which: Which = "selected") -> li
     by information_maximisation.) Raises MutualignError if the runs are on different data, if a run is not complete, and
     if its outputs are missing, damaged or not finite.
     """
-    identities = dict.fromkeys(folder.config().data for folder in folders)
-    if len(identities) > 1:
-        listed = "\n".join(f"  data     {identity}" for identity in identities)
-        raise MutualignError(f"the runs are on different data; estimate the runs of each data set separately\n{listed}")
+    require_same_data(folders)
     runs = [run_outputs(folder, which) for folder in folders]
     return [
         RunEstimates(folder, estimates(run, runs), bound_accuracy(run.outputs))
         for folder, run in zip(folders, runs, strict=True)
     ]
+
+
+def require_same_data(folders: Sequence[RunFolder]) -> None:
+    """Raise MutualignError if runs are on different data; it lists them by data, the odd ones first."""
+    by_data: dict[str, list[RunFolder]] = {}
+    for folder in folders:
+        by_data.setdefault(folder.config().data, []).append(folder)
+    if len(by_data) < 2:
+        return
+    listed = ""
+    for data, same in sorted(by_data.items(), key=lambda one: len(one[1])):
+        more = f" and {len(same) - 1} more" if len(same) > 1 else ""
+        listed += f"\n  {same[0].path}{more}\n    {data}"
+    raise MutualignError(f"the runs are on different data, which cannot be compared{listed}")
 
 
 def run_outputs(folder: RunFolder, which: Which) -> RunOutputs:

@@ -40,6 +40,10 @@ def next_steps(verdict: Verdict, run: Path, *, alarms: bool) -> list[str]:
             "Train the source-only run of the same network and length: `mutualign compare` does, with the recipe, the "
             "options and the output folder of this run."
         )
+    elif verdict.kind == "cannot tell" and verdict.true_gain is not None:
+        steps.append(
+            "Train more seeds: `mutualign compare --seeds 5`, with the options of this run, has their mean gain."
+        )
     if verdict.true_accuracy is None:
         steps += [few_labels(run)]
     elif verdict.kind == "helped":

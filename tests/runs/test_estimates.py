@@ -38,11 +38,13 @@ def test_the_epoch_that_is_asked_for_is_the_one_that_is_estimated(seeds, which):
     assert estimate_runs(seeds, which)[0].estimates["disagreement"].accuracy == agreed
 
 
-def test_runs_on_different_data_are_refused(seeds, copied):
+def test_runs_on_different_data_are_refused_and_the_odd_one_is_named_by_path(seeds, copied):
     path = copied.path / "config.toml"
     path.write_text(tomli_w.dumps(parse_toml(path.read_text(encoding="utf-8")) | {"data": "other"}), encoding="utf-8")
-    with pytest.raises(MutualignError, match="different data"):
-        estimate_runs([seeds[0], copied])
+    with pytest.raises(
+        MutualignError, match=rf"different data.*\n  {copied.path}\n    other\n  {seeds[0].path} and 1 more\n"
+    ):
+        estimate_runs([*seeds, copied])
 
 
 def test_a_run_that_is_not_complete_is_refused_with_a_hint(tmp_path):

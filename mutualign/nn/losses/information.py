@@ -18,12 +18,15 @@ def jsd_mutual_information(
     marginal: Float[Tensor, " pairs"],
     valid: Bool[Tensor, " pairs"] | None = None,
 ) -> Float[Tensor, ""]:
-    """Negated Jensen-Shannon lower bound on mutual information, in nats.
+    """Negated Jensen-Shannon objective of mutual information, in nats.
 
     E[softplus(-T(a, b+))] + E[softplus(T(a, b-))], with T the critic's scores of `joint` and of `marginal` pairs, and
     the mean over the `valid` pairs (all by default). It is 2 ln 2 for a critic whose scores are all 0. Without a valid
     pair it is exactly 0, with a gradient of 0. Half-precision scores give a float32 loss. Scores of other pairs have no
     effect, even if they are not finite. Raises ValueError if the shapes differ.
+
+    If the marginal pairs are not of independent images but of different classes, as in MaNi, it is no bound on mutual
+    information: it says how well the critic separates the two kinds of pairs.
 
     Source: Hjelm et al., "Deep InfoMax", ICLR 2019, eq. 4; Sharma et al., "MaNi", MICCAI 2022.
 
