@@ -188,7 +188,7 @@ def main() -> None:
     tasks = [task for task in blind_tasks() if task.half == settings.half and task.kind in settings.kinds]
     data, rows = data_folder(settings.data), list[dict[str, Any]]()
     for task in track(tasks, f"{settings.half} half", console=Console(stderr=True)):
-        rows += measure(task, train(task, settings.runs / settings.half, data))
+        rows += measure(task, train(task, settings.runs.absolute() / settings.half, data))
     results_file.write(settings.out / f"{settings.half}.json", origin, rows, summary=summarise(rows))
 
 

@@ -18,6 +18,7 @@ from mutualign.recipes.recipe import SOURCE_ONLY
 from mutualign.runs.history import Selection
 from mutualign.runs.rows import Row
 from mutualign.runs.statistics import Interval, Summary, summarise
+from tools.blind_tables import BLIND_TABLES
 from tools.leaderboard import Board
 
 ROOT = Path(__file__).parents[1]
@@ -361,6 +362,7 @@ TABLES: dict[str, tuple[str, Callable[[Mapping[str, Any]], list[str]]]] = {
     "scaling": ("scaling", scaling_table),
     "throughput": ("throughput", throughput_table),
     **{name: (name, measured_table) for name in ("busy", "peers", "gpu")},
+    **{name: ("blind", lambda results, lines=lines: markdown(*lines(results))) for name, lines in BLIND_TABLES.items()},
 }
 
 

@@ -16,6 +16,7 @@ from mutualign.recipes import load_recipe
 from mutualign.runs.experiment import Experiment
 from mutualign.runs.folder import RunFolder
 from tests.conftest import make_tiny_task
+from tools.blind_tables import BLIND_TABLES
 
 
 def test_half_of_each_kind_is_for_tuning_and_names_make_the_tasks():
@@ -103,3 +104,15 @@ def test_hits_and_false_alarms_are_counted_where_the_truth_is_clear():
     ]
     line = next(one for one in blind_summary.alarm_lines(rows) if one["alarm"] == "low target accuracy")
     assert (line["hit"]["rate"], line["false"]["rate"], line["runs"]) == (0.5, 0.0, [2, 1])
+
+
+def test_the_tables_of_the_docs_show_rates_with_their_limits(rows):
+    results = {"summary": blind_summary.summarise(rows[1])}
+    for lines_of in BLIND_TABLES.values():
+        head, lines = lines_of(results)
+        assert lines
+        assert all(len(line) == len(head) for line in lines)
+    head, (bound, *_) = BLIND_TABLES["blind-estimates"](results)
+    held = dict(zip(head, bound, strict=True))["range holds"]
+    first = results["summary"]["estimates"][0]["holds"]
+    assert held == f"{100 * first['rate']:.0f} % ({100 * first['low']:.0f} to {100 * first['high']:.0f})"

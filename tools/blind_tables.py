@@ -1,0 +1,81 @@
+"""Tables of the blind test: what evidence without labels says, against the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Results = Mapping[str, Any]
+
+
+def estimates_lines(results: Results) -> tuple[Sequence[str], list[list[str]]]:
+    """Errors, coverage and width of every kind of evidence about the accuracy, at last epochs."""
+    lines = [
+        [
+            line["kind"],
+            line["estimator"].replace("_", " "),
+            f"{line['mean_absolute_error']:.1f}",
+            f"{line['bias']:+.1f}",
+            share(line["holds"]),
+            f"{line['width']:.1f}",
+            str(line["runs"]),
+        ]
+        for line in results["summary"]["estimates"]
+        if line["epoch"] == "last"
+    ]
+    return ("tasks", "evidence", "mean absolute error", "bias", "range holds", "mean width", "runs"), lines
+
+
+def alarms_lines(results: Results) -> tuple[Sequence[str], list[list[str]]]:
+    """How often an alarm is raised when it should be, and when it should not."""
+    lines = [
+        [line["kind"], line["alarm"], share(line["hit"]), share(line["false"]), f"{line['runs'][0]}, {line['runs'][1]}"]
+        for line in results["summary"]["alarms"]
+    ]
+    return ("tasks", "alarm", "raised when it should be", "raised when it should not", "runs of each"), lines
+
+
+def verdicts_lines(results: Results) -> tuple[Sequence[str], list[list[str]]]:
+    """Verdicts without labels, and what target labels say of the same runs."""
+    lines = []
+    for line in results["summary"]["verdicts"]:
+        if line["verdict"] == "all":
+            wrong = f"wrong {share(line['wrong'])}; not `cannot tell` {share(line['given'])}"
+            lines.append([line["kind"], "*all*", str(line["runs"]), "", "", "", wrong])
+            continue
+        counts = (str(line["by_labels"].get(name, 0)) for name in ("better", "neither", "worse"))
+        lines.append([line["kind"], line["verdict"], str(line["runs"]), *counts, ""])
+    return ("tasks", "verdict without labels", "runs", "better", "neither", "worse", "of all, by task"), lines
+
+
+def choices_lines(results: Results) -> tuple[Sequence[str], list[list[str]]]:
+    """Points won over the last epoch by choosing one, and points lost by choosing a recipe."""
+    choices = results["summary"]["choices"]
+    kinds = list(dict.fromkeys(line["kind"] for line in choices))
+    lines = []
+    for by in dict.fromkeys(line["by"] for line in choices):
+        own = {line["kind"]: line for line in choices if line["by"] == by}
+        cells = [points(own[kind][key]) for key in ("epoch_gain", "recipe_loss") for kind in kinds]
+        lines.append([by.replace("_", " "), *cells])
+    heads = [f"{what}, {kind}" for what in ("epoch: won over the last", "recipe: lost") for kind in kinds]
+    return ("chosen by", *heads), lines
+
+
+def share(one: Mapping[str, float] | None) -> str:
+    """`95 % (80 to 100)`: a rate with its limits; nothing if there was nothing to count."""
+    return "" if one is None else f"{100 * one['rate']:.0f} % ({100 * one['low']:.0f} to {100 * one['high']:.0f})"
+
+
+def points(one: Mapping[str, float | None] | None) -> str:
+    """A mean with half the width of its interval."""
+    if one is None:
+        return ""
+    return f"{one['mean']:+.2f}" + ("" if one["half_width"] is None else f" ± {one['half_width']:.2f}")
+
+
+BLIND_TABLES = {
+    "blind-estimates": estimates_lines,
+    "blind-alarms": alarms_lines,
+    "blind-verdicts": verdicts_lines,
+    "blind-choices": choices_lines,
+}
