@@ -1,14 +1,16 @@
-"""MCD, AdaBN, VADA, DIRT-T, rotation and FDA: what is special to each, beside the contract of all methods."""
+"""MCD, AdaBN, VADA, DIRT-T, rotation, FDA and methods of one loss: what is special to each, beside the contract."""
 
 from __future__ import annotations
 
 import copy
+import math
 
 import pytest
 import torch
 
 from mutualign.data.augment import fourier_swap
 from mutualign.methods import METHODS
+from mutualign.nn import losses as functions
 from mutualign.nn.backbones import TwoBlockCNN
 from mutualign.nn.classifier import Classifier
 
@@ -87,6 +89,50 @@ def test_dirt_t_starts_at_its_teacher_and_sees_no_source(build, make_batch):
     assert method.output_model is method.teacher.model
 
 
+def test_dirt_t_measures_entropy_and_the_distance_from_a_teacher_that_differs(build, make_batch):
+    method = build("dirt_t", weight=0.5, teacher_weight=0.25).eval()
+    with torch.no_grad():
+        method.teacher.model.head[3].bias += torch.tensor([1.0, 0.0, -1.0])
+    batch = make_batch(method)
+    student, teacher = method.classifier(batch.images).softmax(1), method.teacher(batch.images).softmax(1)
+    losses, _ = method(batch, HALFWAY)
+    entropy = sum(-p * math.log(p) for row in student.tolist() for p in row) / len(student)
+    pairs = zip(teacher.flatten().tolist(), student.flatten().tolist(), strict=True)
+    assert losses["entropy"].item() == pytest.approx(0.5 * entropy, rel=1e-4)
+    assert losses["teacher"].item() == pytest.approx(
+        0.25 * sum(p * math.log(p / q) for p, q in pairs) / len(student), rel=1e-4
+    )
+    assert losses["target_vat"].item() > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "loss", "function", "of"),
+    [
+        ("mmd", "mmd", functions.mmd, "features"),
+        ("coral", "coral", functions.coral, "features"),
+        ("entropy", "entropy", functions.entropy_minimisation, "target logits"),
+        ("bnm", "nuclear_norm", functions.batch_nuclear_norm, "target logits"),
+        ("mcc", "confusion", lambda logits: functions.class_confusion(logits, 2.5), "target logits"),
+        ("information_maximisation", "information", functions.information_maximisation, "target logits"),
+    ],
+)
+def test_a_method_is_cross_entropy_and_a_weighted_loss_of_the_features_or_the_target(
+    build, make_batch, name, loss, function, of
+):
+    """The functions themselves are proved in tests/nn/losses."""
+    method = build(name, weight=0.7).eval()
+    batch = make_batch(method)
+    features = method.classifier.features(batch.images)
+    logits = method.classifier.head(features)
+    parts = (features[:8], features[8:]) if of == "features" else (logits[8:],)
+    found, _ = method(batch, HALFWAY)
+    assert set(found) == {"class", loss}
+    assert found["class"].item() == pytest.approx(
+        torch.nn.functional.cross_entropy(logits[:8], batch.labels).item(), rel=1e-5
+    )
+    assert found[loss].item() == pytest.approx(0.7 * function(*parts).item(), rel=1e-4)
+
+
 def test_rotation_asks_for_the_quarter_turns_that_were_made(build, make_batch):
     method = build("rotation").eval()
     batch = make_batch(method)
@@ -120,6 +166,15 @@ def test_the_fourier_swap_is_that_of_the_whole_spectrum(size):
     shifted = torch.fft.ifftshift(torch.polar(amplitude, spectra[0].angle()), dim=(2, 3))
     assert torch.allclose(fourier_swap(source, target, 0.2), torch.fft.ifft2(shifted).real, atol=1e-5)
     assert torch.allclose(fourier_swap(source, source, 0.2), source, atol=1e-6)
+
+
+def test_fda_has_the_papers_robust_entropy_on_target_images_as_they_are(build, make_batch):
+    method = build("fda", entropy_weight=0.5, power=1.5).eval()
+    batch = make_batch(method)
+    probabilities = method.classifier(batch.target).softmax(1).tolist()
+    entropies = [sum(-p * math.log(p) for p in row) for row in probabilities]
+    expected = 0.5 * sum((entropy**2 + 0.001**2) ** 1.5 for entropy in entropies) / len(entropies)
+    assert method(batch, HALFWAY)[0]["entropy"].item() == pytest.approx(expected, rel=1e-4)
 
 
 def test_the_smallest_fourier_swap_gives_each_image_the_mean_of_the_target():
