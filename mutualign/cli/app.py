@@ -39,6 +39,7 @@ COMMANDS = {
     "estimate": "inspect:Estimate",
     "report": "inspect:Report",
     "predict": "predict:Predict",
+    "sweep": "sweep:SweepCommand",
     "runs": "runs:Runs",
     "show": "inspect:Show",
     "export": "export:Export",

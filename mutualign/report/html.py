@@ -1,4 +1,4 @@
-"""Writing reports: one HTML file for a run or a comparison, and its figures as PNG."""
+"""Writing reports: one HTML file for a run, a comparison or a sweep, and its figures as PNG."""
 
 from __future__ import annotations
 
@@ -9,16 +9,20 @@ from mutualign.report.comparison_data import PAGE
 from mutualign.report.comparison_page import comparison_page
 from mutualign.report.page import Page
 from mutualign.report.run_page import run_page
+from mutualign.report.sweep_page import sweep_page
 from mutualign.runs.folder import RunFolder
+from mutualign.runs.sweeps.study import Study
 
 
 def page_of(path: Path, link_from: Path | None = None) -> Page:
-    """Make the page of a run folder, or of a folder with runs in it, to be written into the folder `link_from`.
+    """Make the page of a run folder, a sweep, or a folder with runs in it, to be written into the folder `link_from`.
 
-    Raises MutualignError if it is neither.
+    Raises MutualignError if it is none of them.
     """
     if (path / "config.toml").is_file():
         return run_page(RunFolder.open(path))
+    if Study.is_study(path):
+        return sweep_page(path)
     return comparison_page(path, link_from)
 
 

@@ -40,15 +40,16 @@ class Owner:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold the lock of a run folder. It is released when the context ends, and by the system if the process dies.
+def locked(folder: Path, patience: float = PATIENCE) -> Iterator[None]:
+    """Hold the lock of a run folder, after waiting for `patience` seconds at most.
 
-    Raises MutualignError that names the owner if another process holds it, and if the folder cannot be written. On a
+    It is released when the context ends, and by the system if the process dies. Raises
+    MutualignError that names the owner if another process holds it, and if the folder cannot be written. On a
     file system that cannot lock files, nothing is locked.
     """
     path = folder / LOCK
     try:
-        file = _acquire(path)
+        file = _acquire(path, patience)
         os.ftruncate(file, 0)
         os.write(file, encode_json(Owner.this_process()).encode())
     except BlockingIOError:
@@ -86,9 +87,9 @@ def last_owner(folder: Path) -> Owner | None:
     return _read(folder / LOCK) if owner_of(folder) is None else None
 
 
-def _acquire(path: Path) -> int:
+def _acquire(path: Path, patience: float) -> int:
     """Open and lock the file, again if its last owner deleted it in between. Raises BlockingIOError if it is taken."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + patience
     while True:
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
         try:

@@ -2,90 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import os
+import random
 import signal
 import sys
 import threading
 import time
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
-from mutualign.data.datasets import TASKS, find_task
 from mutualign.io import plugins
-from mutualign.methods import METHODS
-from mutualign.recipes import load_recipe
-from mutualign.runs.comparison import Comparison
-from mutualign.runs.folder import RunFolder
+from mutualign.runs.lock import owner_of
 from mutualign.runs.spec import RunSpec
-from mutualign.runs.status import count_epochs, status_of
-from tests.cli.conftest import call
+from mutualign.runs.status import count_epochs, find_runs, status_of
 from tests.run_contents import contents
-
-PLUGIN = Path(__file__).with_name("faulty.py")
-RECIPE = """
-backbone = "mlp"
-precision = "float32"
-[[stages]]
-method = "{method}"
-epochs = {epochs}
-batch_size = 20
-"""
-
-
-class Answer(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-def mutualign(*arguments: object) -> Answer:
-    """Call the command in this process."""
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        return Answer(call(*map(str, arguments)), out.getvalue(), err.getvalue())
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    """A folder with a recipe per faulty method, in which the plugin is loaded; it is the current folder."""
-    folder = tmp_path_factory.mktemp("jobs")
-    for method, epochs in {"steady": 3, "once": 3, "always": 3, "broken": 3, "patient": 400, "dann": 3}.items():
-        (folder / f"{method}.toml").write_text(RECIPE.format(method=method, epochs=epochs))
-    registries = [(METHODS, dict(METHODS)), (TASKS, dict(TASKS))]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("FAULTS", str(folder))
-        patch.setenv("COLUMNS", "160")
-        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
-        patch.setattr(plugins, "_loaded", [])
-        patch.setattr(sys, "path", list(sys.path))
-        plugins.load_plugin(str(PLUGIN))
-        yield folder
-    for registry, before in registries:
-        registry.clear()
-        registry.update(before)
-    del sys.modules["faulty"]
-
-
-def compare(recipes: str, out: str, *options: str) -> Answer:
-    names = ",".join(f"{name}.toml" for name in recipes.split(","))
-    return mutualign(
-        "compare", "--plugin", PLUGIN, "-r", names, "-t", "bright", "--out", out, "--no-baselines", *options
-    )
-
-
-def run_of(out: str, recipe: str, seed: int = 0) -> RunFolder:
-    return RunFolder(Path(out) / "bright" / recipe / f"seed-{seed}")
-
-
-def in_this_process(recipes: str, out: Path, seeds: int = 1) -> None:
-    loaded = tuple(load_recipe(f"{name}.toml") for name in recipes.split(","))
-    Comparison(loaded, ("bright",), tuple(range(seeds)), out).run(lambda name: find_task(name).load(out))
+from tests.runs.many import PLUGIN, RECIPE, compare, in_this_process, mutualign, run_of
 
 
 @pytest.fixture(scope="module")
@@ -175,3 +108,37 @@ def test_a_run_keeps_the_command_that_the_user_typed_and_its_plugin(faults, plac
     assert config.command.startswith(f"mutualign compare --plugin {PLUGIN} -r steady.toml")
     assert config.plugins == [str(PLUGIN)]
     assert RunSpec(config.recipe, "bright", 0) == config.run_spec
+
+
+def test_a_study_whose_workers_are_killed_at_random_loses_nothing_and_trains_nothing_twice(place, monkeypatch):
+    """Whatever process trains a run is killed now and then; the command is given again until nothing is missing."""
+    monkeypatch.setenv("FAULTS", str(place / "study"))
+    (place / "study").mkdir()
+    draws, over = random.Random(0), threading.Event()  # noqa: S311 - no secret
+
+    def kill_now_and_then():
+        while not over.wait(draws.uniform(0.2, 1.0)):
+            running = [one for path in find_runs(Path("study-out")) if (one := owner_of(path))]
+            if running:
+                os.kill(draws.choice(running).pid, signal.SIGKILL)
+                killed.append(1)
+
+    killed: list[int] = []
+    killer = threading.Thread(target=kill_now_and_then)
+    killer.start()
+    try:
+        codes = []
+        while not codes or codes[-1]:
+            codes.append(
+                compare("patient,dann", "study-out", "--seeds", "6", "--jobs", "2", "--save", "study.json").code
+            )
+            assert codes[-1] in (0, 1)
+            assert len(codes) < 9
+    finally:
+        over.set()
+        killer.join()
+    assert len(killed) > 3
+    in_this_process("patient,dann", Path("study-alone"), seeds=6)
+    for name in ("patient", "dann"):
+        for seed in range(6):
+            assert contents(run_of("study-out", name, seed)) == contents(run_of("study-alone", name, seed))

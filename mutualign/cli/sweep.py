@@ -1,0 +1,126 @@
+"""`sweep`: the command that searches settings of a recipe without target labels."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+from rich.console import Console
+
+from mutualign.cli.options import (
+    MOST_SEEDS,
+    AcceleratorOption,
+    DataOption,
+    EngineOption,
+    EngineOptions,
+    OwnImagesOptions,
+    OwnOption,
+    SetOption,
+    require_between,
+    require_place,
+)
+from mutualign.cli.stopping import StopSignal
+from mutualign.errors import MutualignError, shell_command
+
+if TYPE_CHECKING:
+    from mutualign.runs.sweeps.sweep import Sweep
+
+MOST_TRIALS = 100_000
+
+
+@dataclass(frozen=True)
+class SweepCommand:
+    """Search settings of a recipe by a score that needs no target labels, and write the best as a recipe.
+
+    SPACE.toml names the recipe and, in a table [space], the fields to search:
+
+      recipe = "fast"
+      [space]
+      "stages.0.optim.lr" = { low = 1e-4, high = 1e-2, log = true }
+      "stages.0.batch_size" = { choices = [64, 128] }
+
+    The same command resumes a sweep; started several times, also on several machines, it shares one study.
+    Example: mutualign sweep space.toml --task digits --trials 40
+    """
+
+    space: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="SPACE.toml")]
+    """The recipe, and which of its fields are searched."""
+    task: Annotated[str, tyro.conf.arg(aliases=["-t"])] = "digits"
+    """The task; `mutualign data list` shows all."""
+    own_images: OwnOption = field(default_factory=OwnImagesOptions)
+    trials: int = 40
+    """How many trials in all."""
+    seeds: int = 1
+    """How many seeds each trial is trained with; its score is their mean."""
+    set: SetOption = ()
+    data: DataOption = None
+    out: Path = Path("sweeps")
+    """Where the study goes: OUT/TASK/NAME, by the name of the space's file."""
+    accelerator: AcceleratorOption = "auto"
+    many: EngineOption = field(default_factory=EngineOptions)
+
+    def main(self, console: Console) -> None:
+        """Train the trials, write the best recipe and the report."""
+        from mutualign.cli.trials import Trials
+        from mutualign.report.html import write_report
+        from mutualign.runs.dispatch import dispatch
+        from mutualign.runs.engines import open_engine
+        from mutualign.runs.sweeps.trial import name_of, train_trial
+
+        require_between("--trials", self.trials, 1, MOST_TRIALS)
+        require_between("--seeds", self.seeds, 1, MOST_SEEDS)
+        require_place("--out", self.out)
+        if self.many.engine != "local" and self.many.jobs is None:
+            raise MutualignError(
+                f"a sweep on {self.many.engine} needs --jobs\n"
+                "  hint:    how many trials at a time; fewer learn more from those before them"
+            )
+        command = shell_command("mutualign", *sys.argv[1:])
+        stop = StopSignal()
+        with open_engine(self.many.engine, self.many.jobs or 1, self.many.engine_options) as engine:
+            sweep = self._sweep(command, engine.threads)
+            display = Trials(console, sweep.study, self.trials, time.monotonic)
+            with display, stop.saving(command):
+                stop_file = sweep.circumstances.stop_file
+                outcomes = dispatch(engine, train_trial, sweep.works(), stop_file, stop, display)
+        for trial in sweep.study.unfinished():
+            if (outcome := outcomes.get(name_of(trial.number))) and outcome.state == "lost":
+                sweep.study.finish(trial.number, None, error=outcome.message)
+        best = sweep.write_best()
+        console.print(display.table())
+        console.print(f"report: {write_report(sweep.study.folder)}")
+        console.print(f"the best recipe: {best}; for example:")
+        console.print(f"  {shell_command('mutualign', 'run', '--recipe', best, *self._data_options())}")
+
+    def _sweep(self, command: str, threads: int) -> Sweep:
+        from mutualign.data.datasets.registry import find_task
+        from mutualign.data.fetch.data_files import data_folder
+        from mutualign.runs.jobs import TaskPlace
+        from mutualign.runs.loading import load_task, recipe_for
+        from mutualign.runs.sweeps.space import load_space
+        from mutualign.runs.sweeps.study import Study
+        from mutualign.runs.sweeps.sweep import Sweep
+        from mutualign.runs.work import Circumstances
+
+        own, data = self.own_images.images(), data_folder(self.data)
+        space = load_space(self.space, self.set)
+        name = own.name if own else self.task
+        if own is None:
+            find_task(name)
+        recipe = recipe_for(own, space.recipe, self.set)
+        folder = self.out / name.replace("/", "-") / self.space.stem
+        common = Circumstances.here(folder, threads, self.accelerator)
+        # Loaded once in this process, so that files are fetched and features computed before workers need them.
+        identity = load_task(name, data, recipe, own).identity
+        place = TaskPlace(name, data, own, identity)
+        return Sweep(Study(folder), space, place, self.seeds, self.trials, command, common)
+
+    def _data_options(self) -> list[str]:
+        places = self.own_images.places()
+        if not places:
+            return ["--task", self.task]
+        return [str(word) for name, place in places.items() for word in (f"--{name.replace('_', '-')}", place)]

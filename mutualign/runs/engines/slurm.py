@@ -1,0 +1,149 @@
+"""The engine of Slurm: each piece of work is a job, submitted by submitit; the queue says what has become of it."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+import time
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from mutualign.errors import MutualignError
+from mutualign.runs.engines.base import Engine, missing_package, register_engine
+from mutualign.runs.work import Function
+
+POLL_SECONDS = 2.0
+PATIENCE = 20.0  # seconds that the result of a job that left the queue may take to appear on a shared disk
+
+
+@dataclass(frozen=True)
+class SlurmOptions:
+    """Options of the engine slurm."""
+
+    partition: str = ""
+    account: str = ""
+    qos: str = ""
+    constraint: str = ""
+    minutes: int = 60  # the time limit; a run that reaches it is queued again, and resumes
+    cpus: int = 1
+    gpus: int = 0
+    gigabytes: float = 0  # of memory; 0 leaves it to the cluster
+    folder: Path = Path("slurm")  # for the jobs' files and logs, on the shared disk
+    cluster: Literal["slurm", "local"] = "slurm"  # local: processes of this machine, to try it without Slurm
+
+
+class Resumable:
+    """A function that Slurm may interrupt: called again with the same text, it resumes."""
+
+    def __init__(self, function: Function) -> None:
+        self.function = function
+
+    def __call__(self, text: str) -> str:
+        return self.function(text)
+
+    def checkpoint(self, text: str) -> Any:
+        """Return what submitit queues again at the time limit: the same call, for the run folder has everything."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self, text)
+
+
+@dataclass
+class _Job:
+    """A job of submitit, and when it was first missing in the queue."""
+
+    job: Any
+    gone_since: float | None = None
+
+
+@register_engine("slurm", SlurmOptions)
+class Slurm(Engine):
+    """Slurm jobs, one for each piece of work; `jobs` limits how many are queued at a time."""
+
+    def __init__(self, jobs: int | None, options: SlurmOptions) -> None:
+        try:
+            import submitit
+        except ImportError as error:
+            raise missing_package("slurm", "submitit") from error
+        self.at_once, self.threads = jobs, options.cpus
+        self._on_slurm = options.cluster == "slurm"
+        self._patience = PATIENCE if self._on_slurm else 0.0
+        if self._on_slurm:
+            _queue()  # raises if there is no Slurm
+        self._executor = submitit.AutoExecutor(options.folder, cluster=options.cluster)
+        asked = {name: getattr(options, name) for name in ("partition", "account", "qos", "constraint")}
+        self._executor.update_parameters(
+            name="mutualign",
+            timeout_min=options.minutes,
+            cpus_per_task=options.cpus,
+            gpus_per_node=options.gpus or None,
+            mem_gb=options.gigabytes or None,
+            **{f"slurm_{name}": value for name, value in asked.items() if value},
+        )
+        self._jobs: dict[Future[str], _Job] = {}
+        self._closed = threading.Event()
+        self._poller = threading.Thread(target=self._poll, daemon=True)
+        self._poller.start()
+
+    def submit(self, function: Function, text: str) -> Future[str]:
+        future: Future[str] = Future()
+        self._jobs[future] = _Job(self._executor.submit(Resumable(function), text))
+        return future
+
+    def close(self) -> None:
+        self._closed.set()
+        self._poller.join()
+        for one in self._jobs.values():
+            one.job.cancel()
+
+    def _poll(self) -> None:
+        """Look at the queue until the engine is closed."""
+        while not self._closed.wait(POLL_SECONDS):
+            try:
+                queue = _queue() if self._on_slurm else _processes(self._jobs)
+            except MutualignError:
+                continue  # a busy controller answers another time
+            for future, one in list(self._jobs.items()):
+                if future.cancelled():
+                    one.job.cancel()
+                    del self._jobs[future]
+                elif self._look(future, one, queue.get(one.job.job_id)):
+                    del self._jobs[future]
+
+    def _look(self, future: Future[str], one: _Job, state: str | None) -> bool:
+        """Pass on what has become of a job. Whether it is over."""
+        if state == "RUNNING" and not future.running():
+            future.set_running_or_notify_cancel()  # from now on the work itself must stop
+        if state is not None:
+            one.gone_since = None
+            return False
+        one.gone_since = one.gone_since or time.monotonic()
+        if not one.job.paths.result_pickle.exists() and time.monotonic() - one.gone_since < self._patience:
+            return False
+        if not future.running() and not future.set_running_or_notify_cancel():
+            return True
+        try:
+            future.set_result(one.job.result())
+        except Exception as error:  # what submitit makes of a job that was killed, or that failed
+            future.set_exception(error)
+        return True
+
+
+def _queue() -> dict[str, str]:
+    """Return the states of the user's jobs, by job; accounting (sacct) is not needed, as many clusters lack it."""
+    command = ["squeue", "--me", "--noheader", "--format=%i %T"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise MutualignError(
+            f"engine slurm: the queue cannot be read: {error}\n"
+            "  hint:    start the command on a machine of the cluster, where `squeue` works"
+        ) from error
+    return dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
+
+
+def _processes(jobs: dict[Future[str], _Job]) -> dict[str, str]:
+    """Return the states of jobs that are processes of this machine."""
+    return {one.job.job_id: "RUNNING" for one in list(jobs.values()) if not one.job.done()}

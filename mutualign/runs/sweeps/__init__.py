@@ -1,0 +1,1 @@
+"""Sweeps: settings of a recipe are searched by a label-free score, with Optuna."""

@@ -1,0 +1,70 @@
+"""Clusters: Dask and Ray on this machine, and submitit; a worker that is lost there costs its run a second attempt."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from mutualign.errors import MutualignError
+from mutualign.runs.engines import open_engine
+from mutualign.runs.engines.local import visible_gpus
+from tests.run_contents import contents
+from tests.runs.many import compare, in_this_process, run_of
+
+CLUSTERS = {"dask": [], "ray": [], "slurm": ["--engine-options", "cluster=local", "minutes=2"]}
+
+
+@pytest.fixture(scope="module")
+def alone(place):
+    """The folder of the runs that this process trains."""
+    in_this_process("once,dann", Path("alone"))
+    return "alone"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CLUSTERS)
+def test_a_cluster_trains_what_one_process_trains_although_a_worker_is_killed(name, alone, place, monkeypatch):
+    from faulty import attempts
+
+    monkeypatch.setenv("FAULTS", str(place / name))
+    (place / name).mkdir()
+    done = compare("once,dann", name + "-out", "--seeds", "1", "--jobs", "2", "--engine", name, *CLUSTERS[name])
+    assert done.code == 0, done
+    assert "once on bright, seed 0: its worker was lost" in done.out
+    assert len(attempts("once")) == 2
+    for recipe in ("once", "dann"):
+        assert contents(run_of(name + "-out", recipe)) == contents(run_of(alone, recipe))
+
+
+@pytest.mark.parametrize(
+    ("engine", "options", "message"),
+    [
+        ("daks", [], 'unknown engine "daks"; did you mean "dask"?'),
+        ("local", ["address=x"], 'engine local: unknown key "address"'),
+        ("slurm", ["partion=gpu"], 'engine slurm: unknown key "partion"; did you mean "partition"?'),
+        ("slurm", ["minutes=soon"], "engine slurm, minutes: expected int, got str"),
+        ("slurm", ["minutes"], "write it as key=value"),
+        ("dask", ["address=nowhere"], "engine dask: no scheduler at nowhere(.|\n)*hint: "),
+        ("ray", ["address=127.0.0.1:1"], "engine ray: no cluster at 127.0.0.1:1(.|\n)*hint: "),
+    ],
+)
+def test_an_engine_that_cannot_be_used_is_refused_with_a_hint(engine, options, message):
+    with pytest.raises(MutualignError, match=message):
+        open_engine(engine, 2, options)
+
+
+@pytest.mark.parametrize("engine", ["dask", "ray", "slurm"])
+def test_an_engine_without_its_package_names_the_extra(engine, monkeypatch):
+    package = {"dask": "dask", "ray": "ray", "slurm": "submitit"}[engine]
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MutualignError, match=rf"pip install 'mutualign\[{engine}\]'"):
+        open_engine(engine, 2)
+
+
+def test_the_gpus_of_workers_are_those_that_this_process_may_use(monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert (visible_gpus(0), visible_gpus(2)) == ([], ["0", "1"])
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-8932")
+    assert visible_gpus(2) == ["3", "GPU-8932"]
