@@ -43,9 +43,9 @@ class Owner:
 def locked(folder: Path, patience: float = PATIENCE) -> Iterator[None]:
     """Hold the lock of a run folder, after waiting for `patience` seconds at most.
 
-    It is released when the context ends, and by the system if the process dies. Raises
-    MutualignError that names the owner if another process holds it, and if the folder cannot be written. On a
-    file system that cannot lock files, nothing is locked.
+    It is released when the context ends, and by the system if the process dies. Raises MutualignError that names the
+    owner if another process holds it, and if the folder cannot be written. On a file system that cannot lock files,
+    nothing is locked.
     """
     path = folder / LOCK
     try:

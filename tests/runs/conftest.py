@@ -45,7 +45,15 @@ def seeds(tmp_path_factory):
 def place(tmp_path_factory):
     """A folder with a recipe per faulty method, in which the plugin is loaded; it is the current folder."""
     folder = tmp_path_factory.mktemp("jobs")
-    for method, epochs in {"steady": 3, "once": 3, "always": 3, "broken": 3, "patient": 400, "dann": 3}.items():
+    for method, epochs in {
+        "steady": 3,
+        "once": 3,
+        "always": 3,
+        "broken": 3,
+        "patient": 400,
+        "mortal": 3,
+        "dann": 3,
+    }.items():
         (folder / f"{method}.toml").write_text(RECIPE.format(method=method, epochs=epochs))
     registries = [(METHODS, dict(METHODS)), (TASKS, dict(TASKS))]
     with pytest.MonkeyPatch.context() as patch:

@@ -6,6 +6,7 @@ Every process that trains one of them adds its process id to the file METHOD.log
 from __future__ import annotations
 
 import os
+import random
 import signal
 import time
 from pathlib import Path
@@ -87,6 +88,18 @@ class Broken(Faulty):
 
     def fault(self):
         raise RuntimeError("a bug\nin two lines")
+
+
+@register_method("mortal")
+class Mortal(Faulty):
+    """Kills its process at one step of seven, drawn anew by every process."""
+
+    def after_step(self):
+        if random.SystemRandom().random() < 1 / 7:
+            with (Path(os.environ["FAULTS"]) / "kills.log").open("a") as log:
+                log.write(f"{os.getpid()}\n")
+            if "SPARED" not in os.environ:
+                os.kill(os.getpid(), signal.SIGKILL)
 
 
 @register_method("steady")

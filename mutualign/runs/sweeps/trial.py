@@ -6,7 +6,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from mutualign.errors import MutualignError
 from mutualign.evaluation.records import EpochRecord
 from mutualign.evaluation.selection import best_epoch
 from mutualign.evaluation.validators import DEFAULT_VALIDATOR
@@ -66,8 +65,8 @@ def _train(trial: TrialJob, stop: StopFile) -> None:
             if not reporter.pruned:
                 raise
             study.finish(trial.number, None, pruned=True)
-        except MutualignError as error:  # settings with which training diverges, for example
-            study.finish(trial.number, None, error=str(error))
+        except Exception as error:  # training that diverges, a fault in a method: the settings cost their trial only
+            study.finish(trial.number, None, error=str(error) or type(error).__name__)
             raise
         else:
             study.finish(trial.number, reporter.mean())
@@ -79,7 +78,6 @@ class _Reporter(Observer):
     def __init__(self, study: Study, trial: TrialJob, stop: StopFile) -> None:
         self.study, self.trial, self.stop = study, trial, stop
         self.scores: list[float] = []  # of the seeds that are done
-        self.steps = 0  # epochs reported
         self.pruned = False
 
     def train(self, job: Job) -> None:

@@ -1,0 +1,192 @@
+"""Sweeps: what a space refuses, what a study shares and resumes, what is pruned, and the page of what was found."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from mutualign.errors import MutualignError
+from mutualign.recipes import load_recipe
+from mutualign.runs.folder import RunFolder
+from mutualign.runs.lock import locked
+from mutualign.runs.status import find_runs
+from mutualign.runs.sweeps.space import Choices, Range, load_space
+from mutualign.runs.sweeps.study import Study
+from mutualign.runs.sweeps.trial import score_of
+from tests.report.reader import Reader
+from tests.runs.many import PLUGIN, mutualign
+
+LR = "stages.0.optim.lr"
+SPACE = f"""
+recipe = "dann.toml"
+[space]
+"{LR}" = {{ low = 1e-4, high = 1e-1, log = true }}
+"stages.0.batch_size" = {{ choices = [10, 20] }}
+"""
+TRIALS = 8
+
+
+def sweep(space: str, trials: int, out: object, *options: str):
+    return mutualign("sweep", "--plugin", PLUGIN, space, "-t", "bright", "--trials", trials, "--out", out, *options)
+
+
+def states(study: Study) -> list[str]:
+    return [trial.state.name for trial in study.study.trials]
+
+
+@pytest.fixture(scope="module")
+def swept(place):
+    """The answer to a sweep by two processes, and its folder."""
+    Path("space.toml").write_text(SPACE)
+    return sweep("space.toml", TRIALS, "sweeps", "--jobs", "2"), place / "sweeps" / "bright" / "space"
+
+
+@pytest.fixture
+def folder(swept, tmp_path):
+    """A copy of the sweep's folder, to change."""
+    shutil.copytree(swept[1], tmp_path / "bright" / "space")
+    return tmp_path / "bright" / "space"
+
+
+# The space ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("recipe = 3", "it needs a recipe and fields to search\n  hint: "),
+        ('recipe = "dann"\n[spice]', 'unknown key "spice"\n  hint: '),
+        ('recipe = "dan"\n[space]\n"precision" = {choices = ["float32", "bf16"]}', 'did you mean "dann"'),
+        ('recipe = "dann"\n[space]\n"stages.0.optim.ls" = {low = 1, high = 2}', 'optim.ls = 1(.|\n)*unknown key "ls"'),
+        ('recipe = "dann"\n[space]\n"stages.0.optim.lr" = 3', "optim.lr: expected low and high, or choices\n  hint: "),
+        ('recipe = "dann"\n[space]\nstages.0.optim.lr = {low = 2, high = 1}', "optim.lr(.|\n)*low must be below high"),
+        ('recipe = "dann"\n[space]\nstages.0.optim.lr = {low = 0, high = 1, log = true}', "starts above 0"),
+        ('recipe = "dann"\n[space]\nstages.0.optim.lr = {low = 1, hihg = 2}', 'optim.lr: unknown key "hihg"'),
+        ('recipe = "dann"\n[space]\nstages.0.batch_size = {choices = [8]}', "two different values or more"),
+        ('recipe = "dann"\n[space]\nstages.0.batch_size = {low = -2, high = 8}', "batch_size = -2: "),
+        ("recipe = ", "cannot be read"),
+    ],
+)
+def test_a_space_that_no_trial_could_use_is_refused_with_file_key_and_hint(text, message, tmp_path):
+    (tmp_path / "space.toml").write_text(text)
+    with pytest.raises(MutualignError, match=message) as caught:
+        load_space(tmp_path / "space.toml")
+    assert f"space {tmp_path}" in str(caught.value) or "did you mean" in str(caught.value)
+
+
+def test_a_space_reads_quoted_and_nested_keys_alike(tmp_path):
+    path = tmp_path / "space.toml"
+    path.write_text('recipe = "dann"\n[space]\n"stages.0.batch_size" = {choices = [8, 16]}\n')
+    quoted = load_space(path)
+    path.write_text('recipe = "dann"\n[space.stages.0]\nbatch_size = {choices = [8, 16]}\n')
+    assert load_space(path) == quoted
+    assert quoted.parameters == {"stages.0.batch_size": Choices((8, 16))}
+
+
+# The sweep ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_best_trial_by_the_label_free_score_becomes_a_recipe_that_run_takes(swept):
+    answer, folder = swept
+    assert answer.code == 0, answer
+    study = Study(folder)
+    assert len(states(study)) == TRIALS
+    assert set(states(study)) <= {"COMPLETE", "PRUNED"}
+    best = study.best()
+    assert best.values[0] == max(trial.values[0] for trial in study.complete())
+    recipe = load_recipe(str(folder / "best.toml"))
+    assert recipe.stages[0].optim.lr == best.params[LR]
+    assert recipe.stages[0].batch_size == best.params["stages.0.batch_size"]
+    run = RunFolder(folder / "runs" / "bright" / best.user_attrs["recipe"] / "seed-0")
+    assert score_of(run) == best.values[0]
+    assert f"--recipe {Path('sweeps/bright/space/best.toml')} --task bright" in answer.out
+
+
+def test_the_journal_holds_nothing_of_target_labels(swept):
+    assert "accuracy" not in (swept[1] / "journal.log").read_text()
+
+
+def test_the_page_shows_the_best_trials_what_mattered_and_in_the_end_the_labels(swept):
+    page = Reader((swept[1] / "report.html").read_text())
+    assert page.sections == ["best", "history", "settings", "labels"]
+    assert "had no part in the search" in page.text
+    assert "best.toml" in page.text
+
+
+def test_a_finished_sweep_trains_nothing_more_and_a_longer_one_only_what_is_missing(folder, swept):
+    runs = find_runs(folder)
+    again = sweep("space.toml", TRIALS, folder.parents[1])
+    assert again.code == 0, again
+    assert find_runs(folder) == runs
+    assert sweep("space.toml", TRIALS + 1, folder.parents[1]).code == 0
+    assert len(states(Study(folder))) == TRIALS + 1
+    assert len(find_runs(folder)) == len(runs) + 1
+
+
+def test_a_trial_whose_process_died_is_taken_up_and_one_that_is_trained_elsewhere_is_left_alone(folder):
+    study, space = Study(folder), load_space(Path("space.toml"))
+    died, elsewhere = (study.ask(space, TRIALS + 2).number for _ in range(2))
+    place = folder / "trials" / str(elsewhere)
+    place.mkdir()
+    with locked(place):
+        assert sweep("space.toml", TRIALS + 2, folder.parents[1]).code == 0
+    states_now = states(Study(folder))
+    assert states_now[died] in ("COMPLETE", "PRUNED")
+    assert states_now[elsewhere] == "RUNNING"
+
+
+def test_another_space_or_another_number_of_seeds_in_the_same_folder_is_refused(folder, swept):
+    refused = sweep("space.toml", TRIALS, folder.parents[1], "--seeds", "2")
+    assert refused.code == 2
+    assert "holds a sweep with another seeds" in refused.err
+    assert "choose another --out" in refused.err
+
+
+def test_a_trial_far_below_the_others_is_pruned_and_its_training_ends(folder, swept):
+    study, space = Study(folder), load_space(Path("space.toml"))
+    while len(study.complete()) < 2 * TRIALS:
+        trial = study.ask(space, 100)
+        for epoch in (1, 2, 3):
+            study.report(trial.number, epoch, 1e3)
+        study.finish(trial.number, 1e3)
+    assert sweep("space.toml", len(states(study)) + 1, folder.parents[1]).code == 0
+    pruned = Study(folder).study.trials[-1]
+    assert pruned.state.name == "PRUNED"
+    run = RunFolder(folder / "runs" / "bright" / pruned.user_attrs["recipe"] / "seed-0")
+    assert len(run.metrics()) == len(pruned.intermediate_values) < 3
+
+
+def test_settings_with_which_training_fails_cost_their_trial_and_a_sweep_of_them_says_why(swept):
+    Path("failing.toml").write_text(SPACE.replace("dann.toml", "broken.toml"))
+    failed = sweep("failing.toml", 2, "sweeps")
+    assert failed.code == 2
+    assert "no trial is complete; a bug" in failed.err
+
+
+def test_many_that_ask_at_once_get_different_trials_and_together_no_more_than_asked_for(swept, tmp_path):
+    space, most = load_space(Path("space.toml")), 10
+    with ThreadPoolExecutor(4) as pool:
+        studies = [Study(tmp_path) for _ in range(4)]
+        asked = list(pool.map(lambda number: studies[number % 4].ask(space, most), range(14)))
+    numbers = [trial.number for trial in asked if trial]
+    assert sorted(numbers) == list(range(most))
+
+
+def test_what_is_drawn_is_in_the_space_and_a_function_of_the_trials_before(tmp_path):
+    (tmp_path / "space.toml").write_text('recipe = "dann"\n[space]\nstages.0.batch_size = {low = 8, high = 64}\n')
+    space = load_space(tmp_path / "space.toml")
+    drawn = []
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        study = Study(tmp_path / name)
+        for number in range(14):
+            trial = study.ask(space, 14)
+            study.finish(number, -abs(math.log2(trial.params["stages.0.batch_size"]) - 4))
+        drawn.append([trial.params["stages.0.batch_size"] for trial in study.study.trials])
+    assert drawn[0] == drawn[1]
+    assert all(isinstance(size, int) and 8 <= size <= 64 for size in drawn[0])
+    assert Range(8, 64) == space.parameters["stages.0.batch_size"]
