@@ -39,10 +39,12 @@ class SweepCommand:
     SPACE.toml names the recipe and, in a table [space], the fields to search:
 
       recipe = "fast"
-      [space]
-      "stages.0.optim.lr" = { low = 1e-4, high = 1e-2, log = true }
-      "stages.0.batch_size" = { choices = [64, 128] }
+      [space.stages.0]
+      batch_size = { choices = [64, 128] }
+      [space.stages.0.optim]
+      lr = { low = 1e-4, high = 1e-2 }
 
+    Add log = true to a range for a log scale, step = 10 for steps.
     The same command resumes a sweep; started several times, also on several machines, it shares one study.
     Example: mutualign sweep space.toml --task digits --trials 40
     """
