@@ -18,6 +18,7 @@ from mutualign.nn.ema import EMATeacher
 from mutualign.nn.losses import entropy, information_maximisation
 
 CHUNK = 1024  # rows whose neighbours are looked for at once
+MOST_SIMILARITIES = 1 << 25  # at once, which fewer rows of many images reach
 
 
 @dataclass(frozen=True)
@@ -113,8 +114,9 @@ def nearest_neighbours(rows: Float[Tensor, "n features"], k: int) -> Int64[Tenso
     """
     unit, found = F.normalize(rows, dim=1), []
     available = max(min(k, len(rows) - 1), 1)
-    for start in range(0, len(rows), CHUNK):
-        similarities = unit[start : start + CHUNK] @ unit.T
+    chunk = max(1, min(CHUNK, MOST_SIMILARITIES // max(len(rows), 1)))
+    for start in range(0, len(rows), chunk):
+        similarities = unit[start : start + chunk] @ unit.T
         own = torch.arange(start, start + len(similarities), device=rows.device)[:, None]
         found.append(similarities.scatter(1, own, -torch.inf).topk(available, dim=1).indices)
     nearest = torch.cat(found)

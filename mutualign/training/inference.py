@@ -15,6 +15,7 @@ from mutualign.nn.classifier import Classifier, Outputs
 from mutualign.nn.randomness import generator
 
 KEPT_FEATURES = 256  # dimensions of features for measurement; wider ones are projected
+MANY = 20_000  # images; of more than these, inputs that are vectors are projected too
 View = Callable[[Tensor], Tensor]  # a random change of a batch of floats
 
 
@@ -52,7 +53,7 @@ def predict(
     """Compute logits and features in one pass; the arguments are those of `predict_logits`.
 
     With `narrow`, features wider than 256 go through a fixed random projection to 256 dimensions. Without, the result
-    also has the input itself if it is vectors: of several views, the first.
+    also has the input itself if it is vectors: of several views, the first, and of many images, projected likewise.
     """
     logits, features, vectors = [], [], []
     with _evaluating(network):
@@ -62,7 +63,8 @@ def predict(
                 logits.append(network.head(found).float().cpu())
             features.append((_narrowed(found.float()) if narrow else found.float()).cpu())
             if not narrow and batch.shape[3] == 1:
-                vectors.append(batch[:, :, 0, 0].float().cpu())
+                found = batch[:, :, 0, 0].float()
+                vectors.append((_narrowed(found) if len(images) > MANY else found).cpu())
     return Outputs(torch.cat(logits), torch.cat(features), torch.cat(vectors) if vectors else None)
 
 

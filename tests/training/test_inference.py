@@ -9,6 +9,7 @@ import torch
 
 from mutualign.data.types import UnlabelledImages
 from mutualign.nn.backbones import ManiCNN
+from mutualign.nn.backbones.bottleneck import Bottleneck
 from mutualign.nn.classifier import Classifier
 from mutualign.training.distributed import make_fabric
 from mutualign.training.inference import KEPT_FEATURES, predict, predict_logits
@@ -98,6 +99,18 @@ def test_wide_features_are_narrowed_alike_every_time_and_keep_their_angles(fabri
     whole = network.eval().features((data.pixels / 255).permute(0, 3, 1, 2)).detach()
     whole, found = (torch.nn.functional.normalize(rows, dim=1) for rows in (whole, found))
     assert (whole @ whole.T - found @ found.T).abs().max().item() < 0.25
+
+
+def test_inputs_that_are_vectors_are_returned_whole_and_of_many_images_in_fewer_dimensions(fabric, monkeypatch):
+    network = Classifier(Bottleneck(300, 2, 1), 5)
+    data = UnlabelledImages(torch.randn(9, 2, 1, 300))
+    whole = predict(network, data, 300, fabric, narrow=False).vectors
+    assert torch.equal(whole, data.pixels[:, 0, 0])
+    monkeypatch.setattr("mutualign.training.inference.MANY", 8)
+    narrowed = predict(network, data, 300, fabric, narrow=False).vectors
+    assert narrowed.shape == (9, KEPT_FEATURES)
+    whole, narrowed = (torch.nn.functional.normalize(rows, dim=1) for rows in (whole, narrowed))
+    assert (whole @ whole.T - narrowed @ narrowed.T).abs().max().item() < 0.25
 
 
 def test_a_view_is_seeded_by_the_key_and_leaves_torchs_generator_alone(fabric):
