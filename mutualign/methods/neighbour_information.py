@@ -27,8 +27,8 @@ class NeighbourInformationConfig:
 
     label_smoothing: float = 0.1  # of the cross-entropy on the source
     information_weight: float = 1.0  # of the mutual information
-    information_ramp: float = 0.2  # share of the stage over which this weight grows from 0
-    neighbour_weight: float = 0.3  # of the cross-entropy with the neighbours' predictions
+    information_ramp: float = 1.0  # share of the stage over which this weight grows from 0
+    neighbour_weight: float = 0.1  # of the cross-entropy with the neighbours' predictions
     neighbour_start: float = 0.2  # share of the stage after which this loss begins,
     neighbour_ramp: float = 0.3  # and over which its weight grows from 0
     neighbours: int = 5
