@@ -9,6 +9,7 @@ import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 import torch
 from jaxtyping import UInt8
@@ -105,18 +106,19 @@ def _require_room(place: Path, needed: int) -> None:
 
 def _say_how_long(scanned: Scan, settings: FeatureSettings, network: FeatureNetwork, what: str) -> None:
     """Print an estimate of the time, from the first photos, if it is long."""
-    start, timed = time.perf_counter(), 0
+    each = []
     for path in scanned.listing.paths[:TIMED]:
+        start = time.perf_counter()
         try:
             _row(read_image_file(path), path, settings, network)
-            timed += 1
         except MutualignError:
             continue  # unreadable photos are counted and named later
-    if not timed:
+        each.append(time.perf_counter() - start)
+    if not each:
         return
     threads = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 32)
     count = len(scanned.listing)
-    seconds = (time.perf_counter() - start) / timed * count / threads
+    seconds = median(each) * count / threads  # a pause during one photo does not count
     if seconds > WORTH_SAYING:
         views = f", {settings.views} views each" if settings.views > 1 else ""
         minutes = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} minutes"

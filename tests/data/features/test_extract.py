@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections import namedtuple
 from dataclasses import replace
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -90,6 +91,14 @@ def test_how_long_it_takes_is_said_before_only_if_it_is_long(photos, network, mo
     monkeypatch.setattr(extracting, "WORTH_SAYING", 0.0)
     features(photos / "test")
     assert "features of 8 photos (x, 2 views each): about 0 s, once; later runs reuse them" in capsys.readouterr().err
+
+
+def test_a_pause_during_one_photo_does_not_change_the_time_that_is_said(photos, network, monkeypatch, capsys):
+    clock = Mock(perf_counter=Mock(side_effect=[0, 1, 1, 901, 901, 902, 902, 903]))  # start and end of each photo
+    monkeypatch.setattr(extracting, "time", clock)
+    monkeypatch.setattr(extracting.os, "sched_getaffinity", lambda process: {0}, raising=False)
+    features(photos / "target")
+    assert "features of 16 photos (x, 2 views each): about 16 s, once" in capsys.readouterr().err
 
 
 def test_a_photo_that_cannot_be_read_is_named_and_left_out(photos, network):
