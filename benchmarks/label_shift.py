@@ -21,6 +21,8 @@ from mutualign.recipes import load_recipe
 from mutualign.runs.experiment import Experiment
 from mutualign.runs.loading import load_task
 from mutualign.runs.statistics import Interval
+from mutualign.training.distributed import make_fabric
+from mutualign.training.hardware import describe_hardware
 
 RECIPES = ("photos_source_only", "photos")
 WHOLE = 15  # classes of which all images stay, in alphabetical order
@@ -95,7 +97,7 @@ def table(rows: list[dict[str, Any]]) -> Table:
 
 def main() -> None:
     settings = tyro.cli(Settings, description=Settings.__doc__)
-    origin = results_file.origin()
+    origin = results_file.origin() | {"hardware": describe_hardware(make_fabric("float32"))}  # as the recipes say
     rows = measure(settings)
     results_file.write(settings.out, origin, rows)
     Console().print(table(rows))

@@ -198,6 +198,21 @@ def office31_table(results: Mapping[str, Any]) -> list[str]:
     return markdown(["system", *pairs_of_domains, "mean", "mean, selected epoch", "n", "seconds"], lines)
 
 
+def label_shift_table(results: Mapping[str, Any]) -> list[str]:
+    """Target accuracy by pair of domains where half of the target's classes are rare or absent."""
+    rows, lines = results["rows"], []
+    recipes = list(dict.fromkeys(row["recipe"] for row in rows))
+    for pair in OFFICE31:
+        cells = [pair.replace("-", " → ")]
+        for share in dict.fromkeys(row["share"] for row in rows):
+            for recipe in recipes:
+                own = [row for row in rows if (row["pair"], row["share"], row["recipe"]) == (pair, share, recipe)]
+                cells.append(Interval.of([row["target_accuracy"] for row in own]).percent())
+        lines.append(cells)
+    heads = [f"{kept}, `{recipe}`" for kept in ("15 % of 16 classes", "none of them") for recipe in recipes]
+    return markdown(["pair", *heads], lines)
+
+
 def mean_over_pairs(rows: Sequence[Row], recipe: str, kind: str) -> Interval:
     """Return the target accuracy averaged over the pairs of Office-31, with its interval over seeds."""
     own = [row for row in rows if row.recipe == recipe and row.selection.kind == kind]
@@ -349,6 +364,7 @@ TABLES: dict[str, tuple[str, Callable[[Mapping[str, Any]], list[str]]]] = {
     **{board: (board, standings_table) for board in BOARDS},
     "leaderboard-photos-tasks": ("leaderboard-photos", gains_table),
     "office31": ("office31", office31_table),
+    "label-shift": ("label-shift", label_shift_table),
     "published": ("headline", published_table),
     "headline": ("headline", headline_table),
     "reproduction": ("reproduction", reproduction_table),
