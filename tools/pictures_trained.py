@@ -68,7 +68,7 @@ def trained(name: str) -> Trained:
 @picture
 def draw_hero() -> Figure:
     """Draw digits before and after adaptation, and accuracy before and after on digits, MNIST-M and Office-31."""
-    figure, (upper, lower) = new_figure(4.1, 2, 1, height_ratios=(2.35, 1.75))
+    figure, (upper, lower) = new_figure(3.6, 2, 1, height_ratios=(1.3, 2.0))
     draw_tiles(upper)
     draw_gains(lower)
     return figure
@@ -77,7 +77,7 @@ def draw_hero() -> Figure:
 def draw_tiles(axis: Axes) -> None:
     """Draw the first source and target test images of `digits`, and what two recipes read."""
     task = digits()
-    rows = {"trained on,\nwith labels": task.source_test, "to be read,\nno labels": task.target_test}
+    rows = {"with labels": task.source_test, "without labels": task.target_test}
     for row, (title, part) in enumerate(rows.items()):
         pixels = part.images.take(torch.arange(SHOWN), 0)
         for column, image in enumerate(pixels.expand(*pixels.shape[:3], 3).numpy()):
@@ -85,14 +85,14 @@ def draw_tiles(axis: Axes) -> None:
         axis.text(-0.2, -row - 0.5, title, ha="right", va="center")
     truth = task.target_test.reveal_labels()
     for row, (title, recipe) in enumerate({"source only": "source_only", "mutualign": "fast"}.items(), start=2):
-        height = -1.6 - 0.55 * (row - 1)
+        height = -1.1 - 0.65 * row
         found = trained(recipe).logits.argmax(1)[:SHOWN]
         for column, (digit, true) in enumerate(zip(found.tolist(), truth[:SHOWN].tolist(), strict=True)):
             right = digit == true
             text = f"{digit} {'✓' if right else '✗'}"
             axis.text(column + 0.5, height, text, ha="center", va="center", color=GREEN if right else VERMILLION)
         axis.text(-0.2, height, title, ha="right", va="center")
-    axis.set(xlim=(-2.6, SHOWN), ylim=(-3.0, 0.0), aspect="equal")
+    axis.set(xlim=(-3.0, SHOWN), ylim=(-3.4, 0.0), aspect="equal")
     bare(axis)
 
 
