@@ -15,7 +15,7 @@ import statistics
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -82,8 +82,11 @@ class Settings:
 class OurStep:
     """The package's trainer of a recipe's first stage on a task, in one precision."""
 
-    def __init__(self, task: Task, precision: str, recipe: str = "dann") -> None:
-        self.recipe, self.fabric, classes = load_recipe(recipe), make_fabric(precision), len(task.class_names)
+    def __init__(
+        self, task: Task, precision: str, recipe: str = "dann", overrides: Sequence[str] = (), accelerator: str = "auto"
+    ) -> None:
+        self.recipe, self.fabric = load_recipe(recipe, overrides), make_fabric(precision, accelerator)
+        classes = len(task.class_names)
         stage = self.recipe.stages[0]
         method = build_method(stage, build_classifier(self.recipe, task.shape, classes))
         self.batches = Batches(

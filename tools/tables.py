@@ -377,7 +377,7 @@ TABLES: dict[str, tuple[str, Callable[[Mapping[str, Any]], list[str]]]] = {
     "speed": ("speed", speed_table),
     "scaling": ("scaling", scaling_table),
     "throughput": ("throughput", throughput_table),
-    **{name: (name, measured_table) for name in ("busy", "peers", "gpu")},
+    **{name: (name, measured_table) for name in ("busy", "peers")},
     **{name: ("blind", lambda results, lines=lines: markdown(*lines(results))) for name, lines in BLIND_TABLES.items()},
 }
 

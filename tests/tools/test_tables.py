@@ -143,4 +143,4 @@ def test_a_benchmark_in_rounds_has_medians_ranges_and_whether_a_requirement_is_m
 
 
 def test_a_benchmark_without_results_is_said_to_be_not_measured(root):
-    assert tables.table("gpu") == "Not measured yet: results/gpu.json does not exist.\n"
+    assert tables.table("busy") == "Not measured yet: results/busy.json does not exist.\n"
