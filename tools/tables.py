@@ -356,6 +356,18 @@ def scaling_table(results: Mapping[str, Any]) -> list[str]:
     return markdown(columns, lines)
 
 
+def sweep_table(results: Mapping[str, Any]) -> list[str]:
+    """Target accuracy of what a sweep chose, of its best trial by labels, and of the recipe as it was."""
+    lines = []
+    for row in results["rows"]:
+        accuracies = [f"{100 * row[key]:.1f}" for key in ("chosen_accuracy", "best_accuracy", "regret")]
+        default = f"{100 * row['default_accuracy']:.1f}"
+        trials = f"{row['trials']} ({row['pruned']} pruned)"
+        lines.append([row["task"], row["recipe"], trials, *accuracies, default, f"{row['hours']:.2f}"])
+    columns = ["task", "recipe", "trials", "chosen", "*best by labels*", "*regret*", "the recipe as it is", "hours"]
+    return markdown(columns, lines)
+
+
 # The documents --------------------------------------------------------------------------------------------------------
 
 TABLES: dict[str, tuple[str, Callable[[Mapping[str, Any]], list[str]]]] = {
@@ -376,6 +388,7 @@ TABLES: dict[str, tuple[str, Callable[[Mapping[str, Any]], list[str]]]] = {
     "alarms": ("alarms", alarms_table),
     "speed": ("speed", speed_table),
     "scaling": ("scaling", scaling_table),
+    "sweep": ("sweep", sweep_table),
     "throughput": ("throughput", throughput_table),
     **{name: (name, measured_table) for name in ("busy", "peers")},
     **{name: ("blind", lambda results, lines=lines: markdown(*lines(results))) for name, lines in BLIND_TABLES.items()},

@@ -102,7 +102,7 @@ def test_goals_that_were_not_reached_stay_empty():
     assert fast == "| fast | 10 |  | 98.47 % at 64 s | 0 |"
 
 
-def test_validators_estimators_alarms_and_sizes_have_one_line_each():
+def test_validators_estimators_alarms_sizes_and_sweeps_have_one_line_each():
     losses = {"epoch_mean": 0.25, "epoch_worst": 3, "recipe_mean": 1.004, "recipe_worst": 10.5}
     validator = {"validator": "class_ami", "rank_correlation": None, **losses}
     assert tables.validators_table({"summary": [validator]})[2:] == ["| class ami |  | 0.25 | 3.00 | 1.00 | 10.50 |"]
@@ -118,6 +118,10 @@ def test_validators_estimators_alarms_and_sizes_have_one_line_each():
     second = first | {"images": 2000, "time_over_images": 1.02, "memory_over_data": 0.98}
     sizes = tables.scaling_table({"rows": [first, second]})
     assert sizes[2:] == ["| 1,000 | 2.0 | 700 |  |  |", "| 2,000 | 2.0 | 700 | 1.02 | 0.98 |"]
+    sweep = {"task": "t", "recipe": "r", "trials": 40, "pruned": 33, "chosen_accuracy": 0.9, "best_accuracy": 0.95}
+    sweep |= {"regret": 0.05, "default_accuracy": 0.92, "hours": 0.285}
+    lines = tables.sweep_table({"rows": [sweep]})
+    assert lines[2:] == ["| t | r | 40 (33 pruned) | 90.0 | 95.0 | 5.0 | 92.0 | 0.28 |"]
 
 
 def test_own_images_are_followed_by_the_same_images_by_name(root):
