@@ -390,7 +390,7 @@ TABLES: dict[str, tuple[str, Callable[[Mapping[str, Any]], list[str]]]] = {
     "scaling": ("scaling", scaling_table),
     "sweep": ("sweep", sweep_table),
     "throughput": ("throughput", throughput_table),
-    **{name: (name, measured_table) for name in ("busy", "peers")},
+    **{name: (name, measured_table) for name in ("busy", "jobs", "peers")},
     **{name: ("blind", lambda results, lines=lines: markdown(*lines(results))) for name, lines in BLIND_TABLES.items()},
 }
 
