@@ -119,14 +119,14 @@ def mutualign(folder, *arguments, launcher=()):
 def children_of(process):
     """The processes of Python that a process started; git, which is asked for the commit, is another."""
     pids = map(int, Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split())
-    return [pid for pid in pids if "-m" in command_of(pid)]
+    return [pid for pid in pids if Path(command_of(pid)[0]).name not in ("", "git")]
 
 
 def command_of(pid):
     try:
         return Path(f"/proc/{pid}/cmdline").read_text().split("\0")
     except OSError:  # it has ended
-        return []
+        return [""]
 
 
 def alive(pid):
