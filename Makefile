@@ -11,7 +11,7 @@ ALONE := timm torchvision skada skorch pytorch-adapt pytorch-metric-learning tab
 .PHONY: run photos test check docs tables clean
 
 run: $(VENV)/.user  ## train five recipes on the embedded digits, in minutes, and print the table
-	$(BIN)/mutualign compare --task digits --seeds 1
+	$(BIN)/mutualign compare --task digits --seeds 1 --no-baselines
 
 photos: $(VENV)/.user  ## install what photos need: a pretrained network, and a fast runtime for it
 	$(PIP) -e '.[photos]'
