@@ -22,12 +22,16 @@ from tests.conftest import make_tiny_task
 
 GOLDEN = Path(__file__).with_suffix(".json")
 EPOCHS = 6  # of five steps
+RATE = 2e-3
+# Predictions that are certain leave virtual adversarial training a gradient of rounding errors, which it scales up.
+SLOWER = {"vada": 5e-4, "dirt_t": 5e-4}
 
 
-def losses(name: str, seed: int = 0, learning_rate: float = 2e-3) -> dict[str, list[float]]:
-    """Return a method's losses by name: the mean of each epoch, in float32."""
+def losses(name: str, seed: int = 0, faster: float = 1.0) -> dict[str, list[float]]:
+    """Return a method's losses by name: the mean of each epoch, in float32; `faster` multiplies the learning rate."""
     options = {"threshold": 0.35} if name in ("mani", "mutual_align") else {}  # a third is chance
-    stage = {"method": name, "epochs": EPOCHS, "batch_size": 10, "optim": {"lr": learning_rate}, "options": options}
+    stage = {"method": name, "epochs": EPOCHS, "batch_size": 10, "options": options}
+    stage["optim"] = {"lr": faster * SLOWER.get(name, RATE)}
     recipe = parse_recipe({"name": name, "description": "", "precision": "float32", "stages": [stage]}, "golden")
     task, found = make_tiny_task(), []
     callbacks = Callbacks(on_epoch=lambda method, epoch: found.append(epoch.means))

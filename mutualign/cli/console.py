@@ -1,14 +1,18 @@
-"""The console of all commands: text is printed as it is, never as markup, and control characters are shown escaped."""
+"""The console of all commands: text as it is, never as markup, with control characters escaped; bars of progress."""
 
 from __future__ import annotations
 
 import os
 import re
 import sys
-from typing import Any
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich.console import Console
 from rich.text import Text
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 # Controls, line and paragraph separators, invisible and direction marks, halves of surrogate pairs; not tab, newline.
 _CONTROL = re.compile(
@@ -55,3 +59,21 @@ class PlainConsole(Console):
         if soft_wrap is None:
             soft_wrap = all(isinstance(one, str) for one in objects)
         super().print(*objects, soft_wrap=soft_wrap, **settings)
+
+
+AnyBars = TypeVar("AnyBars", bound="Bars")
+
+
+class Bars:
+    """A display with bars of progress, which are there as long as its context is open."""
+
+    _progress: Progress
+
+    def __enter__(self: AnyBars) -> AnyBars:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._progress.stop()

@@ -5,12 +5,11 @@ from __future__ import annotations
 import datetime
 import time
 from collections.abc import Callable, Sequence
-from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from mutualign.cli.console import printable
+from mutualign.cli.console import Bars, printable
 from mutualign.runs.dispatch import DispatchObserver
 from mutualign.runs.folder import RunFolder
 from mutualign.runs.jobs import Job
@@ -21,7 +20,7 @@ from mutualign.runs.work import Outcome, Work
 MOST_BARS = 20  # of runs in training; a cluster may train hundreds
 
 
-class ManyRuns(DispatchObserver):
+class ManyRuns(Bars, DispatchObserver):
     """Shows how far many runs are, from the epochs in their folders. Use it as a context.
 
     `on_done` is called after each run that ends.
@@ -53,13 +52,7 @@ class ManyRuns(DispatchObserver):
 
     def __enter__(self) -> ManyRuns:
         self.console.print(f"{len(self.jobs)} runs to train")
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._progress.stop()
+        return super().__enter__()
 
     def tick(self) -> None:
         for name in self.open:

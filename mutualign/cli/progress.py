@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import TracebackType
 from typing import Any
 
 from rich.console import Console
@@ -10,7 +9,7 @@ from rich.padding import Padding
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
-from mutualign.cli.console import printable
+from mutualign.cli.console import Bars, printable
 from mutualign.evaluation.records import Alarm, EpochRecord
 from mutualign.recipes import Recipe
 from mutualign.runs.experiment import Observer
@@ -21,7 +20,7 @@ WIDE, NARROW = 100, 60  # columns of a terminal from which bar and time, and sou
 TARGET, BOTH = "target unknown", "target unknown, source 100.0 %"  # the longest texts behind the percentage
 
 
-class ProgressDisplay(Observer):
+class ProgressDisplay(Bars, Observer):
     """Shows the progress of runs. Use it as a context."""
 
     def __init__(self, console: Console) -> None:
@@ -40,15 +39,6 @@ class ProgressDisplay(Observer):
             disable=not console.is_terminal,
         )
         self._bars: dict[tuple[str, int], Any] = {}
-
-    def __enter__(self) -> ProgressDisplay:
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._progress.stop()
 
     def begin(self, recipe: Recipe, task: str, seed: int) -> None:
         self.title, self.stages = printable(f"{recipe.name} on {task}, seed {seed}"), len(recipe.stages)

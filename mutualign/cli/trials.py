@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable
-from types import TracebackType
 
 from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
+from mutualign.cli.console import Bars
 from mutualign.evaluation.validators import DEFAULT_VALIDATOR
 from mutualign.runs.dispatch import DispatchObserver
 from mutualign.runs.sweeps.study import Study
@@ -19,7 +19,7 @@ from mutualign.runs.work import Outcome, Work
 SHOWN = 5  # best trials of the table
 
 
-class Trials(DispatchObserver):
+class Trials(Bars, DispatchObserver):
     """Shows the trials of a study as they end. Use it as a context."""
 
     def __init__(self, console: Console, study: Study, trials: int, now: Callable[[], float]) -> None:
@@ -33,13 +33,7 @@ class Trials(DispatchObserver):
 
     def __enter__(self) -> Trials:
         self.console.print(f"{self.before} of {self.trials} trials are done")
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._progress.stop()
+        return super().__enter__()
 
     def lost(self, work: Work, why: str) -> None:
         self.console.print(f"{work.name}: {why}; it is tried again", style="yellow")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
 from typing import Any
 
 from mutualign.demo.images import LARGEST_UPLOAD
@@ -19,6 +20,8 @@ LARGEST_BODY = 4 * LARGEST_UPLOAD // 3 + 300_000  # bytes: an upload as base64, 
 MOST_BODY_BYTES = 4 * LARGEST_BODY  # of all requests that are being received
 MOST_VALUES = 500  # brackets and commas of a JSON body; base64 contains neither
 SECONDS = 30.0  # in which a body must arrive
+MOST_DISCARDED = 1 << 20  # bytes of the body of a refused request that are received
+DISCARD_SECONDS = 1.0
 
 READABLE = re.compile(
     r"/|/(config|theme\.css|favicon\.ico|manifest\.json|robots\.txt)/?|/(assets|static|svelte)/[\w./+@%-]+"
@@ -46,6 +49,7 @@ class Guard:
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
         elif refusal := refuse(scope):
+            await _discard_body(receive)
             await _answer(send, *refusal)
         elif scope["method"] == "POST":
             await self._pass_body(scope, receive, send)
@@ -114,6 +118,18 @@ async def _read_body(receive: Receive) -> bytes | None:
             return None
         if not message.get("more_body", False):
             return bytes(body)
+
+
+async def _discard_body(receive: Receive) -> None:
+    """Receive the body of a refused request, if it is small: one left unread resets the connection, answer and all."""
+    received = 0
+    with suppress(TimeoutError):
+        async with asyncio.timeout(DISCARD_SECONDS):
+            while received < MOST_DISCARDED:
+                message = await receive()
+                received += len(message.get("body", b""))
+                if not message.get("more_body", False):  # the end of the body or of the connection
+                    return
 
 
 def _header(scope: Scope, name: bytes) -> bytes | None:

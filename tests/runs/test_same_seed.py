@@ -20,8 +20,7 @@ from tests.run_contents import contents
 from tests.runs.samples import recipe
 
 ROOT = Path(__file__).parents[2]
-ACROSS = 1e-3  # relative: golden losses; other instruction sets, thread counts and kernels came to 2e-4 at most,
-MAGNIFIED = {"vada": 3e-2, "dirt_t": 3e-2}  # but virtual adversarial training divides a tiny gradient by its length
+ACROSS = 1e-3  # relative: golden losses; other instruction sets and thread counts came to 2e-4 at most
 # Relative: losses of ten steps with two threads against those with one, as sums are split differently. Batch norm in
 # bf16 may differ by more; and if a threshold decides about a pseudo-label, rounding can turn into a choice.
 THREADS = {"float32": 1e-4, "bf16": 1e-2}
@@ -99,10 +98,10 @@ def golden():
 def test_losses_are_the_golden_ones(golden, name):
     found = losses(name)
     assert found.keys() == golden[name].keys()
-    assert not found or furthest(found, golden[name]) < MAGNIFIED.get(name, ACROSS)  # some methods have no losses
+    assert not found or furthest(found, golden[name]) < ACROSS  # some methods have no losses
 
 
-@pytest.mark.parametrize("name", ["source_only", "dann", "mani", "mutual_align"])
+@pytest.mark.parametrize("name", ["source_only", "dann", "mani", "mutual_align", "vada"])
 def test_another_seed_or_a_tenth_more_learning_rate_is_far_from_the_golden_losses(golden, name):
-    for change in ({"seed": 1}, {"learning_rate": 2.2e-3}):
+    for change in ({"seed": 1}, {"faster": 1.1}):
         assert furthest(losses(name, **change), golden[name]) > 10 * ACROSS
