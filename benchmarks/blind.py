@@ -5,11 +5,12 @@ Settings are chosen on one half of the tasks. The other half is run once, after 
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import results_file
 import torch
@@ -51,7 +52,7 @@ class Settings:
     data: Path | None = None
     """the data of Office-31. Default: as for `mutualign run`"""
     out: Path = Path("results")
-    """where blind.json or tune.json is written"""
+    """where blind.json or tune.json is written; rows of other kinds of tasks in it stay"""
 
 
 @dataclass(frozen=True)
@@ -179,6 +180,24 @@ def share(flags: Tensor) -> float:
     return round(float(flags.double().mean()), 6)
 
 
+def write(path: Path, origin: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write a results file; it keeps the rows of the kinds that are not among `rows`, and the origin of each kind."""
+    old: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    found = old.get("origins", {}) | dict.fromkeys((row["kind"] for row in rows), origin)
+    origins = {kind: found[kind] for kind in get_args(Kind) if kind in found}
+    every = [
+        row
+        for kind, known in origins.items()
+        for row in (rows if known is origin else old["rows"])
+        if row["kind"] == kind
+    ]
+    joined = {
+        field: separator.join(dict.fromkeys(one[field] for one in origins.values()))
+        for field, separator in (("command", "; "), ("commit", ", "), ("hardware", "; "))
+    }
+    results_file.write(path, joined, every, origins=origins, summary=summarise(every))
+
+
 def main() -> None:
     """Train, measure, and write the JSON."""
     torch.set_num_threads(1)
@@ -189,7 +208,7 @@ def main() -> None:
     data, rows = data_folder(settings.data), list[dict[str, Any]]()
     for task in track(tasks, f"{settings.half} half", console=Console(stderr=True)):
         rows += measure(task, train(task, settings.runs.absolute() / settings.half, data))
-    results_file.write(settings.out / f"{settings.half}.json", origin, rows, summary=summarise(rows))
+    write(settings.out / f"{settings.half}.json", origin, rows)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -58,6 +59,22 @@ def test_a_row_compares_what_is_said_without_labels_with_the_truth(rows):
     assert found[1]["gain"] == pytest.approx(blind.ranged(paired_gain(adapted, base)))
     assert "gain" not in found[0]
     assert blind_summary.summarise(found)["runs"] == {"images": 2}
+
+
+def test_kinds_of_tasks_that_are_measured_at_different_times_share_a_file(rows, tmp_path):
+    path, (_, images) = tmp_path / "blind.json", rows
+    vectors = [row | {"kind": "vectors"} for row in images]
+
+    def origin(commit):
+        return {"command": "blind.py", "commit": commit, "hardware": "a machine"}
+
+    blind.write(path, origin("a"), [*vectors, *images])
+    blind.write(path, origin("b"), [row | {"seed": 1} for row in images])
+    found = json.loads(path.read_text())
+    assert [(row["kind"], row["seed"]) for row in found["rows"]] == [("images", 1)] * 4 + [("vectors", 0)] * 4
+    assert found["origins"] == {"images": origin("b"), "vectors": origin("a")}
+    assert (found["command"], found["commit"]) == ("blind.py", "b, a")
+    assert found["summary"] == json.loads(json.dumps(blind_summary.summarise(found["rows"])))
 
 
 def row(task="a", **facts):
