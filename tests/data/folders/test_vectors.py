@@ -226,7 +226,7 @@ def test_recipes_for_photos_train_on_vectors_without_features_and_others_are_ref
     assert default_recipe(task) == "photos"
     recipe = recipe_for(task, "photos")
     assert (recipe.name, recipe.features, recipe.views) == ("photos", "", 1)
-    assert recipe_for(None, "photos").features == "efficientnet_lite0"
+    assert recipe_for(None, "photos").features == "efficientnet_lite2"
     with pytest.raises(MutualignError, match=r"recipe best turns and recolours images; .*source\.npz holds feature"):
         recipe_for(task, "best")
     assert recipe_for(task, "dann", ["backbone=mlp"]).backbone == "mlp"
