@@ -8,7 +8,9 @@ PIP := $(BIN)/pip install --quiet -c constraints.txt
 # tests do not need.
 ALONE := timm torchvision skada skorch pytorch-adapt pytorch-metric-learning tabulate
 
-.PHONY: run photos test check docs tables clean
+PARALLEL := --numprocesses=logical --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
+
+.PHONY: run photos test coverage check docs tables clean
 
 run: $(VENV)/.user  ## train five recipes on the embedded digits, in minutes, and print the table
 	$(BIN)/mutualign compare --task digits --seeds 1 --no-baselines
@@ -16,8 +18,11 @@ run: $(VENV)/.user  ## train five recipes on the embedded digits, in minutes, an
 photos: $(VENV)/.user  ## install what photos need: a pretrained network, and a fast runtime for it
 	$(PIP) -e '.[photos]'
 
-test: $(VENV)/.developer  ## all tests, with coverage: one process per core, file by file
-	$(BIN)/pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile --cov
+test: $(VENV)/.developer  ## all tests: one process per core, file by file
+	$(BIN)/pytest $(PARALLEL)
+
+coverage: $(VENV)/.developer  ## all tests, and the lines and branches that none reaches; takes half as long again
+	$(BIN)/pytest $(PARALLEL) --cov
 
 check: $(VENV)/.developer  ## linter, formatter, type checker, and whether tables and pictures are those of results/
 	$(BIN)/ruff check .

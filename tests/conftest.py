@@ -74,6 +74,12 @@ def browser() -> Iterator[Any]:
         opened.close()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run files with slow tests first, so that no process has a long file left when the others are done."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Fail a session in CI in which a test was skipped."""
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")

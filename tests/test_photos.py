@@ -73,6 +73,7 @@ def run(runs, tmp_path):
     return shutil.copytree(runs[0], tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_photos_that_a_run_keeps_are_classified_as_it_recorded(predictor):
     checkpoints = predictor.run.checkpoints
     samples = checkpoints.load("review")[0]["target_samples"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from mutualign.recipes.equal import method_of
 from mutualign.recipes.recipe import SOURCE_ONLY
@@ -57,8 +58,7 @@ class Board:
 
     def gains(self, kind: str = "last") -> dict[tuple[str, str], Interval]:
         """Return the gain over source only by method and task, with a 95 % interval paired by seed."""
-        paired: list[Difference] = differences(self.rows)
-        return {(one.recipe, one.task): gain for one in paired if (gain := one.target_by(kind))}
+        return {(one.recipe, one.task): gain for one in self._differences if (gain := one.target_by(kind))}
 
     def standings(self) -> list[Standing]:
         """Return the methods by mean rank, the best first."""
@@ -70,7 +70,7 @@ class Board:
         costs = [self._seconds(task, method) / max(self._seconds(task, SOURCE_ONLY), 0.1) for task in self.tasks]
         return Standing(
             method=method,
-            rank=sum(ranks[method] for ranks in self._ranks().values()) / len(self.tasks),
+            rank=sum(ranks[method] for ranks in self._ranks.values()) / len(self.tasks),
             gains={kind: self._mean_gain(method, kind) for kind in SELECTIONS},
             better=sum(gain.excludes_zero and gain.mean > 0 for gain in gains),
             worse=sum(gain.excludes_zero and gain.mean < 0 for gain in gains),
@@ -97,11 +97,17 @@ class Board:
             ]
         )
 
+    @cached_property
+    def _differences(self) -> list[Difference]:
+        return differences(self.rows)
+
+    @cached_property
     def _ranks(self) -> dict[str, dict[str, float]]:
         """By task and method, the rank of the mean accuracy; equal means share the mean of their ranks."""
         ranks: dict[str, dict[str, float]] = {}
+        summaries = summarise(self.rows)
         for task in self.tasks:
-            means = {one.recipe: one.target_by("last") for one in summarise(self.rows) if one.task == task}
+            means = {one.recipe: one.target_by("last") for one in summaries if one.task == task}
             values = {method: interval.mean for method, interval in means.items() if interval}
             ranks[task] = {
                 method: sum(other > value for other in values.values())

@@ -55,6 +55,7 @@ def workplace(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("guide", GUIDES)
 def test_the_commands_of_a_guide_run_one_after_the_other(guide, workplace, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(shutil.copytree(workplace, tmp_path / "work"))

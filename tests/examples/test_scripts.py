@@ -19,6 +19,7 @@ def percentages(line):
     return [float(found) for found in re.findall(r"([\d.]+) ?%", line)]
 
 
+@pytest.mark.slow
 def test_the_two_losses_of_the_plain_loop_gain_target_accuracy(run_example):
     source_only, adapted = run_example("plain_loop", "--epochs", "14")
     assert source_only.startswith("source only")

@@ -43,6 +43,7 @@ def run(labelled, tmp_path):
 # Runs -----------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_run_page_has_every_section_and_the_numbers_of_the_result(opened, labelled):
     page, result = opened["run"], RunFolder.open(labelled / "tiny" / "mani" / "seed-0").require_result()
     assert page.sections == [*UNLABELLED[:2], "confusion", "reliability", *UNLABELLED[2:]]

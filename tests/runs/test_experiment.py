@@ -295,6 +295,7 @@ def test_source_only_on_digits_learns_the_source_and_not_the_target(tmp_path):
     assert 0.15 < last.target_accuracy < last.source_accuracy - 0.2
 
 
+@pytest.mark.slow
 def test_a_slice_of_the_real_files_trains_end_to_end(tmp_path, real_data):
     task = find_task("mnist-mnistm").load(real_data)
     train, test = torch.arange(800), torch.arange(300)

@@ -62,6 +62,7 @@ def children(tmp_path_factory):
     return [json.loads(output.splitlines()[-1]) for output in outputs]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", RUNS, ids=" ".join)
 def test_two_processes_come_to_the_same_bits(children, run):
     one, other = (child["1"][" ".join(run)] for child in children)
