@@ -27,7 +27,6 @@ from mutualign.evaluation.discrepancy import bound_accuracy
 from mutualign.evaluation.estimators import ESTIMATORS, RunOutputs, estimates
 from mutualign.evaluation.few_labels import labelled_accuracy, labelled_gain, plan_labelling
 from mutualign.evaluation.selection import best_epoch
-from mutualign.evaluation.validators import VALIDATORS
 from mutualign.evaluation.verdict import Evidence, Range, judge, paired_gain
 from mutualign.runs.checkpoints import Which
 from mutualign.runs.estimates import run_outputs
@@ -123,10 +122,12 @@ def facts(task: BlindTask, run: Judged, which: Which) -> dict[str, Any]:
         "source_accuracy": round(run.outputs.outputs.source_accuracy, 4),
     }
     if which == "last":
-        chosen = {name: best_epoch(epochs, name).target_accuracy for name in VALIDATORS}
+        chosen = {name: best_epoch(epochs, name).target_accuracy for name in epochs[-1].scores}
         row["epoch_accuracies"] = rounded({"last": epochs[-1].target_accuracy, **chosen})
         row["oracle_accuracy"] = round(max(record.target_accuracy or 0.0 for record in epochs), 4)
         row["scores"] = rounded(epochs[-1].scores)
+        row["curves"] = {name: [round(record.scores[name], 6) for record in epochs] for name in row["scores"]}
+        row["curves"]["accuracy"] = [record.target_accuracy for record in epochs]
     return row
 
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import mean
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
 
 from mutualign.evaluation.binomial import lower_limit, upper_limit
 from mutualign.evaluation.estimators import ESTIMATORS
@@ -186,19 +191,19 @@ def is_wrong(row: Row) -> bool:
 
 
 def choice_lines(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """By way of choosing: points gained over the last epoch, and points lost by choosing a recipe.
+    """By way of choosing: points gained over the last epoch, points lost by choosing a recipe, and rank correlations.
 
     The epoch is chosen within each run. The recipe is chosen among the recipes of a task and seed, baselines included,
     at their last epochs. Intervals are over tasks.
     """
+    validators = [name for name in VALIDATORS if all(name in row["scores"] for row in rows)]
     contests = defaultdict(list)
     for row in rows:
         contests[row["task"], row["seed"]].append(row)
-    names = ["last", *VALIDATORS]
     lines = []
-    for name in names:
+    for name in ("last", *validators):
         epoch = by_task(rows, lambda row, name=name: row["epoch_accuracies"][name] - row["epoch_accuracies"]["last"])
-        lines.append({"by": name, "epoch_gain": interval(epoch), "recipe_loss": None})
+        lines.append({"by": name, "epoch_gain": interval(epoch), "recipe_loss": None} | correlation_cells(rows, name))
         if name != "last":
             lines[-1]["recipe_loss"] = interval(losses(contests, lambda row, name=name: row["scores"][name]))
     oracle = by_task(rows, lambda row: row["oracle_accuracy"] - row["epoch_accuracies"]["last"])
@@ -210,6 +215,37 @@ def choice_lines(rows: Sequence[Row]) -> list[dict[str, Any]]:
     ]
 
 
+def correlation_cells(rows: Sequence[Row], name: str) -> dict[str, Any]:
+    """Spearman's correlation of score and target accuracy, over all epochs of all runs of a task; mean over tasks.
+
+    Both rise while a network learns, whatever the score knows. Given the epoch, the partial correlation leaves that
+    out. The score of `last` is the number of the epoch. A task with nothing to rank is left out.
+    """
+    tasks = defaultdict(list)
+    for row in rows:
+        if "curves" in row:  # not in rows from before version 0.1
+            tasks[row["task"]].append(row["curves"])
+    plain, given = list[float](), list[float]()
+    for curves in tasks.values():
+        accuracy = ranks(value for curve in curves for value in curve["accuracy"])
+        epoch = ranks(at for curve in curves for at in range(len(curve["accuracy"])))
+        score = epoch if name == "last" else ranks(value for curve in curves for value in curve[name])
+        with_accuracy, with_epoch, rising = (
+            correlation(score, accuracy),
+            correlation(score, epoch),
+            correlation(accuracy, epoch),
+        )
+        if not math.isnan(with_accuracy):
+            plain.append(with_accuracy)
+            if abs(with_epoch) < 1 and abs(rising) < 1:
+                free = math.sqrt((1 - with_epoch**2) * (1 - rising**2))
+                given.append((with_accuracy - with_epoch * rising) / free)
+    return {
+        "rank_correlation": interval(plain, unit=1) if plain else None,
+        "given_the_epoch": interval(given, unit=1) if given and name != "last" else None,
+    }
+
+
 def losses(contests: Mapping[tuple[str, int], Sequence[Row]], score: Callable[[Row], float]) -> list[float]:
     """Accuracy lost by choosing the recipe with the highest score, by task; the first of equal ones."""
     found = defaultdict(list)
@@ -218,7 +254,19 @@ def losses(contests: Mapping[tuple[str, int], Sequence[Row]], score: Callable[[R
     return [mean(values) for values in found.values()]
 
 
-def interval(values: Sequence[float]) -> dict[str, float | None]:
-    """Mean in points, and half the width of its 95 % interval over tasks."""
-    found = Interval.of([100 * value for value in values])
+def ranks(values: Iterable[float]) -> NDArray[np.float64]:
+    """Ranks, equal values sharing the mean of theirs; scores differ if they do in six digits."""
+    return np.asarray(stats.rankdata(list(values)))
+
+
+def correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    """Pearson's correlation; NaN if either is constant."""
+    if min(np.ptp(a), np.ptp(b)) == 0:
+        return math.nan
+    return float(np.corrcoef(a, b)[0, 1])
+
+
+def interval(values: Sequence[float], unit: float = 100) -> dict[str, float | None]:
+    """Mean in points, or in another unit, and half the width of its 95 % interval over tasks."""
+    found = Interval.of([unit * value for value in values])
     return {"mean": found.mean, "half_width": found.half_width}

@@ -115,6 +115,7 @@ class Evaluator:
             source_features=source.features,
             source_labels=held_out.labels[rows],
             trained_features=predict(classifier, trained, channels, fabric).features,
+            class_weights=classifier.class_weights,
         )
 
     def _gradient_batch(self, method: Method) -> Batch:

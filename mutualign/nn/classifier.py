@@ -31,5 +31,13 @@ class Classifier(nn.Module):
         # In bf16 on a CPU, oneDNN's convolutions are several times faster in this layout.
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
+    @property
+    def class_weights(self) -> Float[Tensor, "classes inputs"] | None:
+        """The weights of the head's last layer, on the CPU; None if that is not a linear layer with a row per class."""
+        layers = [layer for layer in self.head.modules() if isinstance(layer, nn.Linear)]
+        if not layers or layers[-1].out_features != self.classes:
+            return None
+        return layers[-1].weight.detach().float().cpu()
+
     def forward(self, images: Float[Tensor, "n channels height width"]) -> Float[Tensor, "n classes"]:
         return self.head(self.features(images))  # type: ignore[no-any-return]

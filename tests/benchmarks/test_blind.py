@@ -8,9 +8,11 @@ from pathlib import Path
 
 import blind
 import blind_summary
+import numpy as np
 import pytest
 import torch
 from blind_tasks import BlindTask, blind_tasks
+from scipy import stats
 
 from mutualign.evaluation.verdict import paired_gain
 from mutualign.recipes import load_recipe
@@ -133,3 +135,30 @@ def test_the_tables_of_the_docs_show_rates_with_their_limits(rows):
     held = dict(zip(head, bound, strict=True))["range holds"]
     first = results["summary"]["estimates"][0]["holds"]
     assert held == f"{100 * first['rate']:.0f} % ({100 * first['low']:.0f} to {100 * first['high']:.0f})"
+
+
+def test_a_score_that_only_rises_with_the_epoch_is_seen_for_what_it_is():
+    rng = np.random.default_rng(0)
+    runs = []
+    for run in range(6):  # accuracy rises; one score is a noisy clock, the other knows the accuracy
+        accuracy = 0.5 + 0.1 * np.arange(5) + 0.05 * rng.normal(size=5)
+        clock, knows = np.arange(5) + 0.1 * rng.normal(size=5), accuracy + 0.01 * rng.normal(size=5)
+        curves = {"accuracy": accuracy.tolist(), "clock": clock.tolist(), "knows": knows.tolist()}
+        runs.append(row("a", curves=curves, run=run))
+    cells = {name: blind_summary.correlation_cells(runs, name) for name in ("last", "clock", "knows")}
+    plain = {name: cell["rank_correlation"]["mean"] for name, cell in cells.items()}
+    assert plain["clock"] > 0.8
+    assert plain["last"] > 0.8
+    assert abs(cells["clock"]["given_the_epoch"]["mean"]) < 0.4
+    assert cells["knows"]["given_the_epoch"]["mean"] > 0.9
+    assert cells["last"]["given_the_epoch"] is None
+
+    def left_over(values):  # residuals of the ranks on the epoch's
+        ranks, epoch = stats.rankdata(values), stats.rankdata(list(range(5)) * 6)
+        return ranks - np.polyval(np.polyfit(epoch, ranks, 1), epoch)
+
+    score, truth = ([value for one in runs for value in one["curves"][name]] for name in ("clock", "accuracy"))
+    expected = np.corrcoef(left_over(score), left_over(truth))[0, 1]
+    assert cells["clock"]["given_the_epoch"]["mean"] == pytest.approx(expected)
+    constant = [row("a", curves={"accuracy": [0.5, 0.5], "knows": [1.0, 2.0]})]
+    assert blind_summary.correlation_cells(constant, "knows")["rank_correlation"] is None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from itertools import pairwise
+from itertools import combinations, pairwise
+from statistics import NormalDist, linear_regression
 
 import pytest
 import torch
@@ -141,6 +142,77 @@ def test_an_error_that_all_seeds_share_is_invisible():
     assert estimate("consensus", runs[0], runs).accuracy == 1.0
 
 
+# Agreement on the line ------------------------------------------------------------------------------------------------
+
+
+def on_a_line(errors, shift, n=1000):
+    """Runs with errors of their own: a random share of each domain's images, more in the target."""
+    labels, runs = torch.arange(n) % 10, []
+    for seed, error in enumerate(errors):
+        source = wrong_in(labels, error, 2 * seed)
+        target = wrong_in(labels, error + shift, 2 * seed + 1)
+        one_hot = [5 * F.one_hot(predicted, 10).float() for predicted in (source, target)]
+        runs.append(outputs_of(one_hot[0], labels, one_hot[1], seed=seed))
+    return runs
+
+
+def naive_line(runs):
+    """Agreements and accuracies in probits, by pairs; the slope and bias of the line."""
+    probit = NormalDist().inv_cdf
+    rows = []
+    for (i, a), (j, b) in combinations(enumerate(runs), 2):
+        source = float((a.outputs.source_logits.argmax(1) == b.outputs.source_logits.argmax(1)).float().mean())
+        target = float((a.outputs.predicted == b.outputs.predicted).float().mean())
+        if max(source, target) <= 0.98 and min(source, target) >= 0.05:
+            rows.append((i, j, probit(source), probit(target)))
+    line = linear_regression([row[2] for row in rows], [row[3] for row in rows])
+    return rows, [probit(run.outputs.source_accuracy) for run in runs], line.slope, line.intercept
+
+
+def test_aline_s_reads_the_accuracy_off_the_line_of_the_agreements():
+    runs = on_a_line((0.05, 0.1, 0.2, 0.3), 0.2)
+    _, accuracies, slope, bias = naive_line(runs)
+    for run, accuracy in zip(runs, accuracies, strict=True):
+        expected = NormalDist().cdf(slope * accuracy + bias)
+        assert estimate("aline_s", run, runs).accuracy == pytest.approx(expected, abs=1e-6)
+
+
+def test_aline_d_solves_the_equations_of_all_pairs_by_least_squares():
+    runs = on_a_line((0.05, 0.1, 0.2, 0.3), 0.2)
+    rows, accuracies, slope, _ = naive_line(runs)
+    system = torch.zeros(len(rows), 4, dtype=torch.float64)
+    right = []
+    for row, (i, j, source, target) in enumerate(rows):
+        system[row, i] = system[row, j] = 0.5
+        right.append(target + slope * ((accuracies[i] + accuracies[j]) / 2 - source))
+    solution = torch.linalg.lstsq(system, torch.tensor(right, dtype=torch.float64)[:, None]).solution.flatten()
+    for run, probit in zip(runs, solution.tolist(), strict=True):
+        assert estimate("aline_d", run, runs).accuracy == pytest.approx(NormalDist().cdf(probit), abs=1e-6)
+
+
+def test_the_line_is_right_where_accuracy_lies_on_it_and_source_and_target_are_alike():
+    runs = on_a_line((0.05, 0.15, 0.25, 0.35, 0.45), 0.0, n=20_000)
+    truth = torch.arange(20_000) % 10
+    for run in runs:
+        accuracy = float((run.outputs.predicted == truth).double().mean())
+        for name in ("aline_s", "aline_d"):
+            assert estimate(name, run, runs).accuracy == pytest.approx(accuracy, abs=0.02)
+
+
+def test_too_few_runs_or_runs_that_agree_determine_no_line():
+    three = on_a_line((0.1, 0.2, 0.3), 0.1)
+    assert estimate("aline_d", three[0], three) is not None
+    assert estimate("aline_s", three[0], three[:2]) is None  # a single pair
+    same = [dataclasses.replace(three[0], seed=seed) for seed in range(3)]
+    assert estimate("aline_s", same[0], same) is None  # agreements of 1
+    logits = three[0].outputs.source_logits.clone()
+    logits[:10] = three[0].outputs.source_logits[1:11]
+    twin = dataclasses.replace(three[0], outputs=dataclasses.replace(three[0].outputs, source_logits=logits))
+    path = [three[0], three[1], twin]  # the twins agree on 99 %: two pairs for three runs
+    assert estimate("aline_s", path[1], path) is not None
+    assert estimate("aline_d", path[1], path) is None
+
+
 # All estimators -------------------------------------------------------------------------------------------------------
 
 
@@ -168,7 +240,10 @@ def test_estimates_are_finite_and_between_zero_and_one_on_extreme_logits(value, 
     logits = torch.zeros(n, classes)
     logits[:, 0] = value
     runs = [outputs_of(logits, torch.zeros(n).long(), logits, seed=seed) for seed in (0, 1)]
-    for found in estimates(runs[0], runs).values():
+    for name, found in estimates(runs[0], runs).items():
+        if found is None:
+            assert name in ("aline_s", "aline_d")  # runs that agree on everything
+            continue
         assert 0 <= found.low <= found.accuracy <= found.high <= 1
         assert classes > 1 or found.accuracy == 1  # a single class is always right
 

@@ -18,6 +18,7 @@ from mutualign.evaluation.validators import (
     register_validator,
     scores,
 )
+from mutualign.evaluation.validators.transfer import angle_deviation, hopkins_statistic
 
 SURE = 1e4  # a logit that makes a softmax one-hot in double precision
 
@@ -59,6 +60,7 @@ def random_inputs(seed=0, n=40, classes=4, width=6, shift=0.5):
         source_features=randn(n + 3, width),
         source_labels=torch.randint(classes, (n + 3,), generator=rng),
         trained_features=randn(n + 5, width),
+        class_weights=randn(classes, width),
     )
 
 
@@ -150,6 +152,55 @@ def test_class_ami_is_one_for_predictions_that_are_the_clusters_and_about_zero_f
     assert score("class_ami", torch.zeros(5, 3), torch.ones(5, 2)) == 0  # fewer distinct images than classes
 
 
+def test_the_dispersion_score_is_the_logarithm_of_the_spread_of_the_predicted_classes():
+    inputs = random_inputs()
+    groups, features = {}, inputs.target_features.double()
+    for label, row in zip(inputs.target_logits.argmax(1).tolist(), features, strict=True):
+        groups.setdefault(label, []).append(row)
+    mean, total = features.mean(0), 0.0
+    for rows in groups.values():
+        total += len(rows) * float(((sum(rows) / len(rows) - mean) ** 2).sum())
+    assert VALIDATORS["dispersion_score"](inputs) == pytest.approx(math.log(total / 40 / (len(groups) - 1)))
+    apart = torch.tensor([[1.0, 0.0], [-1.0, 0.0]])
+    assert score("dispersion_score", one_hot([0, 2], 3), apart) == pytest.approx(0)  # two classes at distance 1
+    assert score("dispersion_score", one_hot([1, 1], 3), apart) == pytest.approx(math.log(1e-12))
+
+
+# The Transfer Score ---------------------------------------------------------------------------------------------------
+
+
+def test_hopkins_statistic_tells_clusters_from_an_even_spread():
+    rng = torch.Generator().manual_seed(0)
+    even = torch.rand(2000, 2, generator=rng)
+    assert hopkins_statistic(even) == pytest.approx(0.5, abs=0.05)
+    clusters = 10 * torch.eye(4)[torch.arange(400) % 4] + 0.01 * torch.randn(400, 4, generator=rng)
+    assert hopkins_statistic(clusters) > 0.95
+    lattice = torch.cartesian_prod(torch.arange(20.0), torch.arange(20.0))  # any image's neighbour is at distance 1,
+    assert hopkins_statistic(lattice) == pytest.approx(
+        0.3826 / 1.3826, abs=0.02
+    )  # a point's in a unit square at 0.3826
+    assert hopkins_statistic(torch.ones(5, 3)) == hopkins_statistic(torch.ones(1, 3)) == 0.5
+
+
+def test_angles_deviate_by_nothing_in_a_simplex_and_by_known_values_elsewhere():
+    simplex = torch.eye(5) - 1 / 5
+    assert angle_deviation(3 * simplex) == pytest.approx(0, abs=1e-12)
+    assert angle_deviation(torch.eye(3)) == pytest.approx((math.pi / 2 - math.acos(-0.5)) ** 2)
+    same_and_opposite = torch.tensor([[1.0, 0.0], [2.0, 0.0], [-1.0, 0.0]])  # angles 0, pi, pi; 2 pi / 3 is the best
+    best = 2 * math.pi / 3
+    assert angle_deviation(same_and_opposite) == pytest.approx((best**2 + 2 * (math.pi - best) ** 2) / 3)
+
+
+def test_the_transfer_score_is_the_sum_of_its_parts():
+    inputs = random_inputs()
+    clusters = hopkins_statistic(inputs.target_features)
+    information = VALIDATORS["information_maximisation"](inputs) / math.log(4)
+    angles = angle_deviation(inputs.class_weights)
+    assert VALIDATORS["transfer_score"](inputs) == pytest.approx(clusters + information - angles)
+    unknown = dataclasses.replace(inputs, class_weights=None)
+    assert VALIDATORS["transfer_score"](unknown) == pytest.approx(clusters + information)
+
+
 # Source ---------------------------------------------------------------------------------------------------------------
 
 
@@ -216,6 +267,37 @@ def test_the_combined_score_is_the_sum_of_its_parts():
     assert score("combined", perfect, source_logits=perfect, source_labels=torch.arange(4)) == pytest.approx(3)
 
 
+def simulated(quality, n, classes):
+    """Outputs of a network that is right, stable and sure with about the given share, of n images of some classes."""
+    rng = torch.Generator().manual_seed(round(100 * quality))
+    labels = torch.arange(n) % classes
+
+    def logits_of(rate, answers):
+        kept = torch.rand(n, generator=rng) < rate
+        predicted = torch.where(kept, answers, torch.randint(classes, (n,), generator=rng))
+        sure = 8 * quality + math.log(classes)
+        return sure * F.one_hot(predicted, classes) + 0.5 * torch.randn(n, classes, generator=rng), predicted
+
+    logits, predicted = logits_of(quality, labels)
+    views, source, none = logits_of(quality, predicted)[0], logits_of(0.5 + quality / 2, labels)[0], torch.zeros(n, 2)
+    return ValidatorInputs(logits, none, views, source, none, labels, none)
+
+
+def test_the_combined_score_compares_models_alike_whatever_the_number_of_images_and_classes():
+    qualities = (0.2, 0.4, 0.6, 0.8, 1.0)
+    curves = {
+        (n, classes): [VALIDATORS["combined"](simulated(quality, n, classes)) for quality in qualities]
+        for n in (200, 2000)
+        for classes in (2, 10, 50)
+    }
+    for curve in curves.values():
+        assert curve == sorted(curve)
+    for classes in (2, 10, 50):
+        assert curves[200, classes] == pytest.approx(curves[2000, classes], abs=0.25)  # 200 images: chance
+    for low, high in zip(curves[2000, 2], curves[2000, 50], strict=True):
+        assert abs(low - high) < 0.3  # of a scale from -1 to 3
+
+
 # Every registered validator -------------------------------------------------------------------------------------------
 
 
@@ -226,6 +308,7 @@ def test_neither_the_order_of_images_nor_the_numbers_of_classes_matter(name):
     orders = {group: torch.randperm(n, generator=rng) for group, n in (("target", 40), ("source", 43), ("trained", 45))}
     orders["view"] = orders["target"]
     changed = {}
+    orders["class"] = renaming.argsort()
     for key, value in vars(inputs).items():
         rows = value[orders[key.split("_")[0]]]
         changed[key] = rows[:, renaming.argsort()] if key.endswith("logits") else rows

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mutualign.nn.backbones import ManiCNN
+from mutualign.nn.backbones import ManiCNN, build_backbone
 from mutualign.nn.classifier import Classifier
 from mutualign.nn.heads import ConcatenatingCritic, CosineCritic, DomainDiscriminator, ManiHead, Projection
 
@@ -109,3 +109,12 @@ def test_critics_work_in_float64_and_under_torchs_transforms(critic):
     assert scores.dtype == torch.float64
     assert torch.allclose(scores, torch.stack([critic(a, b) for a, b in zip(*rows, strict=True)]))
     assert torch.autograd.gradcheck(critic, [part.requires_grad_() for part in torch.randn(2, 3, 7).double()])
+
+
+def test_the_class_weights_are_those_of_the_last_layer_if_it_is_linear():
+    for name in ("mani_cnn", "mlp"):
+        classifier = Classifier(build_backbone(name, 1, 12, 12), 5)
+        *_, last = (layer for layer in classifier.head.modules() if isinstance(layer, nn.Linear))
+        assert torch.equal(classifier.class_weights, last.weight)
+    classifier.head = nn.Sequential(nn.Linear(classifier.feature_dim, 7), nn.ReLU())
+    assert classifier.class_weights is None

@@ -72,6 +72,12 @@ def within(accuracy: float, half_width: float) -> Estimate:
     return Estimate(accuracy, max(accuracy - half_width, 0.0), min(accuracy + half_width, 1.0))
 
 
+def sampled(outputs: EstimatorInputs, accuracy: float) -> Estimate:
+    """Return an estimate whose range covers the sampling of the images of both domains, and nothing else."""
+    images = len(outputs.target_logits), len(outputs.source_logits)
+    return within(accuracy, math.hypot(*(sampling_error(accuracy, n) for n in images)))
+
+
 def sampling_error(accuracy: float, images: int) -> float:
     """Half the width of the 95 % interval of a share counted on a number of images (Agresti and Coull, 1998)."""
     adjusted = (accuracy * images + 2) / (images + 4)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from jaxtyping import Float
 from torch import Tensor
 
-from mutualign.evaluation.estimators.base import Estimate, RunOutputs, register_estimator, sampling_error, within
+from mutualign.evaluation.estimators.base import Estimate, RunOutputs, register_estimator, sampled
 from mutualign.evaluation.validators import entropy
 
 
@@ -27,9 +26,9 @@ def average_thresholded_confidence(run: RunOutputs, runs: Sequence[RunOutputs] =
     source, target = (_negative_entropy(logits) for logits in (outputs.source_logits, outputs.target_logits))
     wrong = int((outputs.source_logits.argmax(1) != outputs.source_labels).sum())
     if wrong == len(source):
-        return _with_sampling(0.0, len(target), len(source))
+        return sampled(outputs, 0.0)
     threshold = source.sort().values[wrong]
-    return _with_sampling(float((target >= threshold).double().mean()), len(target), len(source))
+    return sampled(outputs, float((target >= threshold).double().mean()))
 
 
 @register_estimator("difference_of_confidences")
@@ -43,13 +42,8 @@ def difference_of_confidences(run: RunOutputs, runs: Sequence[RunOutputs] = ()) 
     source, target = (
         float(logits.double().softmax(1).amax(1).mean()) for logits in (outputs.source_logits, outputs.target_logits)
     )
-    accuracy = min(max(outputs.source_accuracy - (source - target), 0.0), 1.0)
-    return _with_sampling(accuracy, len(outputs.target_logits), len(outputs.source_logits))
+    return sampled(outputs, min(max(outputs.source_accuracy - (source - target), 0.0), 1.0))
 
 
 def _negative_entropy(logits: Float[Tensor, "n classes"]) -> Float[Tensor, " n"]:
     return -entropy(logits.double().softmax(1))
-
-
-def _with_sampling(accuracy: float, target: int, source: int) -> Estimate:
-    return within(accuracy, math.hypot(sampling_error(accuracy, target), sampling_error(accuracy, source)))

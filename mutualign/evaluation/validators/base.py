@@ -20,6 +20,7 @@ class ValidatorInputs:
     source_features: Float[Tensor, "source features"]
     source_labels: Int64[Tensor, " source"]
     trained_features: Float[Tensor, "trained features"]  # of source images from the training set
+    class_weights: Float[Tensor, "classes inputs"] | None = None  # of the head's last layer, if it is linear
 
 
 Validator = Callable[[ValidatorInputs], float]

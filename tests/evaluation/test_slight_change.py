@@ -1,0 +1,60 @@
+"""The slight change of images that should keep their class: of vectors, relative to their scale."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from mutualign.data.task import Task
+from mutualign.data.types import LabelledImages, TargetDataset, UnlabelledImages
+from mutualign.evaluation.measure import slight_change
+from mutualign.training.distributed import make_fabric
+from mutualign.training.inference import predict_logits
+
+N, WIDTH, CLASSES = 400, 6, 3
+
+
+def vectors(scale):
+    """A task of Gaussian classes whose features are multiplied by a scale."""
+    rng = torch.Generator().manual_seed(0)
+    labels = torch.arange(N) % CLASSES
+    values = 2 * torch.randn(CLASSES, WIDTH, generator=rng)[labels] + torch.randn(N, WIDTH, generator=rng)
+    images = UnlabelledImages((values * scale)[:, None, None, :].contiguous())
+    source, target = LabelledImages(images, labels), TargetDataset(images, labels)
+    return Task("vectors", "made in a test", ("a", "b", "c"), source, source, target, target)
+
+
+class Linear(torch.nn.Module):
+    """A linear classifier that undoes a scale."""
+
+    def __init__(self, scale):
+        super().__init__()
+        self.weights = torch.randn(WIDTH, CLASSES, generator=torch.Generator().manual_seed(1))
+        self.scale = scale
+
+    def forward(self, images):
+        return (images.flatten(1) / self.scale) @ self.weights
+
+
+@pytest.mark.parametrize("scale", [1000.0, 1e-3, torch.tensor([1.0, 1e3, 1e-3, 50.0, 0.2, 7.0])])
+def test_vectors_change_relative_to_the_scale_of_each_feature(scale):
+    def changed(scale):
+        task = vectors(scale)
+        images, fabric = task.target_train.images, make_fabric("float32", "cpu")
+        return predict_logits(Linear(scale), images, WIDTH, fabric, key=3, view=slight_change(task))
+
+    assert torch.allclose(changed(scale), changed(1.0), rtol=1e-3, atol=1e-3)
+    assert not torch.allclose(
+        changed(1.0),
+        predict_logits(Linear(1.0), vectors(1.0).target_train.images, WIDTH, make_fabric("float32", "cpu")),
+        atol=1e-2,
+    )
+
+
+def test_the_change_is_a_tenth_of_a_features_deviation():
+    images = vectors(torch.logspace(-3, 3, WIDTH)).target_train.images.pixels.permute(0, 3, 1, 2)
+    torch.manual_seed(0)
+    change = slight_change(vectors(1.0))(images) - images
+    assert (change.std(0) / images.std(0)).flatten().tolist() == pytest.approx([0.1] * WIDTH, rel=0.15)
+    still = torch.ones(5, WIDTH, 1, 1)
+    assert torch.equal(slight_change(vectors(1.0))(still), still)  # a feature that is constant stays so
