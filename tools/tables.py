@@ -133,45 +133,6 @@ def own_images_table(results: Mapping[str, Any]) -> list[str]:
     ]
 
 
-# Evaluation without labels --------------------------------------------------------------------------------------------
-
-
-def validators_table(results: Mapping[str, Any]) -> list[str]:
-    """Points of target accuracy that each validator loses."""
-    lines = []
-    for line in results["summary"]:
-        correlated = "" if line["rank_correlation"] is None else f"{line['rank_correlation']:.2f}"
-        losses = (f"{line[key]:.2f}" for key in ("epoch_mean", "epoch_worst", "recipe_mean", "recipe_worst"))
-        lines.append([line["validator"].replace("_", " "), correlated, *losses])
-    columns = ["validator", "rank correlation", "epoch: mean loss", "worst", "recipe: mean loss", "worst"]
-    return markdown(columns, lines)
-
-
-def estimates_table(results: Mapping[str, Any]) -> list[str]:
-    """Errors of each estimator, and how often its interval held the true accuracy."""
-    lines = []
-    for line in results["summary"]:
-        errors = (f"{line[key]:.1f}" for key in ("mean_absolute_error", "worst_error"))
-        holds, width = f"{100 * line['intervals_hold']:.0f} %", f"{line['mean_width']:.1f}"
-        lines.append([line["estimator"].replace("_", " "), *errors, holds, width, str(line["n"])])
-    return markdown(["estimator", "mean absolute error", "worst", "interval holds", "mean width", "n"], lines)
-
-
-def alarms_table(results: Mapping[str, Any]) -> list[str]:
-    """One line per task and recipe: how many of its runs raised which alarm."""
-    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for row in results["rows"]:
-        groups.setdefault((row["task"], row["recipe"]), []).append(row)
-    lines = []
-    for (task, recipe), rows in groups.items():
-        found = [100 * row["target_accuracy"] for row in rows]
-        extent = f"{min(found):.1f} to {max(found):.1f}" if len(rows) > 1 else f"{found[0]:.1f}"
-        names = [name for row in rows for name in row["alarms"]]
-        alarms = ", ".join(f"{name} ({names.count(name)} of {len(rows)})" for name in dict.fromkeys(names))
-        lines.append([task, recipe, str(len(rows)), extent, alarms or "none"])
-    return markdown(["task", "recipe", "n", "target accuracy, last epoch", "alarms"], lines)
-
-
 # Photos ---------------------------------------------------------------------------------------------------------------
 
 OFFICE31 = ("amazon-webcam", "amazon-dslr", "webcam-amazon", "webcam-dslr", "dslr-amazon", "dslr-webcam")
@@ -383,9 +344,6 @@ TABLES: dict[str, tuple[str, Callable[[Mapping[str, Any]], list[str]]]] = {
     **{name: (name, accuracy_table) for name in ("digits", "ablation", "other-pairs")},
     "own-images": ("own-images", own_images_table),
     "precision": ("precision", precision_table),
-    "validators": ("validators", validators_table),
-    "estimates": ("estimates", estimates_table),
-    "alarms": ("alarms", alarms_table),
     "speed": ("speed", speed_table),
     "scaling": ("scaling", scaling_table),
     "sweep": ("sweep", sweep_table),

@@ -19,7 +19,7 @@ def label_free_score(estimator: Any, X: Any = None, y: Any = None) -> float:  # 
         search = GridSearchCV(DomainAdapter(), grid, scoring=label_free_score, cv=[(every, every)])
         search.fit(X, y, sample_domain=sample_domain)
 
-    No label-free score is always right (results/validators.json): look at `alarms_` too.
+    No label-free score is always right (results/blind.json): look at `alarms_` too.
     """
     adapter = estimator[-1] if isinstance(estimator, Pipeline) else estimator
     check_is_fitted(adapter)

@@ -30,9 +30,8 @@ def estimate_runs(folders: Sequence[RunFolder], which: Which = "selected") -> li
     """Estimate the target accuracy of each run's last stage, at its last or its selected epoch.
 
     More seeds give better estimates: seeds of a run's own recipe show its errors, and the recipe with the best score by
-    the default validator is the reference for the others. (results/estimates.json up to version 0.1 chose the reference
-    by information_maximisation.) Raises MutualignError if the runs are on different data, if a run is not complete, and
-    if its outputs are missing, damaged or not finite.
+    the default validator is the reference for the others. Raises MutualignError if the runs are on different data, if a
+    run is not complete, and if its outputs are missing, damaged or not finite.
     """
     require_same_data(folders)
     runs = [run_outputs(folder, which) for folder in folders]

@@ -102,18 +102,7 @@ def test_goals_that_were_not_reached_stay_empty():
     assert fast == "| fast | 10 |  | 98.47 % at 64 s | 0 |"
 
 
-def test_validators_estimators_alarms_sizes_and_sweeps_have_one_line_each():
-    losses = {"epoch_mean": 0.25, "epoch_worst": 3, "recipe_mean": 1.004, "recipe_worst": 10.5}
-    validator = {"validator": "class_ami", "rank_correlation": None, **losses}
-    assert tables.validators_table({"summary": [validator]})[2:] == ["| class ami |  | 0.25 | 3.00 | 1.00 | 10.50 |"]
-    estimator = {"estimator": "consensus", "mean_absolute_error": 0.44, "worst_error": 1.5, "intervals_hold": 0.5}
-    estimator |= {"mean_width": 8.9, "n": 60}
-    assert tables.estimates_table({"summary": [estimator]})[2:] == ["| consensus | 0.4 | 1.5 | 50 % | 8.9 | 60 |"]
-    runs = [
-        {"task": "t", "recipe": "r", "target_accuracy": accuracy, "alarms": alarms}
-        for accuracy, alarms in ((0.5, []), (0.25, ["collapse"]))
-    ]
-    assert tables.alarms_table({"rows": runs})[2:] == ["| t | r | 2 | 25.0 to 50.0 | collapse (1 of 2) |"]
+def test_sizes_and_sweeps_have_one_line_each():
     first = {"images": 1000, "epoch_seconds": 2.0, "peak_mib": 700.4}
     second = first | {"images": 2000, "time_over_images": 1.02, "memory_over_data": 0.98}
     sizes = tables.scaling_table({"rows": [first, second]})

@@ -17,9 +17,9 @@ from mutualign.evaluation.validators.base import (
     entropy,
     register_validator,
 )
-from mutualign.evaluation.validators.combined import combine, kept_information
+from mutualign.evaluation.validators.combined import kept_information
 
-DEFAULT_VALIDATOR = "combined"  # for selection, estimates and reports alike; see results/validators.json
+DEFAULT_VALIDATOR = "combined"  # for selection, estimates and reports alike; see results/blind.json
 
 for _module in iter_modules(__path__):
     import_module(f"{__name__}.{_module.name}")
@@ -36,7 +36,6 @@ __all__ = [
     "Validator",
     "ValidatorEntry",
     "ValidatorInputs",
-    "combine",
     "entropy",
     "kept_information",
     "register_validator",

@@ -29,12 +29,6 @@ def kept_information(shares: Sequence[float], consistency: float) -> float:
     return float(entropy(predicted) - entropy(lasting)) - changed * math.log(max(len(shares) - 1, 1))
 
 
-def combine(information: float, shares: Sequence[float], consistency: float, source: float) -> float:
-    """Compute `combined` from information maximisation, predicted shares, consistency and source accuracy."""
-    kept = kept_information(shares, consistency)
-    return (information + kept) / math.log(max(len(shares), 2)) + source
-
-
 @register_validator("combined")
 def combined(inputs: ValidatorInputs) -> float:
     """Confident predictions spread over the classes, stable under slight changes, by a model that keeps the source.
@@ -45,5 +39,5 @@ def combined(inputs: ValidatorInputs) -> float:
     """
     predicted, classes = inputs.target_logits.argmax(1), inputs.target_logits.shape[1]
     shares: list[float] = (torch.bincount(predicted, minlength=classes).double() / len(predicted)).tolist()
-    parts = augmentation_consistency(inputs), source_accuracy(inputs)
-    return combine(information_maximisation(inputs), shares, *parts)
+    information = information_maximisation(inputs) + kept_information(shares, augmentation_consistency(inputs))
+    return information / math.log(max(classes, 2)) + source_accuracy(inputs)

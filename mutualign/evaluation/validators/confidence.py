@@ -49,7 +49,7 @@ def mano(inputs: ValidatorInputs) -> float:
     over classes, which is less overconfident for badly calibrated logits q. The authors' code subtracts the smallest
     term of each image before it divides; this follows the paper.
     Source: Xie et al., "MaNo: exploiting matrix norm for unsupervised accuracy estimation under distribution shifts",
-    NeurIPS 2024, eq. 6 to 8. Scores in results/*.json up to version 0.1 used the softmax for all logits.
+    NeurIPS 2024, eq. 6 to 8.
     """
     logits = inputs.target_logits.double()
     if -float(logits.log_softmax(1).mean()) > TAYLOR_BELOW:
