@@ -17,6 +17,7 @@ from rich.table import Table
 
 from mutualign.data.fetch.data_files import data_folder
 from mutualign.data.task import Task
+from mutualign.data.types import TargetDataset
 from mutualign.recipes import load_recipe
 from mutualign.runs.experiment import Experiment
 from mutualign.runs.loading import load_task
@@ -25,7 +26,6 @@ from mutualign.training.distributed import make_fabric
 from mutualign.training.hardware import describe_hardware
 
 RECIPES = ("photos_source_only", "photos")
-WHOLE = 15  # classes of which all images stay, in alphabetical order
 SHARES = (0.15, 0.0)  # of the other classes' images
 PAIRS = tuple("-".join(pair) for pair in permutations(("amazon", "webcam", "dslr"), 2))
 
@@ -43,26 +43,30 @@ class Settings:
 
 
 def shifted(task: Task, share: float) -> Task:
-    """Keep all target images of the first 15 classes, and the first ones of each other class."""
-    labels = task.target_test.hidden_labels  # the test has the images of training
-    if labels is None:
-        raise ValueError(f"{task.name} has no target labels")
-    counts = torch.bincount(labels, minlength=len(task.class_names))
-    kept = [
-        rows if label < WHOLE else rows[: round(share * int(counts[label]))]
-        for label in range(len(counts))
-        for rows in ((labels == label).nonzero().flatten(),)
-    ]
-    few = task.target_test.subset(torch.cat(kept).sort().values)
-    identity = f"{task.identity}, {share:.0%} of the target's classes from {WHOLE} on"
+    """Keep all target images of the first half of the classes, and the first ones of each other class."""
+    whole = len(task.class_names) // 2
+    test = _thinned(task.target_test, whole, share)
+    same = task.target_train.hidden_labels is None  # photos: the test has the images of training
     return replace(
         task,
-        identity=identity,
-        target_train=replace(few, hidden_labels=None),
-        target_test=few,
+        identity=f"{task.identity}, {share:.0%} of the target's classes from {whole} on",
+        target_train=replace(test, hidden_labels=None) if same else _thinned(task.target_train, whole, share),
+        target_test=test,
         pictures=None,
         target_test_files=(),
     )
+
+
+def _thinned(images: TargetDataset, whole: int, share: float) -> TargetDataset:
+    """Keep all images of the first classes, and the first ones of each other class."""
+    labels = images.hidden_labels
+    if labels is None:
+        raise ValueError("the target has no labels")
+    kept = []
+    for label, count in enumerate(torch.bincount(labels).tolist()):
+        rows = (labels == label).nonzero().flatten()
+        kept.append(rows if label < whole else rows[: round(share * count)])
+    return images.subset(torch.cat(kept).sort().values)
 
 
 def measure(settings: Settings) -> list[dict[str, Any]]:

@@ -39,7 +39,7 @@ from mutualign.data.task import Task
 from mutualign.data.types import Batch, ImageShape, LabelledImages, UnlabelledImages
 from mutualign.errors import MutualignError
 from mutualign.methods.mutual_align import MutualAlign
-from mutualign.recipes import load_recipe
+from mutualign.recipes import Recipe, load_recipe
 from mutualign.runs.experiment import Experiment
 from mutualign.training.batches import Batches
 from mutualign.training.distributed import make_fabric
@@ -83,9 +83,15 @@ class OurStep:
     """The package's trainer of a recipe's first stage on a task, in one precision."""
 
     def __init__(
-        self, task: Task, precision: str, recipe: str = "dann", overrides: Sequence[str] = (), accelerator: str = "auto"
+        self,
+        task: Task,
+        precision: str,
+        recipe: str | Recipe = "dann",
+        overrides: Sequence[str] = (),
+        accelerator: str = "auto",
     ) -> None:
-        self.recipe, self.fabric = load_recipe(recipe, overrides), make_fabric(precision, accelerator)
+        self.recipe = load_recipe(recipe, overrides) if isinstance(recipe, str) else recipe
+        self.fabric = make_fabric(precision, accelerator)
         classes = len(task.class_names)
         stage = self.recipe.stages[0]
         method = build_method(stage, build_classifier(self.recipe, task.shape, classes))

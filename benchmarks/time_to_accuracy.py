@@ -69,13 +69,12 @@ class Clock(Observer):
         return next((seconds for seconds, accuracy in self.curve if accuracy >= goal), None)
 
 
-def measure(recipe: Recipe, task: Task, seed: int, limit: float) -> dict[str, Any]:
+def measure(recipe: Recipe, task: Task, seed: int, limit: float, accelerator: str = "auto") -> dict[str, Any]:
     """Train one run to its end or the limit, and return its row."""
     clock = Clock(limit)
     with tempfile.TemporaryDirectory() as folder:
-        experiment = Experiment.start(
-            recipe, task, seed, Path(folder) / "run", observer=clock, should_stop=clock.should_stop
-        )
+        settings: dict[str, Any] = {"observer": clock, "should_stop": clock.should_stop, "accelerator": accelerator}
+        experiment = Experiment.start(recipe, task, seed, Path(folder) / "run", **settings)
         try:
             experiment.run()
             complete = True

@@ -17,7 +17,7 @@ from mutualign.methods.registry import register_method
 from mutualign.nn.classifier import Classifier
 from mutualign.nn.ema import EMATeacher
 from mutualign.nn.heads import CosineCritic
-from mutualign.nn.losses import all_pairs_mutual_information
+from mutualign.nn.losses import all_pairs_mutual_information, information_maximisation
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,8 @@ class MutualAlignConfig:
     """Settings of MutualAlign; results/ablation.json has the effect of each."""
 
     domain: DANNConfig = field(default_factory=lambda: DANNConfig(weight=0.3, reversal="ramp"))
-    mi_weight: float = 1.0  # of the mutual-information loss
+    mi_weight: float = 1.0  # of the mutual information of source and target images of a class
+    information_weight: float = 0.0  # of the mutual information of target images and their predicted labels, at the end
     self_training_weight: float = 1.0  # of the cross-entropy on pseudo-labels
     threshold: float = 0.7  # lowest top probability of the teacher at which a target image is used
     decay: float = 0.99  # of the teacher's moving average
@@ -39,7 +40,8 @@ class MutualAlign(DANN):
     The teacher, a moving average of the student, labels the target images without augmentation. The student sees a
     strong view of every image, and learns the labels of which the teacher is confident (FixMatch, Sohn et al., NeurIPS
     2020). The bound on mutual information is MaNi's, over all pairs of a source and a confident target image. The
-    output model is the teacher.
+    mutual information of target images and labels can be added; its weight grows linearly over the stage. The output
+    model is the teacher.
     """
 
     needs_images = True
@@ -70,7 +72,10 @@ class MutualAlign(DANN):
             batch.labels[:, None] == pseudo_labels,
             confident.expand(n, -1),
         )
-        each = F.cross_entropy(self.classifier.head(features[n:]), pseudo_labels, reduction="none")
+        logits = self.classifier.head(features[n:])
+        if weight := self.config.information_weight:
+            losses["information"] = weight * progress * information_maximisation(logits.float())
+        each = F.cross_entropy(logits, pseudo_labels, reduction="none")
         losses["self_training"] = self.config.self_training_weight * (each * confident).mean()
         metrics["coverage"] = mean_of(confident)
         return losses, metrics

@@ -37,7 +37,7 @@ class Interval:
     def percent(self, digits: int = 1, sign: str = "") -> str:
         """Format for a table: `86.9 ± 0.8`, `86.9` for a single seed, `+2.1 ± 0.8` for a gain with sign="+"."""
         half_width = "" if self.half_width is None else f" ± {100 * self.half_width:.{digits}f}"
-        return f"{100 * self.mean:{sign}.{digits}f}{half_width}"
+        return f"{100 * self.mean:{sign}z.{digits}f}{half_width}"  # z: no -0.0
 
 
 def percent(share: float | None, digits: int = 1) -> str:

@@ -34,11 +34,12 @@ REACHES = {
         },
     ),
     "mutual_align": (
-        {"threshold": 0.0},
+        {"threshold": 0.0, "information_weight": 1.0},
         {
             "class": {BACKBONE, HEAD},
             "domain": {BACKBONE, "discriminator"},
             "mi": {BACKBONE, "critic"},
+            "information": {BACKBONE, HEAD},
             "self_training": {BACKBONE, HEAD},
         },
     ),

@@ -45,3 +45,8 @@ def test_differences_are_paired_by_seed_with_the_first_recipe():
     assert gain.mean == pytest.approx(0.1)
     assert gain.half_width == pytest.approx(0.0, abs=1e-12)  # +0.1 for either seed, however far apart the seeds are
     assert gain.percent(sign="+") == "+10.0 ± 0.0"
+
+
+def test_a_number_that_rounds_to_zero_has_no_minus():
+    assert Interval(-1e-9, None, 1).percent() == "0.0"
+    assert Interval(-1e-9, None, 1).percent(sign="+") == "+0.0"

@@ -87,6 +87,31 @@ def test_a_space_reads_quoted_and_nested_keys_alike(tmp_path):
     assert quoted.parameters == {"stages.0.batch_size": Choices((8, 16))}
 
 
+@pytest.mark.parametrize(
+    ("parameters", "unchanged"),
+    [
+        ('"stages.0.batch_size" = {choices = [64, 16]}', {"stages.0.batch_size": 64}),
+        ('"stages.0.batch_size" = {low = 8, high = 80, step = 8}\nprecision = {choices = ["auto", "float32"]}', ...),
+        ('"stages.0.batch_size" = {low = 7, high = 87, step = 8}', None),
+        ('"stages.0.batch_size" = {low = 8, high = 63}', None),
+        ('"stages.0.optim.lr" = {low = 1e-5, high = 1e-3, log = true}', {LR: 1e-4}),
+        ('"stages.0.optim.lr" = {low = 1, high = 3}', None),
+        ('"stages.0.optim.lr" = {choices = [0.1, 0.2]}', None),
+    ],
+)
+def test_the_first_trial_is_the_recipe_as_it_is_where_the_space_has_it(parameters, unchanged, tmp_path):
+    (tmp_path / "space.toml").write_text(f'recipe = "dann"\n[space]\n{parameters}\n')
+    space = load_space(tmp_path / "space.toml")
+    expected = {"stages.0.batch_size": 64, "precision": "auto"} if unchanged is ... else unchanged
+    assert space.unchanged() == expected
+    first, second = (Study(tmp_path).ask(space, 3).params for _ in range(2))
+    if expected:
+        assert first == expected
+        assert space.recipe_with(first).digest == load_recipe("dann").digest
+    assert [first.keys(), second.keys()] == [space.parameters.keys()] * 2
+    assert len(Study(tmp_path).study.trials) == 2
+
+
 # The sweep ------------------------------------------------------------------------------------------------------------
 
 

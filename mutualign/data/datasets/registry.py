@@ -110,13 +110,15 @@ def _domains_entry(name: str, description: str, pair: Callable[[Path], DomainPai
 def expand_tasks(names: str) -> tuple[str, ...]:
     """Split names at commas, but not at those of a folder's path.
 
-    `folder:ROOT:all` becomes all ordered pairs of its domains.
+    `folder:ROOT:all` becomes all ordered pairs of its domains, and `office31:all` all tasks that start like it.
     """
     expanded: list[str] = []
     for name in _split(names):
         if name.startswith(FOLDER) and name.endswith(ALL):
             root = name.removeprefix(FOLDER).removesuffix(ALL)
             expanded += [f"{FOLDER}{root}:{pair}" for pair in domain_pairs(Path(root))]
+        elif name.endswith(ALL):
+            expanded += [task for task in TASKS if task.startswith(name.removesuffix("all"))] or [name]
         else:
             expanded.append(name)
     return tuple(expanded)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,17 @@ class Range:
         """The values that a recipe must be able to take."""
         return (self.low, self.high)
 
+    @property
+    def whole(self) -> bool:
+        """Whether it has whole numbers only."""
+        return all(type(value) is int for value in (self.low, self.high, self.step or 1))
+
+    def __contains__(self, value: object) -> bool:
+        if not isinstance(value, int if self.whole else int | float) or not self.low <= value <= self.high:
+            return False
+        steps = (value - self.low) / (self.step or 1)
+        return self.step is None or math.isclose(steps, round(steps), abs_tol=1e-9)
+
 
 @dataclass(frozen=True)
 class Choices:
@@ -58,6 +70,9 @@ class Choices:
         """The values that a recipe must be able to take."""
         return self.choices
 
+    def __contains__(self, value: object) -> bool:
+        return value in self.choices
+
 
 @dataclass(frozen=True)
 class Space:
@@ -70,6 +85,12 @@ class Space:
     def recipe_with(self, values: Mapping[str, Value]) -> Recipe:
         """Return the recipe with values of the parameters; its name ends in a digest of all settings."""
         return load_recipe(self.recipe, [*self.fixed, *(f"{key}={json.dumps(value)}" for key, value in values.items())])
+
+    def unchanged(self) -> dict[str, Value] | None:
+        """Return the values that the recipe has as it is; None if the space leaves out one of them."""
+        plain = self.recipe_with({}).to_dict()
+        values = {key: _field(plain, key) for key in self.parameters}
+        return values if all(values[key] in parameter for key, parameter in self.parameters.items()) else None
 
 
 def load_space(path: Path, fixed: Iterable[str] = ()) -> Space:
@@ -100,6 +121,16 @@ def load_space(path: Path, fixed: Iterable[str] = ()) -> Space:
             except MutualignError as error:
                 raise MutualignError(f"{where}, {key} = {json.dumps(value)}: {error}") from error
     return space
+
+
+def _field(plain: Any, path: str) -> Any:
+    """Look up a field of a recipe's plain data by its path; None if it is not there."""
+    try:
+        for key in path.split("."):
+            plain = plain[int(key) if isinstance(plain, list) else key]
+    except (KeyError, TypeError):
+        return None
+    return plain
 
 
 def _fields(table: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:

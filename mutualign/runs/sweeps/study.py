@@ -68,7 +68,8 @@ class Study:
     def ask(self, space: Space, most: int, seed: int = 0) -> optuna.trial.FrozenTrial | None:
         """Return a new trial with values for all parameters; None if there are `most` trials already.
 
-        The values are a function of the seed, the number of the trial, and what is known of the trials before it.
+        The first trial has the values of the recipe as it is, if they are in the space. Those of the others are a
+        function of the seed, the number of the trial, and what is known of the trials before it.
         """
         distributions = {key: self._distribution(parameter) for key, parameter in space.parameters.items()}
         with locked(self.folder, PATIENCE):
@@ -78,6 +79,8 @@ class Study:
             self.study.sampler = self.optuna.samplers.TPESampler(
                 n_startup_trials=STARTUP, constant_liar=True, seed=derive_seed(seed, "trial", number) % 2**32
             )
+            if number == 0 and (unchanged := space.unchanged()):
+                self.study.enqueue_trial(unchanged)
             trial = self.study.ask(distributions)
             trial.set_user_attr("recipe", space.recipe_with(trial.params).name)
             return self.trial(trial.number)
@@ -133,8 +136,7 @@ class Study:
         found = self.optuna.distributions
         if isinstance(parameter, Choices):
             return found.CategoricalDistribution(parameter.choices)
-        whole = all(type(value) is int for value in (parameter.low, parameter.high, parameter.step or 1))
-        if whole:
+        if parameter.whole:
             return found.IntDistribution(
                 int(parameter.low), int(parameter.high), log=parameter.log, step=int(parameter.step or 1)
             )

@@ -115,6 +115,13 @@ def test_commas_of_a_folders_path_separate_no_names(root, tmp_path_factory, name
     assert expand_tasks("folder:/absent:a-b,digits") == ("folder:/absent:a-b", "digits")
 
 
+def test_all_pairs_of_a_named_benchmark_are_its_tasks():
+    pairs = expand_tasks("office31:all,digits")
+    assert len(pairs) == 7
+    assert {"office31:amazon-webcam", "office31:webcam-amazon", "digits"} < {*pairs}
+    assert expand_tasks("offcie:all") == ("offcie:all",)  # refused later, with the names that are near
+
+
 def test_office31_is_found_in_the_data_folder_by_any_of_its_names_and_layouts(tmp_path):
     with pytest.raises(MutualignError, match=r"office31:dslr-amazon: no photos .*\n  missing (.|\n)*  hint: "):
         find_task("office31:dslr-amazon").load(tmp_path)

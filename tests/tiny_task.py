@@ -1,0 +1,31 @@
+"""The tiny task: three classes of 12x12 images, grey in the source, inverted and coloured in the target."""
+
+from __future__ import annotations
+
+import torch
+
+from mutualign.data.task import Task
+from mutualign.data.types import LabelledImages, TargetDataset, UnlabelledImages
+
+
+def make_tiny_task(target_label_seed: int | None = None) -> Task:
+    """The tiny task; with a seed, its sealed target labels are noise instead of the truth."""
+    generator = torch.Generator().manual_seed(0)
+
+    def make(n: int) -> tuple[LabelledImages, TargetDataset]:
+        labels = torch.randint(3, (n,), generator=generator)
+        grey = torch.randint(60, (n, 12, 12, 1), generator=generator)
+        for row, label in enumerate(labels.tolist()):
+            grey[row, :, 4 * label : 4 * label + 4] += 150
+        colour = (255 - grey.expand(-1, -1, -1, 3)).to(torch.uint8)
+        sealed = labels
+        if target_label_seed is not None:
+            sealed = torch.randint(3, (n,), generator=torch.Generator().manual_seed(target_label_seed))
+        return LabelledImages(UnlabelledImages(grey.to(torch.uint8)), labels), TargetDataset(
+            UnlabelledImages(colour), sealed
+        )
+
+    (source_train, target_train), (source_test, target_test) = make(50), make(20)
+    return Task(
+        "tiny", "made in a test", ("left", "middle", "right"), source_train, source_test, target_train, target_test
+    )
