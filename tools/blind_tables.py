@@ -55,7 +55,7 @@ def choices_lines(results: Results) -> tuple[Sequence[str], list[list[str]]]:
     lines = []
     for by in dict.fromkeys(line["by"] for line in choices):
         own = {line["kind"]: line for line in choices if line["by"] == by}
-        cells = [points(own[kind][key]) for key in ("epoch_gain", "recipe_loss") for kind in kinds]
+        cells = [points(own.get(kind, {}).get(key)) for key in ("epoch_gain", "recipe_loss") for kind in kinds]
         lines.append([by.replace("_", " "), *cells])
     heads = [f"{what}, {kind}" for what in ("epoch: won over the last", "recipe: lost") for kind in kinds]
     return ("chosen by", *heads), lines
