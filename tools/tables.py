@@ -349,7 +349,11 @@ TABLES: dict[str, tuple[str, Callable[[Mapping[str, Any]], list[str]]]] = {
     "sweep": ("sweep", sweep_table),
     "throughput": ("throughput", throughput_table),
     **{name: (name, measured_table) for name in ("busy", "jobs", "peers")},
-    **{name: ("blind", lambda results, lines=lines: markdown(*lines(results))) for name, lines in BLIND_TABLES.items()},
+    **{
+        name.replace("blind", prefix): (source, lambda results, lines=lines: markdown(*lines(results)))
+        for prefix, source in (("blind", "blind"), ("photos", "evidence-photos"))
+        for name, lines in BLIND_TABLES.items()
+    },
 }
 
 
