@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -11,7 +13,8 @@ from torch import Tensor
 from mutualign.data.types import Batch
 from mutualign.methods.base import Losses, Method, Metrics, accuracy
 from mutualign.methods.registry import register_method
-from mutualign.nn.classifier import Classifier
+from mutualign.nn.class_prior import ClassPrior
+from mutualign.nn.classifier import Classifier, Outputs
 from mutualign.nn.losses import information_maximisation
 
 
@@ -20,6 +23,7 @@ class InformationMaximisationConfig:
     """Settings of InformationMaximisation."""
 
     weight: float = 1.0  # of the mutual information
+    prior: Literal["uniform", "estimated"] = "uniform"  # how frequent the target's classes are taken to be
 
 
 @register_method("information_maximisation", InformationMaximisationConfig)
@@ -27,18 +31,24 @@ class InformationMaximisation(Method):
     """Cross-entropy on the source, minus the mutual information between target images and their predicted labels.
 
     L = CE(source) - w (H(E p_t) - E H(p_t)). Source: Shi and Sha, "Information-theoretical learning of discriminative
-    clusters for unsupervised domain adaptation", ICML 2012.
+    clusters for unsupervised domain adaptation", ICML 2012. With prior = "estimated", H(E p_t) becomes -KL(E p_t || q),
+    and q the target's class frequencies, which are estimated before each epoch (`plausible_shares`).
     """
 
     def __init__(self, classifier: Classifier, config: InformationMaximisationConfig) -> None:
         super().__init__(classifier)
         self.config = config
+        self.prior = ClassPrior(classifier.classes)
+
+    def begin_epoch(self, look: Callable[[], Outputs]) -> None:
+        if self.config.prior == "estimated":
+            self.prior.update(look().logits.softmax(1))
 
     def forward(self, batch: Batch, progress: Float[Tensor, ""]) -> tuple[Losses, Metrics]:
         features, n = self.features(batch.images), batch.n_source
         logits = self.classifier.head(features)
         losses = {
             "class": F.cross_entropy(logits[:n], batch.labels),
-            "information": self.config.weight * information_maximisation(logits[n:]),
+            "information": self.config.weight * information_maximisation(logits[n:], self.prior.shares),
         }
         return losses, {"class_accuracy": accuracy(logits[:n], batch.labels)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +14,7 @@ from torch import Tensor
 from mutualign.data.types import Batch
 from mutualign.methods.base import Losses, Method, Metrics, PseudoLabeller, accuracy
 from mutualign.methods.registry import register_method
+from mutualign.nn.class_prior import ClassPrior
 from mutualign.nn.classifier import Classifier, Outputs
 from mutualign.nn.ema import EMATeacher
 from mutualign.nn.losses import entropy, information_maximisation
@@ -28,6 +30,7 @@ class NeighbourInformationConfig:
     label_smoothing: float = 0.1  # of the cross-entropy on the source
     information_weight: float = 1.0  # of the mutual information
     information_ramp: float = 1.0  # share of the stage over which this weight grows from 0
+    prior: Literal["uniform", "estimated"] = "estimated"  # how frequent the target's classes are taken to be
     neighbour_weight: float = 0.1  # of the cross-entropy with the neighbours' predictions
     neighbour_start: float = 0.2  # share of the stage after which this loss begins,
     neighbour_ramp: float = 0.3  # and over which its weight grows from 0
@@ -39,11 +42,12 @@ class NeighbourInformationConfig:
 class NeighbourInformation(Method):
     """Cross-entropy on the source, mutual information of target images and labels, and agreement with neighbours.
 
-    L = CE(source) - a I(x_t; y_t) + b CE(q, p_t), with I = H(E p) - E H(p), and q the mean prediction of the nearest
-    neighbours of an image. Neighbours are found once: in the input if that is feature vectors, otherwise in the
-    features at the start of the stage. Their predictions are those of a moving average of the classifier, which the
-    stage produces. Sources: information maximisation as in SHOT (Liang et al., ICML 2020); neighbours as in ATDOC
-    (Liang et al., CVPR 2021), here fixed and soft.
+    L = CE(source) - a I(x_t; y_t) + b CE(q, p_t), with I = -KL(E p || r) - E H(p), r the target's class frequencies,
+    and q the mean prediction of the nearest neighbours of an image. The frequencies are estimated before each epoch,
+    and stay near uniform while predictions are unsure (`plausible_shares`). Neighbours are found once: in the input if
+    that is feature vectors, otherwise in the features at the start of the stage. All these predictions are those of a
+    moving average of the classifier, which the stage produces. Sources: information maximisation as in SHOT (Liang et
+    al., ICML 2020); neighbours as in ATDOC (Liang et al., CVPR 2021), here fixed and soft.
     """
 
     resizable_buffers = frozenset({"neighbours", "predictions"})
@@ -55,6 +59,7 @@ class NeighbourInformation(Method):
         super().__init__(classifier)
         self.config = config
         self.teacher = EMATeacher(classifier, config.decay)
+        self.prior = ClassPrior(classifier.classes)
         self.register_buffer("neighbours", torch.empty(0, config.neighbours, dtype=torch.int64))
         self.register_buffer("predictions", torch.empty(0, classifier.classes))
         self._latest: tuple[Tensor, Tensor] | None = None
@@ -75,6 +80,8 @@ class NeighbourInformation(Method):
             self.neighbours = nearest_neighbours(rows.to(device), self.config.neighbours)
             classes = outputs.logits.shape[1]
             self.predictions = torch.full((len(rows), classes), 1 / classes, device=device)
+        elif self.config.prior == "estimated":
+            self.prior.update(self.predictions, self.neighbours)
 
     def forward(self, batch: Batch, progress: Float[Tensor, ""]) -> tuple[Losses, Metrics]:
         config, n = self.config, batch.n_source
@@ -86,16 +93,17 @@ class NeighbourInformation(Method):
         source, target = logits[:n], logits[n:]
         agreed = self.predictions[self.neighbours[batch.target_rows]].mean(1)
         each = -(agreed * target.log_softmax(1)).sum(1)
-        information = (progress / config.information_ramp).clamp(0, 1)
+        information = config.information_weight * (progress / config.information_ramp).clamp(0, 1)
         neighbour = ((progress - config.neighbour_start) / config.neighbour_ramp).clamp(0, 1)
         losses = {
             "class": F.cross_entropy(source, batch.labels, label_smoothing=config.label_smoothing),
-            "information": config.information_weight * information * information_maximisation(target),
+            "information": information * information_maximisation(target, self.prior.shares),
             "neighbours": config.neighbour_weight * neighbour * each.mean(),
         }
         return losses, {
             "class_accuracy": accuracy(source, batch.labels),
             "neighbour_entropy": entropy(agreed.clamp_min(1e-8).log()).mean().detach(),
+            "prior_from_uniform": self.prior.from_uniform,
         }
 
     def after_step(self) -> None:

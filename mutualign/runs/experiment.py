@@ -15,7 +15,7 @@ from lightning_fabric import Fabric
 
 from mutualign.data.task import Task
 from mutualign.errors import MutualignError, shell_command
-from mutualign.evaluation.alarms import identical_domains, verdict_alarms
+from mutualign.evaluation.alarms import verdict_alarms
 from mutualign.evaluation.measure import Evaluator
 from mutualign.evaluation.validators import DEFAULT_VALIDATOR
 from mutualign.io.plugins import loaded_plugins
@@ -142,15 +142,11 @@ class Experiment:
         self._say_how_long(fabric)
         evaluator = Evaluator(self.task, self.seed, fabric)
         recorder = Recorder(self.recipe, self.task, self.folder, evaluator, self.observer)
-        domain_accuracy, images = evaluator.domain_accuracy()
-        identical = identical_domains(domain_accuracy, images)
-        if identical:
-            self.observer.alarm(identical)
         self._train(fabric, Callbacks(self.observer.step, recorder.end_epoch, self.should_stop))
         recorder.keep_outputs()
         stages = summarise(self.folder.metrics(), DEFAULT_VALIDATOR)
         verdict = verdict_of(self.folder, stages[-1].selected.target_accuracy)
-        alarms = [(0, identical)] if identical else []
+        alarms = [(0, alarm) for alarm in recorder.alarms_about_data()]
         for stage in range(len(self.recipe.stages)):
             alarms += [(stage, alarm) for alarm in recorder.alarms(stage)]
         for alarm in verdict_alarms(verdict, stages[-1].selected.source_accuracy):
@@ -169,7 +165,7 @@ class Experiment:
             created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             class_names=list(self.task.class_names),
             source_class_shares=list(recorder.source_classes.shares),
-            domain_accuracy=round(domain_accuracy, 4),
+            domain_accuracy=round(evaluator.domain_accuracy()[0], 4),
             compared_with=verdict.compared_with,
             alarms=[StageAlarm(alarm.name, alarm.seen, alarm.cause, stage) for stage, alarm in alarms],
             verdict=verdict,

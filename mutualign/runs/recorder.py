@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mutualign.data.task import Task
 from mutualign.errors import MutualignError
-from mutualign.evaluation.alarms import SourceClasses, stage_alarms
+from mutualign.evaluation.alarms import SourceClasses, identical_domains, stage_alarms
 from mutualign.evaluation.audit import class_shares
 from mutualign.evaluation.measure import SCORED, Evaluator
 from mutualign.evaluation.records import Alarm, EpochRecord
@@ -51,7 +51,10 @@ class Recorder:
         self.observer.epoch(record)
         shown = {alarm.name for alarm in self._stage_alarms(epoch.stage, epochs, complete=False)}
         complete = epoch.number == stage.epochs
-        for alarm in self._stage_alarms(epoch.stage, [*epochs, record], complete=complete):
+        found = self._stage_alarms(epoch.stage, [*epochs, record], complete=complete)
+        if epoch.stage == 0 and not epochs:  # not before training, which scikit-learn's import would delay
+            found += self.alarms_about_data()
+        for alarm in found:
             if alarm.name not in shown:
                 self.observer.alarm(alarm)
 
@@ -73,6 +76,11 @@ class Recorder:
     def epochs(self, stage: int) -> list[EpochRecord]:
         """The records of a stage so far."""
         return [record for record in self.folder.metrics() if record.stage == stage]
+
+    def alarms_about_data(self) -> list[Alarm]:
+        """The alarms that the images raise, whatever is trained."""
+        alarm = identical_domains(*self.evaluator.domain_accuracy())
+        return [alarm] if alarm else []
 
     def alarms(self, stage: int) -> list[Alarm]:
         """The alarms of a complete stage."""

@@ -8,10 +8,18 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from mutualign.data.types import ImageShape, LabelledImages, UnlabelledImages
 from mutualign.methods.atdoc import sharpened
 from mutualign.methods.neighbour_information import nearest_neighbours
 from mutualign.methods.shot import centroid_labels
+from mutualign.nn.class_prior import ClassPrior
 from mutualign.nn.classifier import Outputs
+from mutualign.nn.losses import information_maximisation
+from mutualign.recipes import parse_recipe
+from mutualign.training.callbacks import Callbacks
+from mutualign.training.distributed import make_fabric
+from mutualign.training.loop import train
+from tests.training.tiny_runs import MemoryStore
 
 HALFWAY = torch.tensor(0.5)
 
@@ -176,3 +184,55 @@ def test_neighbour_information_follows_the_predictions_of_neighbours_in_the_inpu
     student = method.classifier(batch.target).log_softmax(1)
     agreed = torch.stack([expected[neighbours].mean(0) for neighbours in method.neighbours])
     assert losses["neighbours"].item() == pytest.approx(-(agreed * student).sum(1).mean().item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["information_maximisation", "neighbour_information"])
+def test_the_prior_is_estimated_before_an_epoch_if_the_setting_says_so_and_is_that_of_the_loss(build, make_batch, name):
+    for setting in ("uniform", "estimated"):
+        method = build(name, prior=setting).eval()
+        batch = with_rows(make_batch(method, 8, 5))
+        look, expected = look_at(method, batch), ClassPrior(3)
+        method.begin_epoch(look)  # neighbours are looked for
+        if name == "neighbour_information":
+            method.neighbours, method.predictions = torch.arange(5)[:, None], torch.eye(3)[[0, 0, 0, 1, 0]]
+            expected.update(method.predictions, method.neighbours)
+            assert expected.shares.tolist() == pytest.approx([4.5 / 6.5, 1.5 / 6.5, 0.5 / 6.5])
+        else:
+            method.classifier.head[3].weight.data *= 30  # certain predictions
+            expected.update(look().logits.softmax(1))
+            assert expected.from_uniform > 0.1
+        method.begin_epoch(look)
+        found, shares = method.prior.shares, expected.shares if setting == "estimated" else torch.full((3,), 1 / 3)
+        assert torch.allclose(found, shares)
+        losses, _ = method(batch, torch.tensor(1.0))
+        logits = method.classifier(batch.target)
+        assert losses["information"].item() == pytest.approx(information_maximisation(logits, shares).item(), rel=1e-4)
+
+
+@pytest.fixture
+def half_of_the_classes():
+    """Features of six classes, and of a target that has three of them: the source, the target, and its labels."""
+
+    def draw(labels, shift):
+        vectors = 1.6 * torch.eye(6, 16)[labels] + 0.45 * torch.randn(len(labels), 16, generator=generator)
+        vectors[:, 6:] += shift
+        return UnlabelledImages(vectors[:, None, None])
+
+    generator = torch.Generator().manual_seed(11)
+    labels, truth = torch.arange(240) % 6, torch.arange(180) % 3
+    return LabelledImages(draw(labels, 0.0), labels), draw(truth, 0.5), truth
+
+
+def test_with_the_estimated_prior_predictions_are_not_spread_over_classes_that_the_target_lacks(half_of_the_classes):
+    source, target, truth = half_of_the_classes
+    found = {}
+    for prior in ("uniform", "estimated"):
+        stage = {"method": "neighbour_information", "epochs": 6, "batch_size": 60, "epoch_steps": 15}
+        stage |= {"optim": {"lr": 3e-3}, "options": {"prior": prior}}
+        recipe = parse_recipe({"name": "t", "precision": "float32", "backbone": "mlp", "stages": [stage]}, "test")
+        fabric, shape = make_fabric("float32", "cpu"), ImageShape(16, 1, 1)
+        classifier = train(recipe, source, target, shape, 6, 1, MemoryStore(), fabric, Callbacks()).eval()
+        predicted = classifier(target.pixels.permute(0, 3, 1, 2)).argmax(1)
+        found[prior] = float((predicted == truth).float().mean())
+    assert found["uniform"] < 0.8
+    assert found["estimated"] > 0.9

@@ -33,17 +33,23 @@ def entropy_minimisation(logits: Float[Tensor, "n classes"]) -> Float[Tensor, ""
 
 
 @check_shapes
-def information_maximisation(logits: Float[Tensor, "n classes"]) -> Float[Tensor, ""]:
+def information_maximisation(
+    logits: Float[Tensor, "n classes"], prior: Float[Tensor, " classes"] | None = None
+) -> Float[Tensor, ""]:
     """E H(p) - H(E p): the negative mutual information between images and predicted labels, in nats.
 
     Confident predictions lower it, and so do predictions that are spread over the classes. Between -ln(classes) and 0.
-    Source: Shi and Sha, ICML 2012; as in SHOT, Liang et al., ICML 2020, eq. 3.
+    With the classes' frequencies q as `prior`, predictions are spread like these: E H(p) + KL(E p || q) - ln(classes),
+    the same for uniform ones. No frequency may be 0.
+    Source: Shi and Sha, ICML 2012; as in SHOT, Liang et al., ICML 2020, eq. 3. The prior: Krause, Perona and Gomes,
+    "Discriminative clustering by regularized information maximization", NeurIPS 2010.
 
     >>> float(information_maximisation(torch.zeros(4, 3)))
     0.0
     """
     mean = logits.log_softmax(1).logsumexp(0) - torch.log(torch.tensor(float(len(logits)), device=logits.device))
-    return entropy(logits).mean() + (mean.exp() * mean).sum()
+    relative = mean if prior is None else mean - torch.log(prior * len(prior))
+    return entropy(logits).mean() + (mean.exp() * relative).sum()
 
 
 @check_shapes

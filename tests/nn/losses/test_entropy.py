@@ -44,6 +44,15 @@ def test_information_is_the_entropy_of_the_mean_less_the_mean_entropy(logits):
     assert float(information_maximisation(logits)) == pytest.approx(-expected, rel=1e-4)
 
 
+def test_information_with_a_prior_has_the_divergence_of_the_mean_from_it(logits):
+    rows, prior = logits.softmax(1), torch.tensor([0.4, 0.3, 0.2, 0.1])
+    divergence = sum(m * math.log(m / q) for m, q in zip(rows.mean(0).tolist(), prior.tolist(), strict=True))
+    expected = sum(naive_entropy(row) for row in rows.tolist()) / 7 + divergence - math.log(4)
+    assert float(information_maximisation(logits, prior)) == pytest.approx(expected, rel=1e-4)
+    uniform = information_maximisation(logits, torch.full((4,), 0.25))
+    assert float(uniform) == pytest.approx(float(information_maximisation(logits)), rel=1e-5)
+
+
 @pytest.mark.parametrize("classes", [2, 5])
 def test_information_is_ln_classes_for_certain_even_predictions_and_0_for_equal_ones(classes):
     certain = 100 * torch.eye(classes).repeat(3, 1)
