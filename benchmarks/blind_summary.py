@@ -216,10 +216,11 @@ def choice_lines(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 
 def correlation_cells(rows: Sequence[Row], name: str) -> dict[str, Any]:
-    """Spearman's correlation of score and target accuracy, over all epochs of all runs of a task; mean over tasks.
+    """Rank correlation of score and target accuracy over the epochs within the runs of a task; mean over tasks.
 
     Both rise while a network learns, whatever the score knows. Given the epoch, the partial correlation leaves that
-    out. The score of `last` is the number of the epoch. A task with nothing to rank is left out.
+    out. The score of `last` is the number of the epoch. A task with nothing to rank is left out, and of the partial
+    correlation one where score or accuracy only rises.
     """
     tasks = defaultdict(list)
     for row in rows:
@@ -227,9 +228,9 @@ def correlation_cells(rows: Sequence[Row], name: str) -> dict[str, Any]:
             tasks[row["task"]].append(row["curves"])
     plain, given = list[float](), list[float]()
     for curves in tasks.values():
-        accuracy = ranks(value for curve in curves for value in curve["accuracy"])
-        epoch = ranks(at for curve in curves for at in range(len(curve["accuracy"])))
-        score = epoch if name == "last" else ranks(value for curve in curves for value in curve[name])
+        accuracy = ranks(curve["accuracy"] for curve in curves)
+        epoch = ranks(range(len(curve["accuracy"])) for curve in curves)
+        score = epoch if name == "last" else ranks(curve[name] for curve in curves)
         with_accuracy, with_epoch, rising = (
             correlation(score, accuracy),
             correlation(score, epoch),
@@ -254,9 +255,10 @@ def losses(contests: Mapping[tuple[str, int], Sequence[Row]], score: Callable[[R
     return [mean(values) for values in found.values()]
 
 
-def ranks(values: Iterable[float]) -> NDArray[np.float64]:
-    """Ranks, equal values sharing the mean of theirs; scores differ if they do in six digits."""
-    return np.asarray(stats.rankdata(list(values)))
+def ranks(curves: Iterable[Sequence[float]]) -> NDArray[np.float64]:
+    """Rank the values of each curve, less the curve's mean rank; equal values share the mean of theirs."""
+    found = [stats.rankdata(curve) for curve in curves]
+    return np.concatenate([one - one.mean() for one in found])
 
 
 def correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:

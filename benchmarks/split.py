@@ -51,9 +51,9 @@ class Settings:
     recipes: tuple[str, ...] = ("source_only", "dann", "fast")
     seeds: int = 4
     """how many seeds: 0, 1, 2, ..."""
-    epochs: int = 8
+    epochs: int = 6
     """epochs of the first stage,"""
-    steps: int = 40
+    steps: int = 25
     """and steps of each"""
     task: str = "digits"
     """a task whose two tests have the same digits in the same order"""

@@ -49,16 +49,28 @@ def verdicts_lines(results: Results) -> tuple[Sequence[str], list[list[str]]]:
 
 
 def choices_lines(results: Results) -> tuple[Sequence[str], list[list[str]]]:
-    """Points won over the last epoch by choosing one, and points lost by choosing a recipe."""
-    choices = results["summary"]["choices"]
-    kinds = list(dict.fromkeys(line["kind"] for line in choices))
-    lines = []
-    for by in dict.fromkeys(line["by"] for line in choices):
-        own = {line["kind"]: line for line in choices if line["by"] == by}
-        cells = [points(own.get(kind, {}).get(key)) for key in ("epoch_gain", "recipe_loss") for kind in kinds]
-        lines.append([by.replace("_", " "), *cells])
-    heads = [f"{what}, {kind}" for what in ("epoch: won over the last", "recipe: lost") for kind in kinds]
-    return ("chosen by", *heads), lines
+    """Points won over the last epoch by choosing one, points lost by choosing a recipe, and rank correlations."""
+    keys = ("epoch_gain", "recipe_loss", "rank_correlation", "given_the_epoch")
+    lines = [
+        [line["kind"], line["by"].replace("_", " "), *(points(line.get(key)) for key in keys)]
+        for line in results["summary"]["choices"]
+    ]
+    heads = ("epoch: won over the last", "recipe: lost", "rank correlation", "given the epoch")
+    return ("tasks", "chosen by", *heads), lines
+
+
+def split_lines(results: Results) -> tuple[Sequence[str], list[list[str]]]:
+    """What evidence from half of the source test is worth, on the same and on other digits of the target test."""
+    lines = [
+        [
+            line["what"].replace("_", " "),
+            f"{line['same']:.2f}",
+            f"{line['other']:.2f}",
+            points({"mean": line["difference"], "half_width": line["half_width"]}),
+        ]
+        for line in results["summary"]
+    ]
+    return ("evidence", "same digits", "other digits", "difference"), lines
 
 
 def share(one: Mapping[str, float] | None) -> str:
