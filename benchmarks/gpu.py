@@ -36,7 +36,7 @@ from mutualign.recipes import load_recipe
 from mutualign.runs import api
 from mutualign.runs.network_choice import NetworkChoice
 from mutualign.training.distributed import make_fabric
-from mutualign.training.hardware import has_bf16, keep_freed_memory
+from mutualign.training.hardware import describe_hardware, has_bf16, keep_freed_memory
 
 ROOT = Path(__file__).parents[1]
 GOLDEN, TWO_GPUS, COMPILED, GOAL = "golden losses", "two GPUs", "compiled losses", "seconds to 97 %, fast"
@@ -235,11 +235,13 @@ def train_published(settings: Settings, seconds: float) -> None:
     try:
         status = process.wait(max(seconds - GRACE, 1.0))
     except subprocess.TimeoutExpired:
-        process.terminate()
+        process.terminate()  # it saves
         process.wait(GRACE)
     else:
         if status:
             raise MutualignError(f"the published systems: exit status {status}")
+    finally:
+        process.kill()
 
 
 def bound(name: str, case: str) -> Bound | None:
@@ -250,21 +252,21 @@ def bound(name: str, case: str) -> Bound | None:
 def main() -> None:
     """Do all cases that fit into the time, print a table, and fail if a case did."""
     settings = tyro.cli(Settings, description=Settings.__doc__)
-    origin, console = results_file.origin(), Console(stderr=True)
     if not settings.dry_run and not torch.cuda.is_available():
         raise SystemExit("benchmarks/gpu.py: no GPU\n  hint:    --dry-run does everything on a CPU, in little")
     keep_freed_memory()
     sys.path.insert(0, str(ROOT))  # for the golden losses of the tests
     deadline = time.monotonic() + 60 * settings.minutes
-    gpu = Gpu(settings, Measurements())
+    gpu, console = Gpu(settings, Measurements()), Console(stderr=True)
+    origin = results_file.origin() | {"hardware": describe_hardware(make_fabric("auto", gpu.accelerator))}
     failed: dict[str, str] = {}
     left_out: list[str] = []
     published = ("published systems", lambda: train_published(settings, deadline - time.monotonic()))
     for name, case in (*gpu.cases(), published):
-        left = deadline - time.monotonic()
-        console.print(f"{left // 60:3.0f}:{max(left, 0) % 60:02.0f} left   {name}", highlight=False)
+        left = max(deadline - time.monotonic(), 0)
+        console.print(f"{int(left) // 60:3}:{int(left) % 60:02} left   {name}", highlight=False)
         try:
-            if left <= 0 or name.startswith(settings.skip):
+            if left == 0 or name.startswith(settings.skip):
                 left_out.append(name)
             else:
                 case()

@@ -102,9 +102,11 @@ def recipe_of(task: str, others: str, terms: str, steps: int) -> Recipe:
 
 
 def cases(settings: Settings) -> Iterator[dict[str, Any]]:
-    """Yield what is trained: all of a seed first. Photos are trained without other losses only."""
-    for seed, shift, task in product(range(settings.seeds), (False, True), settings.tasks):
-        for others, terms in product(["none"] if task in PHOTOS else OTHERS, TERMS):
+    """Yield what is trained, seed by seed. Photos are trained without other losses only."""
+    for others, seed, shift, task, terms in product(
+        OTHERS, range(settings.seeds), (False, True), settings.tasks, TERMS
+    ):
+        if task not in PHOTOS or others == "none":
             yield {"task": task, "label_shift": shift, "others": others, "terms": terms, "seed": seed}
 
 

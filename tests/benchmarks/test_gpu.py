@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 
 import gpu
 import pytest
 import torch
 from jaxtyping import config as jaxtyping_config
 
+from mutualign.errors import MutualignError
 from mutualign.methods import METHODS
 from mutualign.nn.randomness import random_bytes
 
@@ -81,3 +83,17 @@ def test_a_case_that_fails_is_listed_and_those_without_time_are_left_out(run_ben
     results, _ = run_benchmark("gpu.py", "--dry-run", "--minutes", "0")
     assert results["left_out"] == ["broken", "matmul", "published systems"]
     assert results["rows"] == []
+
+
+@pytest.mark.parametrize(
+    ("script", "error"), [("trap 'touch saved; exit 143' TERM; sleep 5 & wait", ""), ("exit 3", "3")]
+)
+def test_the_published_systems_save_their_state_when_the_time_is_up(tmp_path, monkeypatch, script, error):
+    command = tmp_path / "python"
+    command.write_text(f"#!/bin/sh\n{script}\n")
+    command.chmod(0o755)
+    monkeypatch.setattr(gpu.sys, "executable", str(command))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(MutualignError, match="exit status 3") if error else nullcontext():
+        gpu.train_published(gpu.Settings(), seconds=0.0)
+    assert (tmp_path / "saved").exists() == (not error)
