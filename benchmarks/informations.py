@@ -7,7 +7,6 @@ cross-entropy on the source. Finished runs are read from the results file, so th
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
@@ -161,7 +160,7 @@ def main() -> None:
     """Train what the results file lacks."""
     settings = tyro.cli(Settings, description=Settings.__doc__)
     origin, key = results_file.origin(), ("task", "label_shift", "others", "terms", "seed")
-    rows = json.loads(settings.out.read_text(encoding="utf-8"))["rows"] if settings.out.is_file() else []
+    rows = results_file.rows_of(settings.out)
     done = {tuple(row[name] for name in key) for row in rows}
     missing = [case for case in cases(settings) if tuple(case.values()) not in done]
     known: tuple[Any, Task | None] = (None, None)

@@ -32,6 +32,12 @@ def origin_of_runs(results: Iterable[Result]) -> dict[str, str]:
     return origin() | {"commit": ", ".join(commits), "hardware": "; ".join(hardware)}
 
 
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of an earlier call, for one that resumes; none if there is no such file."""
+    rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.is_file() else []
+    return rows
+
+
 def write(path: Path, origin: Mapping[str, str], rows: Sequence[Mapping[str, Any]], **more: Any) -> None:
     """Write a results file; `more` goes between the origin and the rows."""
     created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
