@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scipy import special
+import scipy
 
 
 def upper_limit(count: int | float, total: int, miss: float) -> float:
@@ -13,7 +13,7 @@ def upper_limit(count: int | float, total: int, miss: float) -> float:
     >>> round(upper_limit(0, 100, 0.05), 3)  # the rule of three
     0.03
     """
-    return 1.0 if count >= total else float(special.betaincinv(count + 1, total - count, 1 - miss))
+    return 1.0 if count >= total else float(scipy.special.betaincinv(count + 1, total - count, 1 - miss))
 
 
 def lower_limit(count: int | float, total: int, miss: float) -> float:

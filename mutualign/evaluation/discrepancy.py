@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 import torch
 from jaxtyping import Bool, Float, Int64
 from numpy.typing import NDArray
-from scipy import optimize, special
 from torch import Tensor
 
 from mutualign.evaluation.binomial import lower_limit, upper_limit
@@ -92,16 +92,16 @@ def train_critic(source: Float[Tensor, "n classes"], target: Float[Tensor, "m cl
 
     def loss(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         logits = inputs @ flat.reshape(-1, classes)
-        probabilities = special.softmax(logits[:n], axis=1)
-        agreement = -special.log_softmax(logits[:n], axis=1)[chosen[:n] == 1].mean()
+        probabilities = scipy.special.softmax(logits[:n], axis=1)
+        agreement = -scipy.special.log_softmax(logits[:n], axis=1)[chosen[:n] == 1].mean()
         margin = (logits[n:] * contrast).sum(1)
-        slope = special.expit(margin)[:, None] * contrast / len(margin)
+        slope = scipy.special.expit(margin)[:, None] * contrast / len(margin)
         gradient = inputs.T @ np.concatenate([(probabilities - chosen[:n]) / n, slope])
         value = agreement + np.logaddexp(0, margin).mean() + DECAY * float(flat @ flat)
         return value, gradient.ravel() + 2 * DECAY * flat
 
     start = np.zeros(inputs.shape[1] * classes)
-    found = optimize.minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": STEPS})
+    found = scipy.optimize.minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": STEPS})
     return Critic(found.x.reshape(-1, classes), mean, scale)
 
 

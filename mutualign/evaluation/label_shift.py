@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import scipy
 import torch
 from jaxtyping import Float, Int64
-from scipy import optimize, stats
 from torch import Tensor
 
 FEW = 8  # images of a predicted class, in either domain, that are too few to compare
@@ -24,7 +24,7 @@ def same_within_classes(source: Float[Tensor, "n classes"], target: Float[Tensor
     for label in range(source.shape[1]):
         ours, theirs = sure[predicted == label], target_sure[target_predicted == label]
         if min(len(ours), len(theirs)) >= FEW:
-            found.append(float(stats.ks_2samp(ours.numpy(), theirs.numpy()).pvalue))
+            found.append(float(scipy.stats.ks_2samp(ours.numpy(), theirs.numpy()).pvalue))
     return min(1.0, min(found) * len(found)) if found else None
 
 
@@ -42,7 +42,7 @@ def estimated_shares(
     joint = torch.bincount(source.argmax(1) * classes + labels, minlength=classes**2).view(classes, classes).double()
     joint = joint / len(labels)
     predicted = torch.bincount(target.argmax(1), minlength=classes).double() / len(target)
-    weights, _ = optimize.nnls(joint.numpy(), predicted.numpy())
+    weights, _ = scipy.optimize.nnls(joint.numpy(), predicted.numpy())
     shares = weights * joint.sum(0).numpy()
     return [float(share) for share in shares / max(np.sum(shares), 1e-12)]
 

@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+import scipy
 from jaxtyping import Bool
-from scipy import special
 from torch import Tensor
 
 from mutualign.evaluation.discrepancy import bound_accuracy
@@ -76,7 +76,7 @@ def paired_gain(right: Bool[Tensor, " n"], reference: Bool[Tensor, " n"]) -> Ran
     n = len(right)
     difference, total = (won - lost) / n, n + 2
     centre, spread = (won - lost) / total, (won + lost + 1) / total
-    half = float(special.ndtri(0.975)) * math.sqrt(max(spread - centre**2, 0.0) / total)
+    half = float(scipy.special.ndtri(0.975)) * math.sqrt(max(spread - centre**2, 0.0) / total)
     return Range(difference, max(min(centre - half, difference), -1.0), min(max(centre + half, difference), 1.0))
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from scipy import special
+import scipy
 
 from mutualign.runs.history import Selection
 from mutualign.runs.rows import Row
@@ -27,7 +27,7 @@ class Interval:
         if n == 1:
             return cls(mean, None, 1)
         deviation = math.sqrt(sum((value - mean) ** 2 for value in values) / (n - 1))
-        return cls(mean, float(special.stdtrit(n - 1, 0.975)) * deviation / math.sqrt(n), n)
+        return cls(mean, float(scipy.special.stdtrit(n - 1, 0.975)) * deviation / math.sqrt(n), n)
 
     @property
     def excludes_zero(self) -> bool:

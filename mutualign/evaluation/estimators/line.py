@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import special
 
 from mutualign.evaluation.estimators.base import Estimate, RunOutputs, register_estimator, sampled
 
@@ -67,7 +67,7 @@ def fit_line(runs: Sequence[RunOutputs]) -> Line | None:
     pairs = np.stack(np.triu_indices(len(runs), 1), axis=1)
     agreed = [np.array([np.mean(a[i] == a[j]) for i, j in pairs]) for a in (source, target)]
     used = np.all([(values >= LOWEST) & (values <= HIGHEST) for values in agreed], axis=0)
-    x, y = (special.ndtri(values[used]) for values in agreed)
+    x, y = (scipy.special.ndtri(values[used]) for values in agreed)
     if len(x) < 2 or np.ptp(x) < 1e-9:
         return None
     slope, bias = np.polyfit(x, y, 1)
@@ -77,8 +77,8 @@ def fit_line(runs: Sequence[RunOutputs]) -> Line | None:
 def _source_accuracy(run: RunOutputs) -> float:
     """Probit of the source accuracy, which is kept half an image away from 0 and 1."""
     half = 0.5 / len(run.outputs.source_labels)
-    return float(special.ndtri(min(max(run.outputs.source_accuracy, half), 1 - half)))
+    return float(scipy.special.ndtri(min(max(run.outputs.source_accuracy, half), 1 - half)))
 
 
 def _estimate(run: RunOutputs, probit: float) -> Estimate:
-    return sampled(run.outputs, float(special.ndtr(probit)))
+    return sampled(run.outputs, float(scipy.special.ndtr(probit)))
