@@ -36,7 +36,8 @@ def bound_accuracy(outputs: EstimatorInputs) -> AccuracyBound:
     The critic is a linear function of the logits that agrees with the classifier on the source and disagrees with it on
     the target. If the true labels have no larger a discrepancy than the critic's, target error <= source error +
     discrepancy. This is an assumption: it fails for errors that the logits do not show, such as classes that the source
-    lacks, and source labels that are wrong in a systematic way.
+    lacks, and source labels that are wrong in a systematic way; and for a critic that two or three source images per
+    class could not teach to agree (results/evidence-photos.json, webcam to amazon).
 
     The critic is trained on a random half of the images and measured on the other half. The margin adds exact binomial
     limits of the three shares that are counted, which together hold with 95 % confidence; where errors are rare it is
