@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -21,9 +22,7 @@ class Line(NamedTuple):
 
     slope: float
     bias: float
-    pairs: NDArray[np.int64]  # [pairs, 2]: the positions of the two runs
-    source: Floats  # probits of agreement, by pair
-    target: Floats
+    solution: Floats  # probit of each run's accuracy by ALine-D; NaN where the pairs do not determine it
 
 
 @register_estimator("aline_s")
@@ -50,28 +49,40 @@ def aline_d(run: RunOutputs, runs: Sequence[RunOutputs]) -> Estimate | None:
     line = fit_line(runs)
     if line is None:
         return None
-    at = next(at for at, other in enumerate(runs) if other is run)
-    halves = np.zeros((len(line.pairs), len(runs)))
-    np.put_along_axis(halves, line.pairs, 0.5, axis=1)
-    inverse = np.linalg.pinv(halves)
-    if abs((inverse @ halves)[at, at] - 1) > 1e-6:
-        return None
-    gaps = np.array([_source_accuracy(one) for one in runs])[line.pairs].mean(1) - line.source
-    return _estimate(run, float(inverse[at] @ (line.target + line.slope * gaps)))
+    probit = next(probit for probit, other in zip(line.solution, runs, strict=True) if other is run)
+    return None if np.isnan(probit) else _estimate(run, probit)
 
 
 def fit_line(runs: Sequence[RunOutputs]) -> Line | None:
     """Fit the line by least squares; None if it is not determined."""
-    source = [run.outputs.source_logits.argmax(1).numpy().astype(np.int16) for run in runs]
-    target = [run.outputs.predicted.numpy().astype(np.int16) for run in runs]
+    return _fit(tuple(runs))
+
+
+@lru_cache(maxsize=1)  # the same runs are asked about one by one, and there may be thousands of pairs
+def _fit(runs: tuple[RunOutputs, ...]) -> Line | None:
+    source = np.stack([run.outputs.source_logits.argmax(1).numpy().astype(np.int16) for run in runs])
+    target = np.stack([run.outputs.predicted.numpy().astype(np.int16) for run in runs])
     pairs = np.stack(np.triu_indices(len(runs), 1), axis=1)
-    agreed = [np.array([np.mean(a[i] == a[j]) for i, j in pairs]) for a in (source, target)]
+    agreed = [
+        np.concatenate([(rows[at] == rows[at + 1 :]).mean(1) for at in range(len(rows))]) for rows in (source, target)
+    ]
     used = np.all([(values >= LOWEST) & (values <= HIGHEST) for values in agreed], axis=0)
     x, y = (scipy.special.ndtri(values[used]) for values in agreed)
     if len(x) < 2 or np.ptp(x) < 1e-9:
         return None
     slope, bias = np.polyfit(x, y, 1)
-    return Line(float(slope), float(bias), pairs[used], x, y)
+    pairs, accuracy = pairs[used], np.array([_source_accuracy(run) for run in runs])
+    means = y + slope * (accuracy[pairs].mean(1) - x)
+    return Line(float(slope), float(bias), _solve(pairs, means, len(runs)))
+
+
+def _solve(pairs: NDArray[np.int64], means: Floats, runs: int) -> Floats:
+    """Least squares for the value of each run, given the mean of each pair; NaN where the pairs do not determine it."""
+    halves = np.zeros((len(pairs), runs))
+    np.put_along_axis(halves, pairs, 0.5, axis=1)
+    inverse = np.linalg.pinv(halves)
+    determined = np.abs(np.diag(inverse @ halves) - 1) < 1e-6
+    return np.where(determined, inverse @ means, np.nan)
 
 
 def _source_accuracy(run: RunOutputs) -> float:
