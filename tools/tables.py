@@ -18,7 +18,7 @@ from mutualign.recipes.recipe import SOURCE_ONLY
 from mutualign.runs.history import Selection
 from mutualign.runs.rows import Row
 from mutualign.runs.statistics import Interval, Summary, summarise
-from tools.blind_tables import BLIND_TABLES
+from tools.blind_tables import BLIND_TABLES, split_lines
 from tools.leaderboard import Board
 
 ROOT = Path(__file__).parents[1]
@@ -344,6 +344,7 @@ TABLES: dict[str, tuple[str, Callable[[Mapping[str, Any]], list[str]]]] = {
     **{name: (name, accuracy_table) for name in ("digits", "ablation", "other-pairs")},
     "own-images": ("own-images", own_images_table),
     "precision": ("precision", precision_table),
+    "split": ("split", lambda results: markdown(*split_lines(results))),
     "speed": ("speed", speed_table),
     "scaling": ("scaling", scaling_table),
     "sweep": ("sweep", sweep_table),

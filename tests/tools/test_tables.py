@@ -102,7 +102,10 @@ def test_goals_that_were_not_reached_stay_empty():
     assert fast == "| fast | 10 |  | 98.47 % at 64 s | 0 |"
 
 
-def test_sizes_and_sweeps_have_one_line_each():
+def test_evidence_sizes_and_sweeps_have_one_line_each():
+    evidence = {"what": "epoch: class_ami", "same": 95.0, "other": 94.5, "difference": 0.5, "half_width": 0.75}
+    _, formatted = tables.TABLES["split"]
+    assert formatted({"summary": [evidence]})[2:] == ["| epoch: class ami | 95.00 | 94.50 | +0.50 ± 0.75 |"]
     first = {"images": 1000, "epoch_seconds": 2.0, "peak_mib": 700.4}
     second = first | {"images": 2000, "time_over_images": 1.02, "memory_over_data": 0.98}
     sizes = tables.scaling_table({"rows": [first, second]})
