@@ -126,19 +126,19 @@ def draw_ablation() -> Figure:
 def draw_office31() -> Figure:
     """Draw target accuracy on the pairs of Office-31 from results/office31.json, with what SHOT published."""
     rows = [row for row in read_rows(load("office31")["rows"]) if row.selection.kind == "last"]
-    names = {"photos_source_only": "source only", "photos_dann": "DANN", "photos_mani": "MaNi", "photos": "photos"}
-    figure, axis = new_figure(4.2)
+    names = {"photos_source_only": "source only", "photos": "photos"}
+    figure, axis = new_figure(3.4)
     published = [float(value) if value else None for value in PUBLISHED_OFFICE31["SHOT, published"]]
     heights = [*range(len(OFFICE31)), len(OFFICE31) + 0.4]
     for number, (recipe, name) in enumerate(names.items()):
         intervals = [interval_of(rows, recipe, f"office31:{pair}") for pair in OFFICE31]
         intervals.append(mean_over_pairs(rows, recipe, "last"))
-        colour, shift = COLOURS[recipe.removeprefix("photos_")], 0.16 * (number - 1.5)
+        colour, shift = COLOURS[recipe.removeprefix("photos_")], 0.2 * (number - 0.5)
         axis.errorbar(
             [100 * interval.mean for interval in intervals],
             [height + shift for height in heights],
             xerr=[100 * (interval.half_width or 0) for interval in intervals],
-            fmt="osD^"[number],
+            fmt="o^"[number],
             color=colour,
             markersize=5.5,
             label=name,

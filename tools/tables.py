@@ -336,7 +336,7 @@ TABLES: dict[str, tuple[str, Callable[[Mapping[str, Any]], list[str]]]] = {
     "methods": ("", methods_table),
     **{board: (board, standings_table) for board in BOARDS},
     "leaderboard-photos-tasks": ("leaderboard-photos", gains_table),
-    "office31": ("office31", office31_table),
+    **{name: (name, office31_table) for name in ("office31", "office31-lite0")},
     "label-shift": ("label-shift", label_shift_table),
     "published": ("headline", published_table),
     "headline": ("headline", headline_table),
