@@ -8,12 +8,12 @@ cross-entropy on the source. Finished runs are read from the results file, so th
 from __future__ import annotations
 
 import tempfile
-from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import results_file
@@ -48,6 +48,7 @@ TERMS = {  # mi_weight and information_weight
     "labels": (0.0, 1.0),
     "both": (1.0, 1.0),
 }
+GAINS = (("pairs", "neither"), ("labels", "neither"), ("both", "labels"), ("both", "pairs"))
 OTHERS = {  # the other losses on the target
     "reversal and self-training": {},
     "none": {"self_training_weight": 0.0, "domain": {"weight": 0.0, "reversal": "ramp"}},
@@ -122,32 +123,35 @@ def measure(case: dict[str, Any], task: Task, steps: int) -> dict[str, Any]:
 
 
 def summarise(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the accuracy of `neither` and the gains, paired by seed, by task; the mean over the pairs of Office-31."""
-    found: dict[tuple[str, bool, str], dict[str, dict[int, list[float]]]] = {}
+    """Return by task the accuracies of `neither`, and the gains in the same runs: by seed, and for photos by pair.
+
+    For photos, a run is a pair of domains with a seed. Only runs that have been trained with all terms count.
+    """
+    found: dict[tuple[str, bool, str], dict[str, dict[tuple[str, int], float]]] = {}
     for row in rows:
         key = (row["task"].partition(":")[0], row["label_shift"], row["others"])
-        by_terms = found.setdefault(key, defaultdict(lambda: defaultdict(list)))
-        by_terms[row["terms"]][row["seed"]].append(row["target_accuracy"])
+        by_terms = found.setdefault(key, {terms: {} for terms in TERMS})
+        by_terms[row["terms"]][row["task"], row["seed"]] = row["target_accuracy"]
     lines = []
     for (task, shift, others), by_terms in found.items():
-        most = max(len(values) for by_seed in by_terms.values() for values in by_seed.values())
-        mean = {
-            terms: {seed: sum(values) / most for seed, values in by_seed.items() if len(values) == most}
-            for terms, by_seed in by_terms.items()
-        }
-        seeds = sorted(set.intersection(*(set(mean.get(terms, ())) for terms in TERMS)))
-        if seeds:
+        runs = sorted(set.intersection(*(set(by_run) for by_run in by_terms.values())))
+        photos = task == "office31"
+        units = {unit: [run for run in runs if unit in run] for run in runs for unit in [run[0 if photos else 1]]}
+        if units:
             gains = {
-                f"{terms} - {base}": [mean[terms][seed] - mean[base][seed] for seed in seeds]
-                for terms, base in (("pairs", "neither"), ("labels", "neither"), ("both", "labels"), ("both", "pairs"))
+                f"{terms} - {base}": [
+                    mean(by_terms[terms][run] - by_terms[base][run] for run in own) for own in units.values()
+                ]
+                for terms, base in GAINS
             }
-            neither = [mean["neither"][seed] for seed in seeds]
-            lines.append({"task": task, "label_shift": shift, "others": others, "neither": neither, "gains": gains})
+            neither = [mean(by_terms["neither"][run] for run in own) for own in units.values()]
+            line = {"task": task, "label_shift": shift, "others": others, "unit": "pairs" if photos else "seeds"}
+            lines.append(line | {"runs": len(runs), "neither": neither, "gains": gains})
     return lines
 
 
 def table(summary: list[dict[str, Any]]) -> Table:
-    """Lay out one line per task and other losses, with 95 % intervals over seeds."""
+    """Lay out one line per task and other losses, with 95 % intervals over seeds, or over pairs."""
     shown = Table("task", "rare classes", "other losses", "neither", *summary[0]["gains"] if summary else ())
     for line in summary:
         gains = (Interval.of(values).percent(sign="+") for values in line["gains"].values())

@@ -174,6 +174,19 @@ def label_shift_table(results: Mapping[str, Any]) -> list[str]:
     return markdown(["pair", *heads], lines)
 
 
+def informations_table(results: Mapping[str, Any]) -> list[str]:
+    """Accuracy without both mutual informations, and what each adds alone and to the other; certain gains are bold."""
+    lines = []
+    for one in results["summary"]:
+        gains = (_gain(Interval.of(values)) for values in one["gains"].values())
+        rare = "15 % of half the classes" if one["label_shift"] else "all"
+        neither = Interval.of(one["neither"])
+        n = f"{neither.n} ({one['unit']}" + (f", {one['runs']} runs)" if one["runs"] > neither.n else ")")
+        lines.append([one["task"], rare, one["others"], neither.percent(), *gains, n])
+    columns = ["task", "target images", "other losses on the target", "neither", *results["summary"][0]["gains"], "n"]
+    return markdown(columns, lines)
+
+
 def mean_over_pairs(rows: Sequence[Row], recipe: str, kind: str) -> Interval:
     """Return the target accuracy averaged over the pairs of Office-31, with its interval over seeds."""
     own = [row for row in rows if row.recipe == recipe and row.selection.kind == kind]
@@ -338,6 +351,7 @@ TABLES: dict[str, tuple[str, Callable[[Mapping[str, Any]], list[str]]]] = {
     "leaderboard-photos-tasks": ("leaderboard-photos", gains_table),
     **{name: (name, office31_table) for name in ("office31", "office31-lite0")},
     "label-shift": ("label-shift", label_shift_table),
+    "informations": ("informations", informations_table),
     "published": ("headline", published_table),
     "headline": ("headline", headline_table),
     "reproduction": ("reproduction", reproduction_table),

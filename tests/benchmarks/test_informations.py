@@ -29,14 +29,19 @@ def test_each_case_has_the_weights_of_its_terms_and_photos_train_on_features():
     assert informations.ON_FEATURES not in METHODS
 
 
-def test_gains_are_paired_by_seed_and_pairs_of_photos_are_averaged_within_a_seed():
+def test_gains_are_of_the_same_runs_by_seed_and_for_photos_by_pair():
     accuracies = {"neither": (0.5, 0.6), "pairs": (0.6, 0.6), "labels": (0.75, 0.8), "both": (0.8, 0.8)}
     rows = [row(terms, seed, value) for terms, values in accuracies.items() for seed, value in enumerate(values)]
     for terms, value in {"neither": 0.1, "pairs": 0.2, "labels": 0.4, "both": 0.4}.items():
-        rows += [row(terms, 0, value, "office31:amazon-webcam"), row(terms, 0, value + 0.2, "office31:dslr-webcam")]
-        rows.append(row(terms, 1, value, "office31:amazon-webcam"))  # seed 1 lacks a pair
+        rows += [row(terms, 0, value, "office31:amazon-webcam"), row(terms, 0, 2 * value, "office31:dslr-webcam")]
+        rows.append(row(terms, 1, 0.3, "office31:amazon-webcam"))
+    rows.append(row("neither", 1, 0.9, "office31:dslr-webcam"))  # without the other terms
     digits, photos = informations.summarise(rows)
-    assert (digits["task"], photos["task"], photos["neither"]) == ("digits", "office31", [pytest.approx(0.2)])
+    assert [(line["task"], line["unit"], line["runs"]) for line in (digits, photos)] == [
+        ("digits", "seeds", 2),
+        ("office31", "pairs", 3),
+    ]
+    assert photos["neither"] == [pytest.approx(0.2), pytest.approx(0.2)]
     expected = {
         "pairs - neither": [0.1, 0.0],
         "labels - neither": [0.25, 0.2],
@@ -44,7 +49,7 @@ def test_gains_are_paired_by_seed_and_pairs_of_photos_are_averaged_within_a_seed
         "both - pairs": [0.2, 0.2],
     }
     assert digits["gains"] == {name: pytest.approx(values) for name, values in expected.items()}
-    assert photos["gains"]["labels - neither"] == [pytest.approx(0.3)]
+    assert photos["gains"]["labels - neither"] == [pytest.approx(0.15), pytest.approx(0.6)]
 
 
 def test_under_label_shift_half_of_the_classes_keep_their_images_in_training_and_test(tmp_path):

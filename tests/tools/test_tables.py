@@ -110,6 +110,11 @@ def test_evidence_sizes_and_sweeps_have_one_line_each():
     second = first | {"images": 2000, "time_over_images": 1.02, "memory_over_data": 0.98}
     sizes = tables.scaling_table({"rows": [first, second]})
     assert sizes[2:] == ["| 1,000 | 2.0 | 700 |  |  |", "| 2,000 | 2.0 | 700 | 1.02 | 0.98 |"]
+    gains = {"pairs - neither": [0.01, 0.01], "both - pairs": [-0.1, 0.1]}
+    information = {"task": "t", "label_shift": True, "others": "none", "unit": "pairs", "runs": 4, "gains": gains}
+    lines = tables.informations_table({"summary": [information | {"neither": [0.5, 0.5]}]})
+    some = "15 % of half the classes"
+    assert lines[2:] == [f"| t | {some} | none | 50.0 ± 0.0 | **+1.0 ± 0.0** | +0.0 ± 127.1 | 2 (pairs, 4 runs) |"]
     sweep = {"task": "t", "recipe": "r", "trials": 40, "pruned": 33, "chosen_accuracy": 0.9, "best_accuracy": 0.95}
     sweep |= {"regret": 0.05, "default_accuracy": 0.92, "hours": 0.285}
     lines = tables.sweep_table({"rows": [sweep]})
