@@ -39,7 +39,7 @@ def test_each_row_has_the_features_and_the_small_picture_of_its_photo(photos, ne
     assert found.pictures.pixels.shape == (16, 64, 64, 3)
     digests = scan(list_unlabelled(photos / "target"), "x").digests
     for row, path in enumerate(paths):
-        views = photo_views(path.read_bytes(), path, 224, 3, digests[row])
+        views = photo_views(path.read_bytes(), path, TWO.pretrained.side, 3, digests[row])
         assert torch.equal(found.images.pixels[row, :, 0], network(views).half())
         shown = found.pictures.pixels[row].float()
         left, right = shown[:, :30].mean(), shown[:, 34:].mean()
