@@ -21,7 +21,7 @@ def percentages(line):
 
 @pytest.mark.slow
 def test_the_two_losses_of_the_plain_loop_gain_target_accuracy(run_example):
-    source_only, adapted = run_example("plain_loop", "--epochs", "14")
+    source_only, adapted = run_example("plain_loop", "--epochs", "9")
     assert source_only.startswith("source only")
     assert adapted.startswith("adapted")
     (source_before, target_before), (source_after, target_after) = percentages(source_only), percentages(adapted)
