@@ -224,8 +224,7 @@ def correlation_cells(rows: Sequence[Row], name: str) -> dict[str, Any]:
     """
     tasks = defaultdict(list)
     for row in rows:
-        if "curves" in row:  # not in rows from before version 0.1
-            tasks[row["task"]].append(row["curves"])
+        tasks[row["task"]].append(row["curves"])
     plain, given = list[float](), list[float]()
     for curves in tasks.values():
         accuracy = ranks(curve["accuracy"] for curve in curves)

@@ -104,12 +104,21 @@ class StageTrainer:
         store.save_resumable(tensors, info, keep)
 
     def restore(self, tensors: dict[str, Tensor], info: dict[str, Any]) -> None:
-        """Restore the state of a checkpoint; training continues from it bit for bit."""
+        """Restore the state of a checkpoint; training continues from it bit for bit.
+
+        Raises MutualignError if the method has other tensors, as in another version of it.
+        """
         parts: dict[str, dict[str, Tensor]] = {"method": {}, "optimiser": {}, "sums": {}}
         for key, value in tensors.items():
             part, _, name = key.partition(".")
             parts[part][name] = value
-        self.method.load_state_dict(parts["method"])
+        try:
+            self.method.load_state_dict(parts["method"])
+        except RuntimeError as error:  # one line per kind of difference, after a head
+            raise MutualignError(
+                f"the checkpoint does not fit the method {self.stage.method}: {str(error).splitlines()[-1].strip()}\n"
+                "  hint:    resume with the version that wrote it, or start a new run with another --out"
+            ) from error
         for player, optimiser in self.optimisers.items():
             prefix = f"{player}."
             own = {key: value for key, value in parts["optimiser"].items() if key.startswith(prefix)}

@@ -6,6 +6,7 @@ import itertools
 
 import pytest
 
+from mutualign.errors import MutualignError
 from mutualign.runs.experiment import Experiment
 from mutualign.runs.folder import RunFolder
 from mutualign.training.loop import Stopped
@@ -41,3 +42,15 @@ def test_weights_records_chosen_epochs_and_result_are_those_of_a_run_that_was_no
             assert all(found[part][key] == value for key, value in expected[part].items() if key != "last-1")
         assert found["records"] == expected["records"]
         assert found["result"] == expected["result"]
+
+
+def test_a_checkpoint_of_another_version_of_the_method_is_refused_with_what_differs_and_a_hint(tmp_path):
+    recipe, task, done = make_recipe("neighbour_information"), make_tiny_task(), itertools.count(1)
+    with pytest.raises(Stopped):
+        Experiment.start(recipe, task, 0, tmp_path / "run", should_stop=lambda: next(done) == 4).run()
+    folder = RunFolder.open(tmp_path / "run")
+    tensors, info = folder.checkpoints.load("last")
+    del tensors["method.prior.shares"]
+    folder.checkpoints.save("last", tensors, info)
+    with pytest.raises(MutualignError, match=r'fit the method neighbour_information: .*"prior\.shares"(.|\n)*hint: '):
+        Experiment(recipe, task, 0, RunFolder.open(tmp_path / "run")).run()

@@ -110,7 +110,8 @@ def _domains_entry(name: str, description: str, pair: Callable[[Path], DomainPai
 def expand_tasks(names: str) -> tuple[str, ...]:
     """Split names at commas, but not at those of a folder's path.
 
-    `folder:ROOT:all` becomes all ordered pairs of its domains, and `office31:all` all tasks that start like it.
+    `folder:ROOT:all` becomes all ordered pairs of its domains, and `office31:all` all tasks whose names start with
+    `office31:`.
     """
     expanded: list[str] = []
     for name in _split(names):
