@@ -117,16 +117,17 @@ def mutualign(folder, *arguments, launcher=()):
 
 
 def children_of(process):
-    """The processes of Python that a process started; git, which is asked for the commit, is another."""
+    """The processes of a run that one of them started; a copy of it that is about to become git is none."""
     pids = map(int, Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split())
-    return [pid for pid in pids if Path(command_of(pid)[0]).name not in ("", "git")]
+    return [pid for pid in pids if b"LOCAL_RANK=" in environment_of(pid)]
 
 
-def command_of(pid):
+def environment_of(pid):
+    """What a process was started with: a child has its parent's until it executes another program."""
     try:
-        return Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+        return Path(f"/proc/{pid}/environ").read_bytes()
     except OSError:  # it has ended
-        return [""]
+        return b""
 
 
 def alive(pid):
