@@ -20,11 +20,16 @@ from mutualign.errors import MutualignError, nearest
 
 DESCRIPTION = """Adapt an image classifier to images without labels, and see whether it helped.
 
-Example: mutualign compare --task digits --seeds 1
+The source is labelled images of one kind; the target is unlabelled images of another. A task names both, a recipe says
+how to train, and a run is a folder with the classifier and its results.
 
---plugin MODULE, with any command, first imports a module of yours that registers methods, backbones or datasets: its
-name, or the path of its .py file. --version prints the version. --tyro-print-completion {bash,zsh,tcsh} prints a script
-for completion.
+Examples: mutualign compare --task digits --seeds 1
+          mutualign run --source photos/labelled --target photos/unlabelled
+          mutualign report runs/labelled-to-unlabelled/photos/seed-0
+
+mutualign COMMAND --help explains a command. --plugin MODULE, with any command, first imports a module of yours that
+registers methods, backbones or datasets: its name, or the path of its .py file. --version prints the version.
+--tyro-print-completion {bash,zsh,tcsh} prints a script for completion.
 """
 START = f"""mutualign {mutualign.__version__}: adapts an image classifier to images without labels.
   try it           mutualign compare --task digits --seeds 1

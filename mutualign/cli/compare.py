@@ -44,11 +44,13 @@ PHOTO_RECIPES = "photos_source_only,photos_dann,photos_mani,photos"
 
 @dataclass(frozen=True)
 class Compare:
-    """Train recipes on tasks with several seeds, and print a table with means and 95 % intervals.
+    """Train recipes on tasks with several seeds, and print means, 95 % intervals and gains paired by seed.
 
-    Finished runs are skipped; a comparison that was stopped resumes where it was.
+    Finished runs are skipped, so the same command resumes a comparison that was stopped.
 
-    Example: mutualign compare --recipes source_only,dann,mani --task digits --seeds 3
+    Examples: mutualign compare --recipes source_only,dann,fast --task digits --seeds 3
+              mutualign compare --source photos/labelled --target photos/unlabelled
+              mutualign compare --recipes all --task digits --jobs 2
     """
 
     recipes: Annotated[
@@ -56,28 +58,27 @@ class Compare:
         tyro.conf.arg(
             aliases=["-r"],
             metavar="NAMES",
-            help="Recipes by name or path, separated by commas. `all` is every method in equal conditions, those of "
-            f"equal, for photos equal_photos; all:NAME takes those of another recipe. {RECIPES}",
+            help="Recipes by name or path, separated by commas. `all` is every method in the conditions of the recipe "
+            f"equal (equal_photos for photos), all:NAME in those of another one. {RECIPES}",
             help_behavior_hint=f"(default: {RECIPES_BY_DEFAULT}; for photos: {PHOTO_RECIPES})",
         ),
     ] = None
-    task: Annotated[str, tyro.conf.arg(aliases=["--tasks", "-t"])] = "digits"
+    task: Annotated[str, tyro.conf.arg(aliases=["--tasks", "-t"], metavar="NAMES")] = "digits"
     """Tasks, separated by commas; `mutualign data list` shows all."""
     own_images: OwnOption = field(default_factory=OwnImagesOptions)
-    seeds: int = 3
-    """How many seeds: 0, 1, 2, ..."""
+    seeds: Annotated[int, tyro.conf.arg(metavar="N")] = 3
+    """How many seeds each recipe is trained with: 0, 1, 2, ..."""
     set: SetOption = ()
     data: DataOption = None
-    out: Path = Path("runs")
+    out: Annotated[Path, tyro.conf.arg(metavar="FOLDER")] = Path("runs")
     """Where run folders go: OUT/TASK/RECIPE/seed-SEED."""
     save: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """Keep the rows in this JSON file, written after each seed."""
+    """Also write the results to this JSON file, after each run: one row per run and way of choosing the epoch."""
     baselines: bool = True
-    """Also train, for each adapted recipe, source only with the same network and length: the fair baseline, which the
-    verdict needs."""
+    """Also train each recipe's network for as long on the source alone: the fair baseline, which the verdict needs."""
     force: ForceOption = False
     accelerator: AcceleratorOption = "auto"
-    many: EngineOption = field(default_factory=EngineOptions)
+    parallel: EngineOption = field(default_factory=EngineOptions)
     strict: StrictOption = False
 
     def main(self, console: Console) -> None:
@@ -116,7 +117,7 @@ class Compare:
 
         comparison = Comparison(recipes, tasks, tuple(range(self.seeds)), self.out)
         stop, lost = StopSignal(), dict[str, str]()
-        if self.many.in_this_process:
+        if self.parallel.in_this_process:
             with ProgressDisplay(console) as display, stop.saving(command):
                 rows = comparison.run(load, keep, accelerator=self.accelerator, observer=display, should_stop=stop)
         else:
@@ -162,7 +163,7 @@ class Compare:
         def place(task: Task) -> TaskPlace:
             return TaskPlace(task.name, folder, own, task.identity)
 
-        with open_engine(self.many.engine, self.many.jobs, self.many.engine_options) as engine:
+        with open_engine(self.parallel.engine, self.parallel.jobs, self.parallel.engine_options) as engine:
             common = Circumstances.here(self.out, engine.threads, self.accelerator)
             jobs = comparison.jobs(load, place, command, common)
             known: dict[tuple[str, Path], list[Row]] = {}

@@ -14,7 +14,7 @@ from mutualign.errors import MutualignError
 
 @dataclass(frozen=True)
 class Data:
-    """List the tasks, fetch the files that a task needs, or verify those that are there.
+    """List the tasks, download the files that a task needs, or verify those that are there.
 
     Examples: mutualign data list
               mutualign data fetch mnist-mnistm

@@ -25,8 +25,8 @@ class Demo:
 
     runs: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="RUN ...")]
     """Complete run folders. They must take images of the same size and have the same classes."""
-    port: int = 0
-    """Where to listen. Default: the first free port from 7860 on."""
+    port: Annotated[int, tyro.conf.arg(metavar="N")] = 0
+    """Port to listen on. Default: the first free one from 7860 on."""
     open: bool = True
     """Open the page in a browser if there is a display."""
 

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 from rich.console import Console
 
-from mutualign.cli.options import ForceOption
+from mutualign.cli.options import EpochOption, ForceOption
 from mutualign.export.formats import formats_help
 
-FormatOption = Annotated[str, tyro.conf.arg(help=formats_help())]
+FormatOption = Annotated[str, tyro.conf.arg(metavar="NAME", help=formats_help())]
 
 
 @dataclass(frozen=True)
 class Export:
     """Write a run's classifier as one file for use elsewhere: pixels in, class probabilities out.
 
-    The file is checked on 1, 7 and 64 real images before it is written: it must give the same classes, and
-    probabilities within 1e-4 of the run's. It holds the class names and a model card. Of a run on photos, it holds the
-    frozen pretrained network too, except as safetensors, which name its weights.
+    The file holds the class names and a model card and, for a run on photos, the frozen pretrained network too (a
+    safetensors file only names its weights). Before it is written, it is checked on 1, 7 and 64 real images: it must
+    give the same classes, and probabilities within 1e-4 of the run's.
 
     Example: mutualign export runs/digits/fast/seed-0
     """
@@ -31,8 +31,7 @@ class Export:
     format: FormatOption = "onnx"
     out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """The file. Default: `model` with the format's suffix, in the run folder."""
-    epoch: Literal["selected", "last"] = "selected"
-    """The epoch that was selected without labels, or the last one."""
+    epoch: EpochOption = "selected"
     force: ForceOption = False
 
     def main(self, console: Console) -> None:

@@ -1,4 +1,4 @@
-"""Help texts: paragraphs that fit the terminal, and no default where the default is nothing."""
+"""Help texts: paragraphs that fit the terminal, and no default where it is nothing or the text names it."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ EXAMPLE = ("Example", " ")  # how lines begin that are not wrapped, so that they
 
 
 def tidied(command: Any) -> Any:
-    """Return a command, a dataclass, with tidy help: no empty defaults, each option's docstring as one paragraph."""
+    """Return a command, a dataclass, with tidy help: no needless defaults, each option's docstring as one paragraph."""
     hints, texts = get_type_hints(command, include_extras=True), option_texts(command)
     for one in dataclasses.fields(command):
         kind, *settings = get_args(hints[one.name]) if hasattr(hints[one.name], "__metadata__") else (hints[one.name],)
         if dataclasses.is_dataclass(kind):
             tidied(kind)
             continue
-        hint = "" if any(one.default is nothing for nothing in NOTHING) else None
-        tidy = tyro.conf.arg(help=texts.get(one.name), help_behavior_hint=hint)
+        text = texts.get(one.name)
+        said = "Default: " in (text or "") or any(one.default is nothing for nothing in NOTHING)
+        tidy = tyro.conf.arg(help=text, help_behavior_hint="" if said else None)
         hints[one.name] = Annotated[kind, tidy, *settings]  # before the option's own settings, which replace it
     command.__annotations__ = hints
     return command

@@ -16,7 +16,7 @@ from mutualign.errors import MutualignError, shell_command
 
 @dataclass(frozen=True)
 class Show:
-    """Print a run's config, its curves epoch by epoch, and its result.
+    """Print a run's verdict and result, its curves, its settings, and how it was made.
 
     Example: mutualign show runs/digits/fast/seed-0
     """
@@ -33,7 +33,7 @@ class Show:
 
 @dataclass(frozen=True)
 class Select:
-    """Rank runs of one task, and their epochs, by a label-free score: which to keep if the target has no labels.
+    """Rank runs of one task, and the epochs within each, by a score that needs no target labels.
 
     Example: mutualign select runs/digits/*/seed-0
     """
@@ -43,8 +43,8 @@ class Select:
         str | None,
         tyro.conf.arg(
             metavar="NAME",
-            help=f"The score, always higher for better: {', '.join(registered('validator'))}.",
-            help_behavior_hint="(default: the one that runs select their epoch by)",
+            help=f"The score; higher is better. {', '.join(registered('validator'))}.",
+            help_behavior_hint="(default: combined, by which runs select their epoch)",
         ),
     ] = None
 
@@ -67,10 +67,11 @@ class Select:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Estimate the accuracy of runs of one task on their target test images, without looking at a target label.
+    """Estimate the target accuracy of runs of one task without target labels, or from a few labels.
 
-    One run is enough: the first line says what it is worth, with a lower bound that holds unless the images have errors
-    that the classifier cannot see, such as unknown classes. A few labels give an interval without that condition.
+    Prints a lower bound, which rarely fails, and estimates, which can be far off and are better with several seeds of a
+    recipe. Neither sees errors that the classifier cannot see, such as unknown classes. A few labels do: `mutualign
+    report RUN --label-these 50` writes the table to fill in, and --labels reads it.
 
     Examples: mutualign estimate runs/digits/*/seed-*
               mutualign estimate runs/digits/fast/seed-0 --labels labels.csv
@@ -79,7 +80,7 @@ class Estimate:
     runs: RunsArgument
     epoch: EpochOption = "selected"
     labels: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """A table that `mutualign report RUN --label-these 50` wrote, with its column label filled in."""
+    """The table that --label-these wrote, with its column label filled in: an exact interval instead of estimates."""
 
     def main(self, console: Console) -> None:
         """Print the estimates."""
@@ -101,7 +102,9 @@ class Estimate:
 class Report:
     """Write a report of a run, or of all runs below a folder: one HTML file that needs no network.
 
-    Example: mutualign report runs/digits/fast/seed-0
+    Examples: mutualign report runs/digits/fast/seed-0
+              mutualign report runs/digits --with-runs
+              mutualign report runs/digits/fast/seed-0 --label-these 50
     """
 
     path: tyro.conf.Positional[Path]
@@ -113,8 +116,8 @@ class Report:
     with_runs: bool = False
     """For a folder above several runs: also write the page of each run, and link it."""
     label_these: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
-    """Instead of a report, write N target test images of a run to label, and a table for `estimate --labels`, into a
-    folder label-these of the run, or --out."""
+    """Instead of a report, choose N target test images of a run for you to label, and write a table of them for
+    `estimate --labels`. Default of --out: the folder label-these of the run."""
     data: DataOption = None
     force: ForceOption = False
 

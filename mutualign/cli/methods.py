@@ -13,7 +13,7 @@ from mutualign.errors import MutualignError, nearest
 
 @dataclass(frozen=True)
 class Methods:
-    """List the methods of domain adaptation, or explain one: its loss, its paper, its settings.
+    """List the methods of domain adaptation, or explain one: its losses, its paper, its settings.
 
     Examples: mutualign methods
               mutualign methods cdan

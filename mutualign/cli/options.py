@@ -20,7 +20,9 @@ ALARMED = 3  # exit status of --strict after an alarm
 MOST_JOBS = 10_000
 MOST_SEEDS, MOST_CHECKPOINTS, MOST_PROCESSES, LARGEST_SEED = 10_000, 10_000, 100_000, 2**31 - 1
 
-AcceleratorOption = Annotated[Literal["auto", "cpu", "cuda", "mps"], tyro.conf.arg(help="What to compute on.")]
+AcceleratorOption = Annotated[
+    Literal["auto", "cpu", "cuda", "mps"], tyro.conf.arg(help="What to compute on; auto takes a GPU if there is one.")
+]
 DataOption = Annotated[
     Path | None,
     tyro.conf.arg(
@@ -30,9 +32,9 @@ DataOption = Annotated[
     ),
 ]
 EpochOption = Annotated[
-    Literal["selected", "last"], tyro.conf.arg(help="The epoch chosen without target labels, or the last one.")
+    Literal["selected", "last"], tyro.conf.arg(help="The epoch selected without target labels, or the last one.")
 ]
-ForceOption = Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help="Replace an output that exists.")]
+ForceOption = Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help="Replace an output file that exists.")]
 RunArgument = Annotated[
     tyro.conf.Positional[Path],
     tyro.conf.arg(metavar="RUN", help="A run folder, such as runs/digits/mani/seed-0."),
@@ -44,25 +46,26 @@ SetOption = Annotated[
     tuple[str, ...],
     tyro.conf.arg(
         metavar="KEY=VALUE ...",
-        help="Change fields of the recipe, for example: --set stages.0.epochs=5 precision=float32",
+        help="Change fields of the recipe, such as: --set stages.0.epochs=5 precision=float32. A run's config.toml "
+        "has all fields.",
     ),
 ]
 StrictOption = Annotated[
-    bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help=f"Exit with status {ALARMED} if the audit raises an alarm.")
+    bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help=f"Exit with status {ALARMED} if a result has an alarm.")
 ]
 BackboneOption = Annotated[
     str | None,
     tyro.conf.arg(
         metavar="NAME",
-        help=f"The network instead of the recipe's: {', '.join(registered('backbone'))}; timm:NAME for any network of "
-        "timm. In a recipe for photos, a network with pretrained weights stays frozen and gives the features.",
+        help=f"Another network than the recipe's: {', '.join(registered('backbone'))}, or timm:NAME for any network of "
+        "timm. In a recipe for photos, a network with pretrained weights stays frozen and computes features.",
     ),
 ]
 WeightsOption = Annotated[
     str | None,
     tyro.conf.arg(
         metavar="WEIGHTS",
-        help="Weights that the network of timm starts from: `pretrained` for those of timm's hub, or the path of a "
+        help="Weights that a network of timm starts from: `pretrained` for those of timm's hub, or the path of a "
         ".safetensors file.",
         help_behavior_hint="(default: random, unless the recipe needs pretrained ones)",
     ),
@@ -71,12 +74,15 @@ FinetuneOption = Annotated[
     bool,
     tyro.conf.FlagCreatePairsOff,
     tyro.conf.arg(
-        help="Train all layers of the pretrained network on random crops of the photos, at a tenth of the learning "
-        "rate of the new ones, instead of computing features once. Meant for a GPU."
+        help="Train all layers of the pretrained network on random crops of the photos, instead of computing features "
+        "once. Meant for a GPU."
     ),
 ]
 Place = Annotated[Path | None, tyro.conf.arg(metavar="PATH")]
-RECIPES = f"Recipes of the package: {', '.join(recipe_names())}."
+RECIPES = (
+    "To begin with: photos for photos, fast or best for digits and drawings, source_only for no adaptation. All: "
+    f"{', '.join(recipe_names())}."
+)
 
 
 @dataclass(frozen=True)
@@ -84,15 +90,15 @@ class OwnImagesOptions:
     """Your own images instead of a task."""
 
     source: Place = None
-    """Your own labelled images: a folder with one folder per class, or a .csv or .parquet table with the columns path
-    and label. Or feature vectors of any model, in .npz or .parquet, with X [n, features] and y [n]."""
+    """Labelled images: a folder with one folder per class, or a .csv or .parquet table with the columns path and label.
+    Or feature vectors of any model, in .npz or .parquet, with X [n, features] and y [n]."""
     target: Place = None
     """Images without labels: a folder, flat or nested, or a table with the column path. Or feature vectors, X in .npz,
     .npy or .parquet."""
     source_test: Place = None
-    """Labelled source images to measure source accuracy on. Default: a tenth of each class is held out."""
+    """More labelled source images, to measure source accuracy on. Default: a tenth of each class is held out."""
     target_test: Place = None
-    """Labelled target images, for the evaluation only."""
+    """A few labelled target images, to measure target accuracy on. They are never trained on."""
     image_size: Annotated[int | None, tyro.conf.arg(metavar="PIXELS")] = None
     """Side of the square that your images are scaled to. Default: the median shorter side, 224 at most."""
     on_bad_image: Literal["skip", "fail"] = "skip"
@@ -121,24 +127,24 @@ OwnOption = Annotated[OwnImagesOptions, tyro.conf.OmitArgPrefixes]
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """Where many runs are trained, and how many at a time."""
+    """How many runs are trained at a time, and where."""
 
     jobs: Annotated[int | None, tyro.conf.arg(aliases=["-j"], metavar="N")] = None
-    """How many runs to train at a time, each in a process of its own with its share of the threads. Default: 1, in this
-    process; on a cluster, as many as it takes."""
+    """How many runs to train at a time, each in a process with its share of the threads. Default: 1, in this process;
+    on a cluster, as many as it takes."""
     engine: Annotated[
         str,
         tyro.conf.arg(
             metavar="NAME",
-            help=f"What trains them: {', '.join(registered('engine'))}. All but local take a cluster, and need one "
-            "disk that all its machines share.",
+            help=f"What trains them: {', '.join(registered('engine'))}. All but local take a cluster whose machines "
+            "share a disk.",
         ),
     ] = "local"
     engine_options: Annotated[
         tuple[str, ...],
         tyro.conf.arg(
             metavar="KEY=VALUE ...",
-            help="Settings of the engine, for example: --engine dask --engine-options address=tcp://head:8786",
+            help="Settings of the engine, such as: --engine dask --engine-options address=tcp://head:8786",
         ),
     ] = ()
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Predict:
-    """Label new images with a finished run.
+    """Label new images with a finished run: class, probability and entropy of each.
 
     Examples: mutualign predict runs/digits/best/seed-0 photos/ --out predictions.csv
               mutualign predict runs/digits/best/seed-0 one.png
@@ -34,8 +34,8 @@ class Predict:
     """An image, a folder of images (flat or nested), or a .csv or .parquet table with the column path; for a run on
     feature vectors, a .npz, .npy or .parquet file of them."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """Where the predictions go: .csv, .json or .parquet, with path, label, probability and entropy (in nats). Needed
-    for more than one image."""
+    """Where the predictions go: a .csv, .json or .parquet file. Needed for more than one image. The entropy, in nats,
+    is high where the classifier is unsure."""
     force: ForceOption = False
     epoch: EpochOption = "selected"
     accelerator: AcceleratorOption = "auto"

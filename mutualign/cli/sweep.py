@@ -36,7 +36,7 @@ MOST_TRIALS = 100_000
 class SweepCommand:
     """Search settings of a recipe by a score that needs no target labels, and write the best as a recipe.
 
-    SPACE.toml names the recipe and, in a table [space], the fields to search:
+    SPACE.toml names the recipe and, in the table [space], the fields to search:
 
       recipe = "fast"
       [space.stages.0]
@@ -44,26 +44,27 @@ class SweepCommand:
       [space.stages.0.optim]
       lr = { low = 1e-4, high = 1e-2 }
 
-    Add log = true to a range for a log scale, step = 10 for steps.
-    The same command resumes a sweep; started several times, also on several machines, it shares one study.
+    Add log = true to a range for a log scale, step = 10 for steps. The same command resumes a sweep; started several
+    times, also on several machines, it works on one study.
+
     Example: mutualign sweep space.toml --task digits --trials 40
     """
 
     space: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="SPACE.toml")]
     """The recipe, and which of its fields are searched."""
-    task: Annotated[str, tyro.conf.arg(aliases=["-t"])] = "digits"
-    """The task; `mutualign data list` shows all."""
+    task: Annotated[str, tyro.conf.arg(aliases=["-t"], metavar="NAME")] = "digits"
+    """Source and target by the name of a task; `mutualign data list` shows all."""
     own_images: OwnOption = field(default_factory=OwnImagesOptions)
-    trials: int = 40
+    trials: Annotated[int, tyro.conf.arg(metavar="N")] = 40
     """How many trials in all."""
-    seeds: int = 1
+    seeds: Annotated[int, tyro.conf.arg(metavar="N")] = 1
     """How many seeds each trial is trained with; its score is their mean."""
     set: SetOption = ()
     data: DataOption = None
-    out: Path = Path("sweeps")
-    """Where the study goes: OUT/TASK/NAME, by the name of the space's file."""
+    out: Annotated[Path, tyro.conf.arg(metavar="FOLDER")] = Path("sweeps")
+    """Where the study goes: OUT/TASK/SPACE."""
     accelerator: AcceleratorOption = "auto"
-    many: EngineOption = field(default_factory=EngineOptions)
+    parallel: EngineOption = field(default_factory=EngineOptions)
 
     def main(self, console: Console) -> None:
         """Train the trials, write the best recipe and the report."""
@@ -76,14 +77,14 @@ class SweepCommand:
         require_between("--trials", self.trials, 1, MOST_TRIALS)
         require_between("--seeds", self.seeds, 1, MOST_SEEDS)
         require_place("--out", self.out)
-        if self.many.engine != "local" and self.many.jobs is None:
+        if self.parallel.engine != "local" and self.parallel.jobs is None:
             raise MutualignError(
-                f"a sweep on {self.many.engine} needs --jobs\n"
+                f"a sweep on {self.parallel.engine} needs --jobs\n"
                 "  hint:    how many trials at a time; fewer learn more from those before them"
             )
         command = shell_command("mutualign", *sys.argv[1:])
         stop = StopSignal()
-        with open_engine(self.many.engine, self.many.jobs or 1, self.many.engine_options) as engine:
+        with open_engine(self.parallel.engine, self.parallel.jobs or 1, self.parallel.engine_options) as engine:
             sweep = self._sweep(command, engine.threads)
             display = Trials(console, sweep.study, self.trials, time.monotonic)
             with display, stop.saving(command):

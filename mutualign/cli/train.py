@@ -42,10 +42,13 @@ APPLY_ON_RESUME = ("resume", "data", "own_images", "accelerator", "devices", "no
 
 @dataclass(frozen=True)
 class Run:
-    """Train one recipe on one task, or on your own images, or resume a run that was stopped.
+    """Train one recipe on a task or on your own images, or resume a run that was stopped.
 
-    Examples: mutualign run --recipe fast --task digits
-              mutualign run --source photos/labelled --target photos/unlabelled
+    Writes a run folder, OUT/TASK/RECIPE/seed-SEED, and prints the result and the commands that use it.
+
+    Examples: mutualign run --source photos/labelled --target photos/unlabelled
+              mutualign run --recipe fast --task digits
+              mutualign run --resume runs/digits/fast/seed-0
     """
 
     recipe: Annotated[
@@ -53,7 +56,7 @@ class Run:
         tyro.conf.arg(
             aliases=["-r"],
             metavar="NAME",
-            help=f"Name of a recipe, or the path of a recipe's .toml file. {RECIPES}",
+            help=f"How to train: the name of a recipe, or the path of a .toml file. {RECIPES}",
             help_behavior_hint="(default: best; photos for your own images of 48 pixels and more)",
         ),
     ] = None
@@ -62,7 +65,7 @@ class Run:
         tyro.conf.arg(
             aliases=["-t"],
             metavar="NAME",
-            help="What to adapt from and to; `mutualign data list` shows all tasks.",
+            help="Source and target by the name of a task; `mutualign data list` shows all.",
             help_behavior_hint="(default: digits)",
         ),
     ] = None
@@ -72,7 +75,11 @@ class Run:
     finetune: FinetuneOption = False
     seed: Annotated[
         int | None,
-        tyro.conf.arg(metavar="N", help="Decides everything that is random.", help_behavior_hint="(default: 0)"),
+        tyro.conf.arg(
+            metavar="N",
+            help="Decides everything that is random: the same seed gives the same run.",
+            help_behavior_hint="(default: 0)",
+        ),
     ] = None
     set: SetOption = ()
     data: DataOption = None
@@ -80,23 +87,23 @@ class Run:
         Path | None,
         tyro.conf.arg(
             metavar="FOLDER",
-            help="Where run folders go: OUT/TASK/RECIPE/seed-SEED.",
+            help="Where run folders go.",
             help_behavior_hint="(default: runs)",
         ),
     ] = None
     resume: Annotated[Path | None, tyro.conf.arg(metavar="RUN")] = None
-    """Resume this run folder, bit for bit as if it had not been stopped. Recipe, task and seed are read from it. If the
-    files have moved: also --data, or --source and --target."""
+    """Resume this run, bit for bit as if it had not been stopped. Recipe, task and seed are read from its folder. If
+    the images have moved, also give --data, or --source and --target."""
     accelerator: AcceleratorOption = "auto"
     devices: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
-    """Number of processes, one per GPU (or so many on one CPU), which share the work on each batch: the result is the
-    same, up to rounding. Default: 1, or as many as torchrun has started."""
+    """Number of processes that share each batch, one per GPU; on a CPU they save no time. The result is the same, up to
+    rounding. Default: 1, or as many as torchrun has started."""
     nodes: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
-    """Number of computers that train together, each with so many devices; start this command on each of them."""
-    save_every: float = 60.0
+    """Number of computers that train together, with --devices processes each; start this command on all of them."""
+    save_every: Annotated[float, tyro.conf.arg(metavar="SECONDS")] = 60.0
     """Seconds between checkpoints to resume from; one is also saved after each epoch."""
-    keep: int = 2
-    """How many of these checkpoints to keep; if the newest is damaged, the one before it is used."""
+    keep: Annotated[int, tyro.conf.arg(metavar="N")] = 2
+    """How many checkpoints to keep; if the newest is damaged, the one before it is used."""
     strict: StrictOption = False
 
     def main(self, console: Console) -> None:
