@@ -1,6 +1,6 @@
 """How `fast`, tuned on one variant of MNIST-M, does on others: larger digits, other blends, photos and polarity.
 
-The recipe is shortened and trains on slices. Rows are comparable with each other, not with the tables of results.
+Recipes are shortened and train on slices. Rows are comparable with each other, not with the tables of results.
 """
 
 from __future__ import annotations
@@ -8,6 +8,8 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +32,9 @@ from mutualign.data.types import LabelledImages, TargetDataset, spread
 from mutualign.data.types import UnlabelledImages as Images
 from mutualign.errors import MutualignError
 from mutualign.nn.randomness import generator
-from mutualign.recipes import load_recipe
+from mutualign.recipes import Recipe, load_recipe
 from mutualign.runs.experiment import Experiment
+from mutualign.runs.statistics import Interval
 
 SIDE = 28
 Crops = Callable[[Photos, int, torch.Generator], Tensor]  # of photos, bytes [n, 28, 28, 3]
@@ -84,12 +87,16 @@ def _bytes(shape: tuple[int, ...], rng: torch.Generator) -> Tensor:
 
 @dataclass(frozen=True)
 class Settings:
-    """Train `fast` in short on variants of MNIST-M."""
+    """Train recipes in short on variants of MNIST-M."""
 
     data: Path | None = None
     """folder of the data files; default: $MUTUALIGN_DATA, else the user's cache folder"""
     variants: tuple[str, ...] = tuple(VARIANTS)
     """which ones"""
+    recipes: tuple[str, ...] = ("fast", "benchmarks/ablation/former-fast.toml")
+    """names or files of recipes"""
+    seeds: int = 3
+    """how many seeds: 0, 1, 2, ..."""
     images: int = 6000
     """training images of either domain"""
     test_images: int = 2000
@@ -97,7 +104,7 @@ class Settings:
     steps: int = 160
     """steps of training, in whole passes"""
     out: Path = Path("results/variants.json")
-    """where the numbers are written, after each run; the variants that it has are not repeated"""
+    """where the numbers are written, after each run; the runs that it has are not repeated"""
 
 
 def load(name: str, settings: Settings) -> Task:
@@ -114,24 +121,27 @@ def load(name: str, settings: Settings) -> Task:
     return Task(name, f"benchmarks/variants.py, {name}", DIGIT_NAMES, train, test, target_train, target_test)
 
 
-def measure(name: str, settings: Settings) -> dict[str, Any]:
-    """Train on one variant, and return its row."""
-    short = ["stages.0.epochs=1", f"stages.0.epoch_steps={settings.steps}", "stages.0.batch_size=64"]
+def measure(case: dict[str, Any], recipe: Recipe, task: Task) -> dict[str, Any]:
+    """Train one recipe on one variant, and return the row."""
     with tempfile.TemporaryDirectory() as folder:
-        experiment = Experiment.start(load_recipe("fast", short), load(name, settings), 0, Path(folder) / "run")
-        result = experiment.run()
+        result = Experiment.start(recipe, task, case["seed"], Path(folder) / "run").run()
     if result is None:
         raise RuntimeError("this is one process")
     last = result.stages[-1].last
     found = {"target_accuracy": last.target_accuracy, "source_accuracy": last.source_accuracy}
-    return {"variant": name, "seed": 0} | found | {"hardware": result.hardware}
+    return case | found | {"hardware": result.hardware}
 
 
 def table(rows: list[dict[str, Any]]) -> Table:
-    """Lay out one line per variant."""
-    shown = Table("variant", "target, %", "source, %")
+    """Lay out one line per variant, with 95 % intervals over seeds."""
+    found: dict[str, dict[str, list[float]]] = {}
     for row in rows:
-        shown.add_row(row["variant"], *(f"{100 * row[name]:.1f}" for name in ("target_accuracy", "source_accuracy")))
+        found.setdefault(row["variant"], {}).setdefault(row["recipe"], []).append(row["target_accuracy"])
+    recipes = list(dict.fromkeys(row["recipe"] for row in rows))
+    shown = Table("variant", *(f"{name}, target, %" for name in recipes))
+    for variant, by_recipe in found.items():
+        cells = (by_recipe.get(name, []) for name in recipes)
+        shown.add_row(variant, *(Interval.of(values).percent() if values else "" for values in cells))
     return shown
 
 
@@ -139,10 +149,17 @@ def main() -> None:
     """Train what the results file lacks."""
     settings = tyro.cli(Settings, description=Settings.__doc__)
     origin, rows = results_file.origin(), results_file.rows_of(settings.out)
-    done = {row["variant"] for row in rows}
+    short = ["stages.0.epochs=1", f"stages.0.epoch_steps={settings.steps}", "stages.0.batch_size=64"]
     try:
-        for name in track([name for name in settings.variants if name not in done], console=Console(stderr=True)):
-            rows.append(measure(name, settings))
+        recipes = {load_recipe(name, []).name: load_recipe(name, short) for name in settings.recipes}
+        cases = [
+            {"variant": variant, "recipe": recipe, "seed": seed}
+            for seed, variant, recipe in product(range(settings.seeds), settings.variants, recipes)
+        ]
+        done = [{key: row[key] for key in ("variant", "recipe", "seed")} for row in rows]
+        load_once = lru_cache(maxsize=1)(load)
+        for case in track([case for case in cases if case not in done], console=Console(stderr=True)):
+            rows.append(measure(case, recipes[case["recipe"]], load_once(case["variant"], settings)))
             results_file.write(settings.out, origin, rows)
     except MutualignError as error:
         raise SystemExit(f"benchmarks/variants.py: {error}") from None

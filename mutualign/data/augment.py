@@ -20,7 +20,8 @@ class AugmentConfig:
     The defaults suit objects that fill the image and keep their class when slightly rotated, moved or recoloured.
     """
 
-    geometry: float = 1.0  # times 10 degrees, 10 % of scale, 5 % of aspect ratio, a shear of 0.1, 4.5 % of the side
+    geometry: float = 1.0  # times 10 degrees, `scale`, 5 % of aspect ratio, a shear of 0.1, 4.5 % of the side
+    scale: float = 0.1  # the largest change of size under geometry, as a share
     solarise: float = 0.5  # share of images that are solarised, each channel at its own level from 0.3 to 1
     colour: float = 1.0  # times a contrast of e^-0.7 to e^0.5 and a brightness of 0.25, per channel
     inversion: float = 0.5  # share of images that are inverted
@@ -36,7 +37,7 @@ def strong_views(
     Images are warped, then solarised, then recoloured and inverted; values may leave [0, 1].
     """
     if views.geometry:
-        images = F.grid_sample(images, affine_grid(images, views.geometry), padding_mode="border", align_corners=False)
+        images = F.grid_sample(images, affine_grid(images, views), padding_mode="border", align_corners=False)
     if views.solarise:
         images = torch.where(uniform(images, 0.0, 1.0) < views.solarise, solarised(images), images)
     if views.colour or views.inversion:
@@ -102,13 +103,15 @@ def fourier_swap(
     return swapped.to(source.dtype).contiguous(memory_format=torch.channels_last)  # type: ignore[no-any-return]
 
 
-def affine_grid(images: Float[Tensor, "n channels height width"], strength: float) -> Float[Tensor, "n height width 2"]:
+def affine_grid(
+    images: Float[Tensor, "n channels height width"], views: AugmentConfig
+) -> Float[Tensor, "n height width 2"]:
     """Return a random affine map per image, as a grid for `grid_sample`."""
     n, _, height, width = images.shape
     draw = torch.rand(6, n, device=images.device) * 2 - 1
-    most = torch.tensor([[math.radians(10)], [0.1], [0.05], [0.1]], device=images.device)
-    angle, scale, aspect, shear = strength * most * draw[:4]
-    shift = strength * 0.09 * draw[4:].T  # in the units of grid_sample, half a side
+    most = torch.tensor([[math.radians(10)], [views.scale], [0.05], [0.1]], device=images.device)
+    angle, scale, aspect, shear = views.geometry * most * draw[:4]
+    shift = views.geometry * 0.09 * draw[4:].T  # in the units of grid_sample, half a side
     cosine, sine, across, down = angle.cos(), angle.sin(), 1 + scale, (1 + scale) * (1 + aspect)
     matrix = torch.stack([cosine * across, (shear - sine) * across, sine * down, cosine * down], dim=1).view(n, 2, 2)
     rows = (torch.arange(height, device=images.device) * 2 + 1) / height - 1

@@ -67,11 +67,12 @@ class MutualAlign(DANN):
 
         features, n = self.features(self.strong_views(batch)), batch.n_source
         losses, metrics = self.losses_on(features, batch, progress)
-        losses["mi"] = self.config.mi_weight * all_pairs_mutual_information(
-            self.critic(features[:n], features[n:]),
-            batch.labels[:, None] == pseudo_labels,
-            confident.expand(n, -1),
-        )
+        if weight := self.config.mi_weight:
+            losses["mi"] = weight * all_pairs_mutual_information(
+                self.critic(features[:n], features[n:]),
+                batch.labels[:, None] == pseudo_labels,
+                confident.expand(n, -1),
+            )
         logits = self.classifier.head(features[n:])
         if weight := self.config.information_weight:
             losses["information"] = weight * progress * information_maximisation(logits.float())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 import variants
@@ -56,8 +58,20 @@ def test_a_second_call_trains_only_what_is_missing(run_benchmark, monkeypatch, d
     squares = LabelledImages(Images(digits), torch.arange(30) % 10)
     monkeypatch.setattr(variants, "load_mnist", lambda folder, task: (squares, squares))
     monkeypatch.setattr(variants, "load_bsds500", lambda splits, task, folder: photos)
-    first, _ = run_benchmark("variants.py", "--variants", "inverted", "--steps", "1")
-    assert [(row["variant"], row["seed"]) for row in first["rows"]] == [("inverted", 0)]
-    monkeypatch.setattr(variants, "measure", lambda name, settings: first["rows"][0] | {"variant": name})
-    again, _ = run_benchmark("variants.py", "--variants", "inverted", "noise", "--steps", "1")
-    assert [row["variant"] for row in again["rows"]] == ["inverted", "noise"]
+    short = ("--steps", "1", "--seeds", "1", "--variants")
+    first, _ = run_benchmark("variants.py", *short, "inverted", "--recipes", "fast")
+    assert [(row["variant"], row["recipe"], row["seed"]) for row in first["rows"]] == [("inverted", "fast", 0)]
+    trained = []
+
+    def measure(case, recipe, task):
+        trained.append((case["recipe"], task.name))
+        return first["rows"][0] | case
+
+    monkeypatch.setattr(variants, "measure", measure)
+    former = Path(variants.__file__).parent / "ablation" / "former-fast.toml"
+    again, _ = run_benchmark("variants.py", *short, "inverted", "noise", "--recipes", "fast", former)
+    assert trained == [("former-fast", "inverted"), ("fast", "noise"), ("former-fast", "noise")]
+    assert [(row["recipe"], row["variant"]) for row in again["rows"]] == [("fast", "inverted"), *trained]
+    shown = variants.table(again["rows"])
+    assert [column.header for column in shown.columns] == ["variant", "fast, target, %", "former-fast, target, %"]
+    assert shown.row_count == 2

@@ -42,15 +42,15 @@ def test_nothing_changes_if_nothing_may(images):
 @pytest.mark.parametrize("shape", [(2, 3, 28, 28), (3, 1, 5, 8), (1, 4, 11, 2)])
 def test_a_grid_of_no_strength_takes_every_pixel_from_where_it_is(shape):
     expected = F.affine_grid(torch.eye(2, 3).expand(shape[0], 2, 3), list(shape), align_corners=False)
-    torch.testing.assert_close(affine_grid(torch.zeros(shape), 0.0), expected)
+    torch.testing.assert_close(affine_grid(torch.zeros(shape), AugmentConfig(geometry=0.0)), expected)
 
 
 def test_a_grid_is_the_affine_map_of_its_own_draws():
-    found = seeded(affine_grid, torch.zeros(4, 1, 6, 7), 0.8)
+    found = seeded(affine_grid, torch.zeros(4, 1, 6, 7), AugmentConfig(geometry=0.8, scale=0.3))
     draw = 2 * seeded(torch.rand, (6, 4)) - 1
     for i, values in enumerate(draw.T.tolist()):
         angle, scale, aspect, shear = (
-            0.8 * value * most for value, most in zip(values[:4], (math.radians(10), 0.1, 0.05, 0.1), strict=True)
+            0.8 * value * most for value, most in zip(values[:4], (math.radians(10), 0.3, 0.05, 0.1), strict=True)
         )
         c, s = math.cos(angle), math.sin(angle)
         rows = [
