@@ -73,7 +73,7 @@ class Compare:
     out: Annotated[Path, tyro.conf.arg(metavar="FOLDER")] = Path("runs")
     """Where run folders go: OUT/TASK/RECIPE/seed-SEED."""
     save: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """Also write the results to this JSON file, after each run: one row per run and way of choosing the epoch."""
+    """Also write the results to this JSON file as they come: one row per run and way of choosing the epoch."""
     baselines: bool = True
     """Also train each recipe's network for as long on the source alone: the fair baseline, which the verdict needs."""
     force: ForceOption = False

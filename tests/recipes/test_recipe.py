@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import tomllib
 from importlib.resources import files
+from pathlib import Path
 
 import pytest
 import tomli_w
@@ -296,3 +298,18 @@ def test_a_recipe_is_source_only_by_its_methods_and_not_by_its_name():
     renamed = dataclasses.replace(load_recipe("source_only"), name="baseline")
     assert renamed.is_source_only
     assert not dataclasses.replace(load_recipe("mani"), name="source_only").is_source_only
+
+
+def test_the_reference_page_names_every_key_with_its_default_and_its_example_is_a_recipe(own):
+    page = Path(__file__).parents[2].joinpath("docs", "reference", "recipes.md").read_text(encoding="utf-8")
+    example = load_recipe(own(re.search(r"```toml.*?\n(.*?)```", page, re.DOTALL)[1], "mine.toml"))
+    assert [stage.method for stage in example.stages] == ["dann", "mani"]
+    sections = re.split(r"^## ", page, flags=re.MULTILINE)[1:]
+    for part, section in zip((Recipe, Stage, OptimConfig), sections, strict=True):
+        rows = dict(re.findall(r"^\| `(\w+)`(?:, `\w+`)* \| ([^|]*) \|", section, re.MULTILINE))
+        keys = {one.name: one.default for one in dataclasses.fields(part)}
+        keys.pop("backbone_weights_sha256", None)  # found when the recipe is read
+        assert all(f"`{key}`" in section for key in keys), section
+        for key, shown in rows.items():
+            if re.fullmatch(r"`\S+`", shown):
+                assert tomllib.loads(f"value = {shown[1:-1]}")["value"] == keys[key], key
