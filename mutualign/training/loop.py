@@ -50,10 +50,11 @@ class StageTrainer:
         batch, done = self.batches[step], step / self.total_steps
         if step % self.batches.steps_per_epoch == 0:
             self.method.begin_epoch(self._look)
-        # In mixed precision, inputs are rounded to bf16 first, as Fabric does: augmentation then moves half the bytes.
+        # In mixed precision, images are rounded to bf16 first, as Fabric does: augmentation then moves half the bytes.
+        # Not the progress, whose steps would become 1/256.
+        inputs = self.fabric._precision.convert_input(batch)
         progress = torch.full((), done, device=self.fabric.device)  # unlike a copy, a fill does not wait for a GPU
-        inputs = self.fabric._precision.convert_input((batch, progress))
-        for update in in_autocast(self.fabric, self.method.updates(*inputs)):
+        for update in in_autocast(self.fabric, self.method.updates(inputs, progress)):
             optimiser = self.optimisers[update.player]
             optimiser.set_rate(torch.tensor(done))
             self.method.zero_grad()

@@ -103,6 +103,19 @@ def test_the_learning_rate_of_every_step_is_its_schedules():
     assert rates == pytest.approx([0.01 * min(0.1 + 4.5 * i / STAGE, (1 - i / STAGE) / 0.8) for i in range(STAGE)])
 
 
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_a_method_gets_the_exact_progress_of_every_step_in_any_precision(precision):
+    trainer, seen = make_trainer("dann", precision=precision), []
+    trainer.total_steps = 1000  # in bf16, steps 997 to 999 would all be at 1
+    trainer.method.register_forward_pre_hook(lambda module, inputs: seen.append((inputs[0].images.dtype, inputs[1])))
+    for step in (996, 997, 998, 999):
+        trainer.steps_done = step
+        trainer.step()
+    assert [progress.item() for _, progress in seen] == pytest.approx([0.996, 0.997, 0.998, 0.999], abs=1e-7)
+    images = torch.bfloat16 if precision == "bf16" else torch.float32
+    assert {dtype for dtype, _ in seen} == {images}
+
+
 def test_weights_that_are_not_finite_are_not_saved_and_the_previous_checkpoint_stays(store):
     trainer = make_trainer("dann")
     trainer.step()

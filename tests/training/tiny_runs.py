@@ -49,13 +49,15 @@ def make_recipe(
     return parse_recipe({"name": "t", "precision": precision, "backbone": backbone, "stages": stages}, "test")
 
 
-def make_trainer(name: str, seed: int = 0, index: int = 0, backbone: str = "mani_cnn", **optim: Any) -> StageTrainer:
+def make_trainer(
+    name: str, seed: int = 0, index: int = 0, backbone: str = "mani_cnn", precision: str = "float32", **optim: Any
+) -> StageTrainer:
     recipe = make_recipe(name, backbone=backbone, **optim)
     torch.manual_seed(1)
     method = build_method(recipe.stages[0], build_classifier(recipe, SHAPE, CLASSES))
     source, target = SOURCE if method.uses_source else None, TARGET if method.uses_target else None
     batches = Batches(source, target, 3, BATCH, seed, index)
-    return StageTrainer(index, recipe.stages[0], seed, method, batches, make_fabric("float32", "cpu"))
+    return StageTrainer(index, recipe.stages[0], seed, method, batches, make_fabric(precision, "cpu"))
 
 
 class MemoryStore:
