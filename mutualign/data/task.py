@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from mutualign.data.features.settings import FeatureSettings
-from mutualign.data.types import ImageShape, LabelledImages, TargetDataset, UnlabelledImages
+from mutualign.data.types import ImageShape, LabelledImages, TargetDataset, UnlabelledImages, spread
 from mutualign.errors import MutualignError
 
 
@@ -25,7 +25,19 @@ class TaskFolders(Protocol):
         """Convert to plain data for a run's config."""
 
 
-SAMPLES = 32  # images of each test set that a run keeps, for reports and for tests of an exported model
+KEPT = 10_000  # test images of each domain whose outputs a run keeps
+SAMPLES = 32  # of these, the images that it keeps for reports, and for tests of an exported model
+
+
+def kept_rows(images: int) -> Int64[Tensor, " rows"]:
+    """The rows of a test set whose outputs a run keeps, evenly spread."""
+    return spread(images, KEPT)
+
+
+def sample_rows(images: int) -> Int64[Tensor, " rows"]:
+    """The rows of a test set that are kept as images, evenly spread over those that have outputs."""
+    kept = kept_rows(images)
+    return kept[spread(len(kept), SAMPLES)]
 
 
 @dataclass(frozen=True)
@@ -34,7 +46,7 @@ class Pictures:
 
     source: UnlabelledImages  # small pictures of the source test
     target: UnlabelledImages  # small pictures of the target test
-    source_samples: UInt8[Tensor, "n side side 3"]  # up to 32 photos as the pretrained network takes them
+    source_samples: UInt8[Tensor, "n side side 3"]  # of `sample_rows`, the photos as the pretrained network takes them
     target_samples: UInt8[Tensor, "m side side 3"]
 
 

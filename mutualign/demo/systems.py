@@ -13,10 +13,10 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from mutualign.data.task import KEPT
 from mutualign.data.types import ImageShape, spread
 from mutualign.demo.images import with_channels
 from mutualign.errors import MutualignError
-from mutualign.evaluation.measure import KEPT
 from mutualign.runs.folder import RunFolder
 from mutualign.runs.predictor import Predictor
 
@@ -159,13 +159,13 @@ def _samples(folder: RunFolder) -> tuple[Samples, ...]:
     review = folder.checkpoints.load_review()
     target, source = review["target_samples"], review["source_samples"]
     recipe, target_labels = folder.config().recipe, None
-    # Photos are spread over all test images, other samples over those with outputs.
+    # Early versions spread photos, and samples of the source, over all test images, not over those with outputs.
     if "labels" in review and (not recipe.features or len(review["labels"]) < KEPT):
         target_labels = review["labels"][spread(len(review["labels"]), len(target))].tolist()
     stage, source_labels = len(recipe.stages) - 1, None
     if folder.checkpoints.has_outputs(stage, "selected"):
         labels = folder.checkpoints.load_outputs(stage, "selected")[0]["source_labels"]
-        if len(labels) < KEPT:  # then they are of all source test images, which the samples are spread over
+        if len(labels) < KEPT:
             source_labels = labels[spread(len(labels), len(source))].tolist()
     return (Samples("target", target, target_labels), Samples("source", source, source_labels))
 

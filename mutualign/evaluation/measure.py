@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from weakref import WeakKeyDictionary
 
@@ -12,7 +11,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from mutualign.data.augment import AugmentConfig, strong_views
-from mutualign.data.task import SAMPLES, Task
+from mutualign.data.task import SAMPLES, Task, kept_rows, sample_rows
 from mutualign.data.types import Batch, UnlabelledImages, spread, to_floats
 from mutualign.evaluation import audit, target_labels, validators
 from mutualign.evaluation.gradients import loss_gradients
@@ -23,12 +22,11 @@ from mutualign.methods import Method
 from mutualign.nn.classifier import Classifier
 from mutualign.nn.randomness import derive_seed
 from mutualign.training.callbacks import Epoch
-from mutualign.training.inference import predict, predict_logits
+from mutualign.training.inference import View, predict, predict_logits
 
 SCORED = 2000  # images of each kind for the label-free scores and the audit of an epoch
 GRADIENT_IMAGES = 128  # images of each domain for the gradients of the losses
-KEPT = 10_000  # test images of each domain whose outputs a run keeps,
-EMBEDDED = 1000  # and those whose features it keeps, for a plot
+EMBEDDED = 1000  # test images of each domain whose features a run keeps, for a plot
 GALLERY = 24  # images of each kind in a gallery
 
 
@@ -110,7 +108,7 @@ class Evaluator:
         return ValidatorInputs(
             target_logits=target.logits,
             target_features=target.features,
-            view_logits=predict_logits(classifier, scored, channels, fabric, view=slight_change(self.task)),
+            view_logits=predict_logits(classifier, scored, channels, fabric, view=slight_change(self.task, scored)),
             source_logits=source.logits,
             source_features=source.features,
             source_labels=held_out.labels[rows],
@@ -140,7 +138,7 @@ class Evaluator:
         Source labels are included, since estimates need them; target labels are not.
         """
         channels, fabric, held_out = self.task.shape.channels, self.fabric, self.task.source_test
-        rows = spread(len(held_out), KEPT)
+        rows = kept_rows(len(held_out))
         source = predict(classifier, UnlabelledImages(held_out.images.take(rows, 0)), channels, fabric)
         target = predict(classifier, self._kept_target(), channels, fabric)
         return {
@@ -155,14 +153,14 @@ class Evaluator:
         """Label-based diagnostics and sample images for the report, computed after training and selection."""
         kept = self._kept_target()
         found = target_labels.review(
-            outputs["target_logits"], self.task.target_test, spread(len(self.task.target_test), KEPT), GALLERY
+            outputs["target_logits"], self.task.target_test, kept_rows(len(self.task.target_test)), GALLERY
         )
         shown, source, target = self.task.pictures, self.task.source_test.images, kept.pixels
         if shown is not None:
-            target = shown.target.take(spread(len(shown.target), KEPT), 0)
+            target = shown.target.take(kept_rows(len(shown.target)), 0)
         pictures = {f"{name}_pixels": target[found[name]] for name in target_labels.GALLERIES if name in found}
         samples = {
-            "source_samples": source.take(spread(len(source), SAMPLES), 0),
+            "source_samples": source.take(sample_rows(len(source)), 0),
             "target_samples": target[spread(len(target), SAMPLES)],
         }
         if shown is not None:
@@ -174,7 +172,7 @@ class Evaluator:
     def _kept_target(self) -> UnlabelledImages:
         """The target test images whose outputs are kept; random backgrounds are always the same draw."""
         images = self.task.target_test.images
-        return UnlabelledImages(images.take(spread(len(images), KEPT), derive_seed("kept")))
+        return UnlabelledImages(images.take(kept_rows(len(images)), derive_seed("kept")))
 
     def domain_accuracy(self) -> tuple[float, int]:
         """How well pixels separate the domains, and the number of images that this was measured on.
@@ -202,15 +200,16 @@ def _fingerprint(network: torch.nn.Module) -> float:
     return float(torch.stack([weight.double().norm() for weight in network.parameters()]).norm())
 
 
-def slight_change(task: Task) -> Callable[[Tensor], Tensor]:
-    """A change of images that should keep their class.
+def slight_change(task: Task, images: UnlabelledImages) -> View:
+    """A change of batches of images that should keep their class.
 
     Images: half of a strong view's geometry, about a third of its colour. Features with several views: the mirror
-    image. Other feature vectors: noise of a tenth of each feature's deviation.
+    image. Other feature vectors: noise of a tenth of each feature's deviation over all `images`.
     """
     if task.features is not None and task.features.views > 1:
-        return lambda images: images.roll(-1, dims=2)
+        return lambda batch: batch.roll(-1, dims=2)
     if task.shape.height == task.shape.width == 1:
-        return lambda images: images + 0.1 * images.std(0, correction=0) * torch.randn_like(images)
+        deviation = to_floats(images.pixels, task.shape.channels).std(0, correction=0)
+        return lambda batch: batch + 0.1 * deviation.to(batch.device) * torch.randn_like(batch)
     config = AugmentConfig(geometry=0.5, colour=0.3, solarise=0.0, inversion=0.0)
-    return lambda images: strong_views(images, config)
+    return lambda batch: strong_views(batch, config)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,11 +17,9 @@ from torch import Tensor
 
 from mutualign.data.folders.class_names import class_indices
 from mutualign.data.folders.tables import read_csv
-from mutualign.data.task import Task
-from mutualign.data.types import spread
+from mutualign.data.task import Task, kept_rows
 from mutualign.errors import MutualignError
 from mutualign.evaluation.few_labels import labelled_accuracy, labelled_gain, plan_labelling
-from mutualign.evaluation.measure import KEPT
 from mutualign.evaluation.verdict import Range
 from mutualign.io.output import check_output, write_output
 from mutualign.nn.randomness import derive_seed
@@ -57,7 +56,7 @@ def write_labelling(folder: RunFolder, data: Path, wanted: int, out: Path, *, fo
     plan = plan_labelling(outputs.target_logits, other, wanted, config.data)
     check_output(out / TABLE, force=force)
     task = load_task_of(folder, data)
-    names, places = result.class_names or config.class_names or (), spread(len(task.target_test), KEPT)
+    names, places = result.class_names or config.class_names or (), kept_rows(len(task.target_test))
     shown = task.target_test.images if task.pictures is None else task.pictures.target
     pixels = shown.take(places, derive_seed("kept"))
     text = io.StringIO()
@@ -100,6 +99,11 @@ def read_labelling(path: Path, folder: RunFolder) -> LabelledEvidence:
     labelled = [at for at, label in enumerate(given) if label]
     outputs, baseline = run_outputs(folder, "selected").outputs, fair_baseline(folder)
     rows = _rows([columns["row"][at] for at in labelled], len(outputs.target_logits), path)
+    if twice := [row for row, count in Counter(rows.tolist()).items() if count > 1]:
+        raise MutualignError(
+            f"{path}, row: image {twice[0]} is there twice, and would count twice\n"
+            "  hint:    leave out one of its lines; label more images with a table of its own, --label-these 100"
+        )
     names = list(folder.require_result().class_names or config.class_names or ())
     labels = torch.tensor(class_indices([given[at] for at in labelled], [*names, *_other(names)], path))
     random = torch.tensor([columns["part"][at] == "random" for at in labelled])

@@ -75,6 +75,8 @@ def test_a_few_labels_written_filled_in_and_read(mutualign, refused, runs):
     code, out, err = mutualign("estimate", runs["dann"], "--labels", "filled.csv")
     assert code == 0, err
     assert "100.0 % right, 54.1 % to 100.0 %" in " ".join(out.split())  # 0.025 ** (1 / 6)
+    Path("twice.csv").write_text(Path("filled.csv").read_text() + Path("filled.csv").read_text().splitlines()[1])
+    assert "is there twice" in refused("estimate", runs["dann"], "--labels", "twice.csv")
     fill(lambda row: "other")
     assert "0.0 % right" in mutualign("estimate", runs["dann"], "--labels", "filled.csv").out
     fill(lambda row: "a class that is none")

@@ -7,8 +7,8 @@ import torch
 
 from mutualign.data.datasets.bsds500 import Photos
 from mutualign.data.datasets.mnistm import ResampledImages
-from mutualign.data.task import Task
-from mutualign.data.types import LabelledImages, TargetDataset, UnlabelledImages
+from mutualign.data.task import KEPT, SAMPLES, Task, kept_rows, sample_rows
+from mutualign.data.types import LabelledImages, TargetDataset, UnlabelledImages, spread
 from mutualign.errors import MutualignError
 
 PARTS = ("source train", "source test", "target train", "target test")
@@ -41,6 +41,15 @@ def test_a_part_with_images_of_another_size_or_without_any_is_an_error(part):
 )
 def test_the_shape_has_the_most_channels_of_all_images_and_height_before_width(channels, expected):
     assert task_of(*(images(channels=count) for count in channels)).shape == (expected, 4, 5)
+
+
+@pytest.mark.parametrize("n", [1, 7, 32, 33, 10_000, 10_001, 25_000])
+def test_samples_are_of_the_images_that_have_outputs_and_as_evenly_spread(n):
+    kept, samples = kept_rows(n), sample_rows(n)
+    assert len(kept) == min(n, KEPT)
+    assert len(samples) == min(n, SAMPLES)
+    assert samples.tolist() == kept[spread(len(kept), SAMPLES)].tolist()
+    assert (samples - spread(n, SAMPLES)).abs().max() <= n / KEPT
 
 
 def test_grey_digits_with_colour_backgrounds_count_as_colour():

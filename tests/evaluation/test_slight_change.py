@@ -41,7 +41,7 @@ def test_vectors_change_relative_to_the_scale_of_each_feature(scale):
     def changed(scale):
         task = vectors(scale)
         images, fabric = task.target_train.images, make_fabric("float32", "cpu")
-        return predict_logits(Linear(scale), images, WIDTH, fabric, key=3, view=slight_change(task))
+        return predict_logits(Linear(scale), images, WIDTH, fabric, key=3, view=slight_change(task, images))
 
     assert torch.allclose(changed(scale), changed(1.0), rtol=1e-3, atol=1e-3)
     assert not torch.allclose(
@@ -52,9 +52,24 @@ def test_vectors_change_relative_to_the_scale_of_each_feature(scale):
 
 
 def test_the_change_is_a_tenth_of_a_features_deviation():
-    images = vectors(torch.logspace(-3, 3, WIDTH)).target_train.images.pixels.permute(0, 3, 1, 2)
+    task = vectors(torch.logspace(-3, 3, WIDTH))
+    images = task.target_train.images.pixels.permute(0, 3, 1, 2)
     torch.manual_seed(0)
-    change = slight_change(vectors(1.0))(images) - images
+    change = slight_change(task, task.target_train.images)(images) - images
     assert (change.std(0) / images.std(0)).flatten().tolist() == pytest.approx([0.1] * WIDTH, rel=0.15)
-    still = torch.ones(5, WIDTH, 1, 1)
-    assert torch.equal(slight_change(vectors(1.0))(still), still)  # a feature that is constant stays so
+    still = UnlabelledImages(torch.ones(5, 1, 1, WIDTH))
+    batch = torch.ones(5, WIDTH, 1, 1)
+    assert torch.equal(slight_change(task, still)(batch), batch)  # a feature that is constant stays so
+
+
+def test_the_order_of_the_vectors_does_not_matter():
+    """In batches of one class each, deviations within a batch would miss the distances between classes."""
+    task = vectors(1.0)
+    labels = task.target_train.reveal_labels()
+    images = task.target_train.images.subset(labels.argsort(stable=True))
+    torch.manual_seed(0)
+    change = slight_change(task, images)
+    batches = images.pixels.permute(0, 3, 1, 2).split(N // CLASSES)
+    noise = torch.cat([change(batch) - batch for batch in batches])
+    deviations = images.pixels.flatten(1).std(0, correction=0)
+    assert (noise.flatten(1).std(0) / deviations).tolist() == pytest.approx([0.1] * WIDTH, rel=0.15)

@@ -26,7 +26,7 @@ from mutualign.data.folders.tables import TABLES
 from mutualign.data.folders.vector_task import load_vector_task
 from mutualign.data.folders.vectors import holds_vectors
 from mutualign.data.split import hold_out_tenth
-from mutualign.data.task import SAMPLES, Pictures, Task
+from mutualign.data.task import Pictures, Task, sample_rows
 from mutualign.data.types import ImageShape, LabelledImages, TargetDataset, spread
 from mutualign.errors import MutualignError
 
@@ -150,7 +150,7 @@ class FolderTask:
         for domain, part in parts.items():
             pictures, paths = decoded[part].pictures, kept[part].paths
             assert pictures is not None  # noqa: S101 - features always have them
-            shown = [paths[row] for row in spread(len(paths), SAMPLES).tolist()]
+            shown = [paths[row] for row in sample_rows(len(paths)).tolist()]
             photos = [decode_image(read_image_file(path), path, ImageShape(3, side, side)) for path in shown]
             small[domain], samples[domain] = pictures, torch.stack(photos)
         return Pictures(small["source"], small["target"], samples["source"], samples["target"])
