@@ -132,6 +132,11 @@ class Recipe:
         return self._weights_of(self.features) if self.features else None
 
     @property
+    def inputs(self) -> tuple[NetworkWeights | None, int]:
+        """What is trained on: images, or features in some views. Runs on different inputs cannot be compared."""
+        return self.pretrained, self.views
+
+    @property
     def initial_weights(self) -> NetworkWeights | None:
         """The weights that the backbone starts from; None for random ones."""
         if self.features or not (self.backbone_weights or self.backbone.startswith(FINETUNE)):

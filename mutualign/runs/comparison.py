@@ -56,7 +56,7 @@ class Comparison:
         for kind, names in (("recipe", [recipe.name for recipe in self.recipes]), ("task", list(self.tasks))):
             if twice := [name for name in names if names.count(name) > 1]:
                 raise MutualignError(f'the {kind} "{twice[0]}" is named twice; its runs would count twice')
-        inputs = {(recipe.pretrained, recipe.views): recipe.name for recipe in self.recipes}
+        inputs = {recipe.inputs: recipe.name for recipe in self.recipes}
         if len(inputs) > 1:
             names = list(inputs.values())
             raise MutualignError(
@@ -126,11 +126,15 @@ class Comparison:
         known = {} if known is None else known
         for name, seed, recipe in product(self.tasks, self.seeds, self.recipes):
             trained_for = self._trained_for(recipe)
-            key = (recipe.name, RunSpec(trained_for, name, seed).path(self.out))
+            key = (recipe.name, self.path(recipe, name, seed))
             if key not in known and (run := self.folder(trained_for, name, seed)) and run.is_complete:
                 known[key] = rows_of(recipe, run)
             rows += known.get(key, [])
         return rows
+
+    def path(self, recipe: Recipe, task: str, seed: int) -> Path:
+        """The run folder that a recipe's row is read from: that of the longest recipe which begins with it."""
+        return RunSpec(self._trained_for(recipe), task, seed).path(self.out)
 
     def folder(self, recipe: Recipe, task: str, seed: int) -> RunFolder | None:
         """The folder of a run that has started, as `run_of` finds it."""

@@ -32,7 +32,7 @@ class TaskPlace:
 
         Raises MutualignError if the worker finds other data.
         """
-        key = (self, recipe.features, recipe.views)
+        key = (self, recipe.inputs)
         if key not in _loaded:
             _loaded.clear()
             _loaded[key] = load_task(self.name, self.data, recipe, self.own)
@@ -47,7 +47,7 @@ class TaskPlace:
         return task
 
 
-_loaded: dict[tuple[TaskPlace, str, int], Task] = {}
+_loaded: dict[tuple[object, ...], Task] = {}
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,7 @@ def recipe_for(
     Raises MutualignError for an unknown recipe, override or network, and for a recipe that cannot train on feature
     vectors.
     """
-    return _suited(chosen.apply(name, overrides), own)
+    return suited(chosen.apply(name, overrides), own)
 
 
 def recipes_for(
@@ -87,13 +87,17 @@ def recipes_for(
         every, _, conditions = name.partition(":")
         if every == ALL:
             base = load_recipe(conditions or (PHOTO_CONDITIONS if photos else CONDITIONS), overrides)
-            recipes += [_suited(recipe, own) for recipe in equal_recipes(base)]
+            recipes += [suited(recipe, own) for recipe in equal_recipes(base)]
         else:
             recipes.append(recipe_for(own, name, overrides))
     return tuple(recipes)
 
 
-def _suited(recipe: Recipe, own: FolderTask | None) -> Recipe:
+def suited(recipe: Recipe, own: FolderTask | None) -> Recipe:
+    """Return a recipe as it trains on a user's own data: on feature vectors, without features of its own.
+
+    Raises MutualignError if it cannot train on feature vectors.
+    """
     if own is None or not own.is_vectors:
         return recipe
     if recipe.needs_images:

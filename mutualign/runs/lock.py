@@ -8,7 +8,7 @@ import fcntl
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,9 +39,13 @@ class Owner:
         return cls(os.getpid(), socket.gethostname(), datetime.datetime.now().astimezone().isoformat(" ", "seconds"))
 
 
+def _pause() -> None:
+    time.sleep(PATIENCE / 10)
+
+
 @contextmanager
-def locked(folder: Path, patience: float = PATIENCE) -> Iterator[None]:
-    """Hold the lock of a run folder, after waiting for `patience` seconds at most.
+def locked(folder: Path, patience: float = PATIENCE, wait: Callable[[], None] = _pause) -> Iterator[None]:
+    """Hold the lock of a run folder, after waiting for `patience` seconds at most, by calling `wait` again and again.
 
     It is released when the context ends, and by the system if the process dies. Raises MutualignError that names the
     owner if another process holds it, and if the folder cannot be written. On a file system that cannot lock files,
@@ -49,14 +53,17 @@ def locked(folder: Path, patience: float = PATIENCE) -> Iterator[None]:
     """
     path = folder / LOCK
     try:
-        file = _acquire(path, patience)
-        os.ftruncate(file, 0)
-        os.write(file, encode_json(Owner.this_process()).encode())
+        file = _acquire(path, patience, wait)
     except BlockingIOError:
         raise MutualignError(_in_use(folder, _read(path))) from None
     except OSError as error:
         raise cannot_write(path, error) from error
     try:
+        try:
+            os.ftruncate(file, 0)
+            os.write(file, encode_json(Owner.this_process()).encode())
+        except OSError as error:
+            raise cannot_write(path, error) from error
         yield
     finally:
         with suppress(OSError):
@@ -68,7 +75,7 @@ def owner_of(folder: Path) -> Owner | None:
     """Return the process that trains the run of a folder now; None if there is none."""
     path = folder / LOCK
     try:
-        file = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)  # others' runs can be looked at, but not written to
     except OSError:
         return None
     try:
@@ -87,7 +94,7 @@ def last_owner(folder: Path) -> Owner | None:
     return _read(folder / LOCK) if owner_of(folder) is None else None
 
 
-def _acquire(path: Path, patience: float) -> int:
+def _acquire(path: Path, patience: float, wait: Callable[[], None]) -> int:
     """Open and lock the file, again if its last owner deleted it in between. Raises BlockingIOError if it is taken."""
     deadline = time.monotonic() + patience
     while True:
@@ -97,18 +104,19 @@ def _acquire(path: Path, patience: float) -> int:
             if os.path.samestat(os.fstat(file), path.stat()):
                 return file
         except FileNotFoundError:
-            pass
+            os.close(file)
         except BlockingIOError:
+            os.close(file)
             if time.monotonic() > deadline:
-                os.close(file)
                 raise
-            time.sleep(PATIENCE / 10)
+            wait()
         except OSError as error:
             if error.errno in NO_LOCKS:
                 return file
             os.close(file)
             raise
-        os.close(file)
+        else:
+            os.close(file)
 
 
 def _read(path: Path) -> Owner | None:

@@ -62,8 +62,9 @@ def test_there_is_a_row_per_recipe_seed_and_selection_and_nothing_is_trained_twi
 
 
 def test_the_row_of_a_recipe_that_another_begins_with_is_what_training_it_alone_gives(finished, tmp_path, tiny_task):
-    out, _, rows, _ = finished
+    out, comparison, rows, _ = finished
     assert not path_of(out, DANN).exists()
+    assert comparison.path(DANN, "tiny", 1) == path_of(out, MANI, 1)
     alone = Experiment.start(DANN, tiny_task, 0, tmp_path / "alone")
     alone.run()
     shared = [row for row in rows if (row.recipe, row.seed) == ("dann", 0)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import subprocess
@@ -76,6 +77,27 @@ def test_a_link_in_the_place_of_the_lock_is_not_followed(tmp_path):
     with pytest.raises(MutualignError, match="cannot be written"), locked(tmp_path):
         pass
     assert (tmp_path / "precious").read_text(encoding="utf-8") == "kept"
+
+
+def test_a_lock_that_cannot_be_written_is_released_so_that_the_same_process_can_try_again(tmp_path, monkeypatch):
+    def full(file, content):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        with pytest.raises(MutualignError, match=r"No space left(.|\n)*free space there"), locked(tmp_path):
+            pass
+    with locked(tmp_path):
+        assert owner_of(tmp_path).pid == os.getpid()
+
+
+def test_who_trains_a_run_is_seen_by_those_who_may_only_read_its_folder(tmp_path, monkeypatch):
+    opened, flags = os.open, []
+    with locked(tmp_path):
+        monkeypatch.setattr(os, "open", lambda path, flag, *mode: flags.append(flag) or opened(path, flag, *mode))
+        assert owner_of(tmp_path).pid == os.getpid()
+    assert flags
+    assert not any(flag & (os.O_WRONLY | os.O_RDWR) for flag in flags)
 
 
 def test_a_run_in_progress_is_neither_trained_nor_made_by_a_second_process(tmp_path, tiny_task):

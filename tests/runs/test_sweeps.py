@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import math
 import shutil
+import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from mutualign.data.datasets import find_task
+from mutualign.data.folders.folder_task import FolderTask
 from mutualign.errors import MutualignError
 from mutualign.recipes import load_recipe
 from mutualign.runs.folder import RunFolder
+from mutualign.runs.jobs import Job, TaskPlace
 from mutualign.runs.lock import locked
+from mutualign.runs.spec import RunSpec
 from mutualign.runs.status import find_runs
 from mutualign.runs.sweeps.space import Choices, Range, load_space
 from mutualign.runs.sweeps.study import Study
-from mutualign.runs.sweeps.trial import score_of
+from mutualign.runs.sweeps.sweep import Sweep
+from mutualign.runs.sweeps.trial import TrialJob, _Reporter, score_of
+from mutualign.runs.work import Circumstances, StopFile
+from mutualign.training.loop import Stopped
 from tests.report.reader import Reader
 from tests.runs.many import PLUGIN, mutualign
 
@@ -68,6 +78,10 @@ def folder(swept, tmp_path):
         ('recipe = "dann"\n[space]\nstages.0.optim.lr = {low = 1, hihg = 2}', 'optim.lr: unknown key "hihg"'),
         ('recipe = "dann"\n[space]\nstages.0.batch_size = {choices = [8]}', "two different values or more"),
         ('recipe = "dann"\n[space]\nstages.0.batch_size = {low = -2, high = 8}', "batch_size = -2: "),
+        (
+            'recipe = "photos"\n[space]\nviews = {choices = [4, 1]}',
+            r"views = 4: .*other inputs(.|\n)*--set views=4",
+        ),
         ("recipe = ", "cannot be read"),
     ],
 )
@@ -183,6 +197,36 @@ def test_a_trial_far_below_the_others_is_pruned_and_its_training_ends(folder, sw
     assert pruned.state.name == "PRUNED"
     run = RunFolder(folder / "runs" / "bright" / pruned.user_attrs["recipe"] / "seed-0")
     assert len(run.metrics()) == len(pruned.intermediate_values) < 3
+
+
+def test_trials_with_the_same_settings_train_one_after_the_other(place, tmp_path, monkeypatch):
+    spec, here = RunSpec(load_recipe("dann.toml"), "bright", 0), Circumstances(place, tmp_path / "stop", 1)
+    identity = find_task("bright").load(place).identity
+    job = Job(spec, spec.path(tmp_path), TaskPlace("bright", place, None, identity), "a command", here)
+    study = Study(tmp_path)
+    study.ask(load_space(Path("space.toml")), 1)
+    reporter = _Reporter(study, TrialJob(tmp_path, 0, (job,), here), StopFile(here.stop_file))
+    job.path.parent.mkdir(parents=True)
+    other = ExitStack()
+    other.enter_context(locked(job.path.parent))
+    monkeypatch.setattr(time, "sleep", lambda seconds: other.close())  # while this trial waits, the other one ends
+    reporter.train(job)
+    assert reporter.scores == [score_of(RunFolder.open(job.path))]
+    here.stop_file.touch()
+    with locked(job.path.parent), pytest.raises(Stopped):
+        _Reporter(study, reporter.trial, StopFile(here.stop_file)).train(job)
+
+
+def test_a_trial_on_feature_vectors_trains_on_them_and_not_on_features_of_its_own(tmp_path):
+    np.savez(tmp_path / "source.npz", X=np.ones((4, 3)), y=[0, 0, 1, 1])
+    np.save(tmp_path / "target.npy", np.ones((4, 3)))
+    own, here = FolderTask(tmp_path / "source.npz", tmp_path / "target.npy"), Circumstances(tmp_path, tmp_path / "s", 1)
+    (tmp_path / "space.toml").write_text('recipe = "photos"\n[space]\nstages.0.batch_size = {choices = [8, 16]}\n')
+    space, place = load_space(tmp_path / "space.toml"), TaskPlace(own.name, tmp_path, own, "vectors")
+    swept = Sweep(Study(tmp_path), space, place, 1, 2, "a command", here)
+    trial = swept.study.ask(space, 2)
+    assert (swept.recipe(trial).features, swept.recipe(trial).name) == ("", trial.user_attrs["recipe"])
+    assert swept.recipe(trial).stages == space.recipe_with(trial.params).stages
 
 
 def test_settings_with_which_training_fails_cost_their_trial_and_a_sweep_of_them_says_why(swept):

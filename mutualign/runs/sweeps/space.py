@@ -113,13 +113,18 @@ def load_space(path: Path, fixed: Iterable[str] = ()) -> Space:
         )
     parameters = {key: _parameter(value, f"{where}, {key}") for key, value in _fields(table, "")}
     space = Space(recipe, tuple(fixed), parameters)
-    space.recipe_with({})  # raises for an unknown recipe
+    plain = space.recipe_with({})  # raises for an unknown recipe
     for key, parameter in parameters.items():
         for value in parameter.extremes:
             try:
-                space.recipe_with({key: value})
+                changed = space.recipe_with({key: value})
             except MutualignError as error:
                 raise MutualignError(f"{where}, {key} = {json.dumps(value)}: {error}") from error
+            if changed.inputs != plain.inputs:
+                raise MutualignError(
+                    f"{where}, {key} = {json.dumps(value)}: trials would train on other inputs\n"
+                    f"  hint:    sweep each on its own, with --set {key}={json.dumps(value)} and another --out"
+                )
     return space
 
 

@@ -14,6 +14,7 @@ from mutualign.evaluation.validators import DEFAULT_VALIDATOR
 from mutualign.io.atomic import write_atomically
 from mutualign.recipes import Recipe
 from mutualign.runs.jobs import Job, TaskPlace
+from mutualign.runs.loading import suited
 from mutualign.runs.lock import owner_of
 from mutualign.runs.spec import RunSpec
 from mutualign.runs.sweeps.space import Space
@@ -52,8 +53,8 @@ class Sweep:
             yield self._work(asked)
 
     def recipe(self, trial: optuna.trial.FrozenTrial) -> Recipe:
-        """Return the recipe of a trial."""
-        return self.space.recipe_with(trial.params)
+        """Return the recipe of a trial, as it trains on the task: on feature vectors, without features of its own."""
+        return suited(self.space.recipe_with(trial.params), self.task.own)
 
     def write_best(self) -> Path:
         """Write the recipe of the best trial as TOML. Raises MutualignError if no trial is complete."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from mutualign.evaluation.validators import DEFAULT_VALIDATOR
 from mutualign.io.typed import encode_json
 from mutualign.runs.folder import RunFolder
 from mutualign.runs.jobs import Job, run_of
-from mutualign.runs.lock import locked, owner_of
+from mutualign.runs.lock import locked
 from mutualign.runs.observer import Observer
 from mutualign.runs.sweeps.study import Study
 from mutualign.runs.work import POLL_SECONDS, Circumstances, StopFile, Work, do_work
@@ -82,16 +83,17 @@ class _Reporter(Observer):
 
     def train(self, job: Job) -> None:
         """Train the run of one seed. Raises Stopped if the trial is pruned, or the work is to stop."""
-        while owner_of(job.path) and not self._should_stop():  # another trial with the same settings
-            time.sleep(POLL_SECONDS)
-        run = run_of(job.spec, job.path)
-        for record in run.metrics() if run else []:
-            self._report(record)
-        if run is None or not run.is_complete:
-            experiment = job.experiment(observer=self, should_stop=self._should_stop)
-            experiment.run()
-            run = experiment.folder
-        self.scores.append(score_of(run))
+        settings = job.path.parent
+        settings.mkdir(parents=True, exist_ok=True)
+        with locked(settings, math.inf, self._wait):  # another trial may have the same settings
+            run = run_of(job.spec, job.path)
+            for record in run.metrics() if run else []:
+                self._report(record)
+            if run is None or not run.is_complete:
+                experiment = job.experiment(observer=self, should_stop=self._should_stop)
+                experiment.run()
+                run = experiment.folder
+            self.scores.append(score_of(run))
 
     def epoch(self, record: EpochRecord) -> None:
         self._report(record)
@@ -110,6 +112,11 @@ class _Reporter(Observer):
 
     def _epochs_before(self, record: EpochRecord) -> int:
         return sum(stage.epochs for stage in self.trial.jobs[0].spec.recipe.stages[: record.stage])
+
+    def _wait(self) -> None:
+        if self._should_stop():
+            raise Stopped
+        time.sleep(POLL_SECONDS)
 
     def _should_stop(self) -> bool:
         return self.pruned or self.stop()
