@@ -115,7 +115,7 @@ class BatchNorm2d(nn.BatchNorm2d):
     running_mean: Tensor
     running_var: Tensor
     num_batches_tracked: Tensor
-    momentum: float
+    momentum: float | None
 
     def forward(self, maps: Float[Tensor, "n channels height width"]) -> Float[Tensor, "n channels height width"]:
         share = current_share()
@@ -128,8 +128,9 @@ class BatchNorm2d(nn.BatchNorm2d):
         variance = sum_over_processes(centred.square().sum((0, 2, 3))) / count
         with torch.no_grad():
             self.num_batches_tracked += 1
-            self.running_mean.lerp_(mean, self.momentum)
-            self.running_var.lerp_(variance * count / max(count - 1, 1), self.momentum)
+            weight = 1 / self.num_batches_tracked if self.momentum is None else self.momentum
+            self.running_mean.lerp_(mean, weight)
+            self.running_var.lerp_(variance * count / max(count - 1, 1), weight)
         scale = self.weight * (variance + self.eps).rsqrt()
         return (centred * scale[:, None, None] + self.bias[:, None, None]).to(maps.dtype)
 

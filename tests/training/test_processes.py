@@ -35,7 +35,13 @@ from tests.runs.test_kill import finish, start
 from tests.training.tiny_runs import CLASSES, SHAPE, make_recipe, stripes
 
 STEPS = 4
-CASES = [("dann", "mani_cnn"), ("mani", "two_block_cnn"), ("mutual_align", "two_block_cnn"), ("alternating", "mlp")]
+CASES = [
+    ("dann", "mani_cnn"),
+    ("mani", "two_block_cnn"),
+    ("mutual_align", "two_block_cnn"),
+    ("alternating", "mlp"),
+    ("adabn", "two_block_cnn"),
+]
 
 
 class Alternating(ToyMCD):
@@ -97,7 +103,8 @@ def test_two_processes_have_the_gradients_of_one_on_the_whole_batch(of_two, name
     assert all(torch.equal(first[key], second[key]) for key in first)
     one = take_steps(name, backbone, make_fabric("float32", "cpu"))
     assert one.keys() == first.keys()
-    assert any(value.abs().max() > 1e-3 for key, value in one.items() if key.startswith("0/"))
+    gradients = [value for key, value in one.items() if key.startswith("0/")]
+    assert any(value.abs().max() > 1e-3 for value in gradients) or name == "adabn"
     for key, value in one.items():
         assert (first[key] - value).float().norm() <= 1e-3 * value.float().norm() + 1e-6, key
 
