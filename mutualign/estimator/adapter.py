@@ -137,6 +137,7 @@ class DomainAdapter(ClassifierMixin, ClassNamePrefixFeaturesOutMixin, Transforme
             return self._fit(X, y, X_target, sample_domain)
 
     def _fit(self, X: Any, y: Any, X_target: Any, sample_domain: Any) -> DomainAdapter:  # noqa: N803
+        self.__dict__.pop("weights_", None)  # a fit that fails leaves no mixture with the one before
         check_parameters(self)
         if X_target is not None and self.image_shape is None:
             arrays.require_same_form(X, X_target)
@@ -145,8 +146,7 @@ class DomainAdapter(ClassifierMixin, ClassNamePrefixFeaturesOutMixin, Transforme
         given = self._images(X, reset=True)
         is_source = arrays.source_rows(sample_domain, len(given))
         target = self._target(given.subset((~is_source).nonzero().flatten()), X_target)
-        labels = arrays.source_labels(y, is_source)
-        self.classes_, codes = np.unique(labels, return_inverse=True)
+        self.classes_, codes = np.unique(arrays.source_labels(y, is_source), return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(f'the source has 1 class, "{self.classes_[0]}": a classifier needs two or more')
         source = given.subset(is_source.nonzero().flatten())
@@ -154,8 +154,7 @@ class DomainAdapter(ClassifierMixin, ClassNamePrefixFeaturesOutMixin, Transforme
         labelled, seed = LabelledImages(source, torch.from_numpy(codes)), seed_of(self.random_state)
         held = arrays.held_out(labelled.labels, self.validation_fraction, seed)
         task = arrays.make_task(labelled, other, tuple(map(str, self.classes_)), held)
-        self.shape_ = task.shape
-        self.n_features_in_ = int(np.prod(self.shape_))
+        self.shape_, self.n_features_in_ = task.shape, int(np.prod(task.shape))
         self._train(task, seed)
         for alarm in self.alarms_:
             if target is not None or alarm.name != "identical domains":  # NoTargetWarning has said so
@@ -222,14 +221,12 @@ class DomainAdapter(ClassifierMixin, ClassNamePrefixFeaturesOutMixin, Transforme
         """Check images or vectors; with `reset`, later ones must look like these."""
         values = arrays.as_numpy(X)
         if arrays.axes_of(values) > 2:
-            images = check_array(
-                arrays.require_numbers(values), allow_nd=True, estimator=self, input_name="X", ensure_all_finite=False
-            )
+            numbers = arrays.require_numbers(values)
+            images = check_array(numbers, allow_nd=True, estimator=self, input_name="X", ensure_all_finite=False)
             return as_input(arrays.images_to_pixels(images), self.recipe_.pretrained)
         if self.image_shape is None:
-            return UnlabelledImages(
-                arrays.vectors_to_pixels(validate_data(self, values, dtype=np.float32, reset=reset))
-            )
+            vectors = validate_data(self, values, dtype=np.float32, reset=reset)
+            return UnlabelledImages(arrays.vectors_to_pixels(vectors))
         flat = validate_data(self, values, reset=reset)
         if flat.shape[1] != np.prod(self.image_shape):
             raise ValueError(
@@ -288,6 +285,9 @@ class DomainAdapter(ClassifierMixin, ClassNamePrefixFeaturesOutMixin, Transforme
         return classifier
 
     # What scikit-learn needs ------------------------------------------------------------------------------------------
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "weights_")
 
     @property
     def _n_features_out(self) -> int:

@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from sklearn.exceptions import NotFittedError
 
 from mutualign import DomainAdapter
 from mutualign.errors import MutualignError
@@ -38,6 +39,15 @@ def test_target_labels_are_not_read_be_they_noise_or_none(fitted):
     assert same_weights(fitted, nothing)
     assert fitted.label_free_score_ == noise.label_free_score_
     assert noise.classes_.tolist() == [0, 1, 2]
+
+
+def test_a_fit_that_fails_leaves_nothing_that_predicts():
+    source, y, target, _ = clouds()
+    adapter = short(overrides=("stages.0.epochs=1",)).fit(source, y, target)
+    with pytest.raises(ValueError, match="the source has 1 class"):
+        adapter.fit(source, ["only"] * 60, target)
+    with pytest.raises(NotFittedError):
+        adapter.predict(target)
 
 
 def test_without_a_target_it_warns_and_is_trained_on_the_source(fitted):
