@@ -31,7 +31,7 @@ from mutualign.cli.stopping import StopSignal
 from mutualign.errors import shell_command
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from mutualign.data.task import Task
     from mutualign.runs.comparison import Comparison
@@ -84,14 +84,11 @@ class Compare:
     def main(self, console: Console) -> None:
         """Train what is missing, and print tables."""
         from mutualign.cli.progress import ProgressDisplay
-        from mutualign.cli.tables import difference_tables, summary_tables
         from mutualign.data.datasets.registry import expand_tasks, find_task
         from mutualign.data.fetch.data_files import data_folder
         from mutualign.runs.comparison import Comparison, with_baselines
         from mutualign.runs.loading import default_recipe, load_task, recipes_for
         from mutualign.runs.rows import save_results
-        from mutualign.runs.spec import RunSpec
-        from mutualign.runs.statistics import differences, summarise
 
         require_between("--seeds", self.seeds, 1, MOST_SEEDS)
         require_place("--out", self.out)
@@ -122,23 +119,14 @@ class Compare:
                 rows = comparison.run(load, keep, accelerator=self.accelerator, observer=display, should_stop=stop)
         else:
             rows, lost = self._run_elsewhere(comparison, load, keep, console, command, stop)
-        for table in (*summary_tables(summarise(rows)), *difference_tables(differences(rows))):
-            console.print(table)
-        alarmed = [row for row in rows if row.alarms]
-        for row in alarmed:
-            where = f"{row.recipe} on {row.task}, seed {row.seed}"
-            console.print(f"alarm: {where}: {', '.join(row.alarms or ())}", style="yellow")
-        if all(row.target_accuracy is None for row in rows):
-            console.print("the target has no labels: `mutualign select RUN ...` ranks the runs without")
-        console.print(f"run folders: {self.out}/TASK/RECIPE/seed-N")
-        last = RunSpec(recipes[-1], tasks[-1], self.seeds - 1).path(self.out)
-        console.print(f"next, for example: {shell_command('mutualign', 'show', last)}")
+        if rows:
+            _print_rows(console, comparison, rows)
         if lost:
             for name, why in lost.items():
                 console.print(f"missing: {name}: {why}", style="red")
             console.print(f"the same command trains them again: {command}")
             raise SystemExit(MISSING)
-        if self.strict and alarmed:
+        if self.strict and any(row.alarms for row in rows):
             raise SystemExit(ALARMED)
 
     def _run_elsewhere(
@@ -183,3 +171,23 @@ class Compare:
         recipes = [Path(name) for name in (self.recipes or "").split(",") if name.endswith(".toml")]
         force = self.force or command_of_results(save) == command
         check_output(save, inputs=[*tables, *recipes], force=force)
+
+
+def _print_rows(console: Console, comparison: Comparison, rows: Sequence[Row]) -> None:
+    """Print the tables of rows, their alarms, and how to look at one of the runs."""
+    from mutualign.cli.tables import difference_tables, summary_tables
+    from mutualign.runs.statistics import differences, summarise
+
+    for table in (*summary_tables(summarise(rows)), *difference_tables(differences(rows))):
+        console.print(table)
+    for row in rows:
+        if row.alarms:
+            where = f"{row.recipe} on {row.task}, seed {row.seed}"
+            console.print(f"alarm: {where}: {', '.join(row.alarms)}", style="yellow")
+    if all(row.target_accuracy is None for row in rows):
+        console.print("the target has no labels: `mutualign select RUN ...` ranks the runs without")
+    console.print(f"run folders: {comparison.out}/TASK/RECIPE/seed-N")
+    last = rows[-1]
+    recipe = next(recipe for recipe in comparison.recipes if recipe.name == last.recipe)
+    command = shell_command("mutualign", "show", comparison.path(recipe, last.task, last.seed))
+    console.print(f"next, for example: {command}")

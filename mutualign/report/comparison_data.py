@@ -16,6 +16,7 @@ from mutualign.report.run_data import FinishedRun
 from mutualign.runs.estimates import estimate_runs
 from mutualign.runs.folder import RunFolder
 from mutualign.runs.rows import Row, rows_of
+from mutualign.runs.status import find_runs
 
 PAGE = "report.html"  # of a run or a comparison, in its folder
 
@@ -94,10 +95,10 @@ def read_runs(path: Path, link_from: Path | None = None) -> tuple[list[RunGroup]
     """
     found: list[tuple[str, FinishedRun]] = []
     left_out: list[LeftOut] = []
-    for config in sorted(path.rglob("config.toml")):
-        name = str(config.parent.relative_to(path))
+    for place in find_runs(path):
+        name = str(place.relative_to(path))
         try:
-            folder = RunFolder.open(config.parent)
+            folder = RunFolder.open(place)
             if folder.is_complete:
                 found.append((name, FinishedRun.read(folder, tensors=False)))
             else:

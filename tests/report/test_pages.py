@@ -213,8 +213,12 @@ def test_recipes_with_one_name_and_other_settings_are_two_systems_and_a_copy_cou
 
 def test_a_comparison_shows_what_systems_answer_for_the_same_images_and_links_the_pages_of_its_runs(labelled, tmp_path):
     runs = shutil.copytree(labelled, tmp_path / "my runs")
-    page = Reader(write_report(runs, tmp_path / "page.html", runs=True).read_text())
     folders = [runs / "tiny" / name / "seed-0" for name in ("mani", "source_only")]
+    damaged = shutil.copytree(folders[0], runs / "damaged" / "seed-0")
+    (damaged / "metrics.jsonl").write_text("no record\n")
+    page = Reader(write_report(runs, tmp_path / "page.html", runs=True).read_text())
+    assert "not JSON" in page.column(-1, "reason")["damaged/seed-0"]
+    assert not (damaged / "report.html").exists()
     for folder in folders:
         assert f"my%20runs/tiny/{folder.parent.name}/seed-0/report.html" in page.addresses
         assert (folder / "report.html").is_file()

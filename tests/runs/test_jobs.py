@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from mutualign.cli.compare import Compare
 from mutualign.io import plugins
 from mutualign.runs.spec import RunSpec
 from mutualign.runs.status import count_epochs, status_of
@@ -39,6 +40,13 @@ def test_a_killed_worker_costs_its_run_only_and_a_run_that_kills_twice_is_named_
     assert len(set(attempts("once"))) == len(set(attempts("always"))) == 2  # each time in a new process
     rows = json.loads(Path("rows.json").read_text())["rows"]
     assert {row["recipe"] for row in rows} == {"steady", "once"}
+
+
+def test_if_every_run_is_missing_no_run_is_recommended_and_nothing_is_said_of_labels(place, monkeypatch):
+    monkeypatch.setattr(Compare, "_run_elsewhere", lambda self, *rest: ([], {"broken on bright, seed 0": "a bug"}))
+    answer = compare("broken", "nothing", "--jobs", "2")
+    assert answer.code == 1
+    assert answer.out.startswith("missing: broken on bright, seed 0: a bug\nthe same command trains them again: ")
 
 
 def test_what_is_trained_is_bit_for_bit_what_one_process_trains(faults, place):
