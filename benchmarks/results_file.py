@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 import shlex
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from mutualign.io.atomic import write_atomically
 from mutualign.runs.history import Result
+from mutualign.runs.rows import write_results as write
 from mutualign.training.distributed import make_fabric
 from mutualign.training.hardware import describe_hardware, versions
+
+__all__ = ["origin", "origin_of_runs", "rows_of", "write"]
 
 
 def origin() -> dict[str, str]:
@@ -36,11 +37,3 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
     """Return the rows of an earlier call, for one that resumes; none if there is no such file."""
     rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.is_file() else []
     return rows
-
-
-def write(path: Path, origin: Mapping[str, str], rows: Sequence[Mapping[str, Any]], **more: Any) -> None:
-    """Write a results file; `more` goes between the origin and the rows."""
-    created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    content = {**origin, "created": created, **more, "rows": rows}
-    write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,15 +77,41 @@ def rows_of(recipe: Recipe, run: RunFolder) -> list[Row]:
 
 
 def save_results(path: Path, command: str, rows: Sequence[Row]) -> None:
-    """Write a results file: the command, the commits and hardware of the rows, and the rows."""
-    content = {
+    """Write rows with the command that trained them, and their commits and hardware."""
+    origin = {
         "command": command,
         "commit": ", ".join(dict.fromkeys(row.commit for row in rows)),
         "hardware": ", ".join(dict.fromkeys(row.hardware for row in rows)),
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "rows": [row.to_plain() for row in rows],
     }
-    write_output(path, (json.dumps(content, indent=1) + "\n").encode(), force=True)
+    write_results(path, origin, [row.to_plain() for row in rows])
+
+
+def write_results(path: Path, origin: Mapping[str, str], rows: Sequence[Mapping[str, Any]], **more: Any) -> None:
+    """Write a results file: its origin, when it was made, `more`, and the rows, each on one line."""
+    created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    text = layout({**origin, "created": created, **more, "rows": rows})
+    write_output(path, f"{text}\n".encode(), force=True)
+
+
+def layout(value: Any, indent: str = "") -> str:
+    """Write JSON with one line per key of a table and per element of a list of tables; anything else stays on its line.
+
+    >>> print(layout({"created": "today", "rows": [{"seed": 0, "curve": [0.5, 0.75]}, {"seed": 1, "curve": []}]}))
+    {
+     "created": "today",
+     "rows": [
+      {"seed": 0, "curve": [0.5, 0.75]},
+      {"seed": 1, "curve": []}
+     ]
+    }
+    """
+    inner = f"{indent} "
+    if isinstance(value, Mapping) and value:
+        lines = [f"{inner}{json.dumps(key)}: {layout(one, inner)}" for key, one in value.items()]
+        return "{\n" + ",\n".join(lines) + f"\n{indent}}}"
+    if isinstance(value, list | tuple) and any(isinstance(one, Mapping) for one in value):
+        return "[\n" + ",\n".join(f"{inner}{json.dumps(one)}" for one in value) + f"\n{indent}]"
+    return json.dumps(value)
 
 
 def command_of_results(path: Path) -> str | None:
