@@ -15,6 +15,7 @@ from mutualign.cli.options import (
     MISSING,
     MOST_SEEDS,
     RECIPES,
+    TASK,
     AcceleratorOption,
     DataOption,
     EngineOption,
@@ -28,14 +29,16 @@ from mutualign.cli.options import (
     require_place,
 )
 from mutualign.cli.stopping import StopSignal
-from mutualign.errors import shell_command
+from mutualign.errors import MutualignError, shell_command
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from mutualign.data.task import Task
     from mutualign.runs.comparison import Comparison
+    from mutualign.runs.jobs import TaskPlace
     from mutualign.runs.rows import Row
+    from mutualign.runs.spec import RunSpec
 
 
 RECIPES_BY_DEFAULT = "source_only,dann,mani,fast,best"
@@ -63,8 +66,15 @@ class Compare:
             help_behavior_hint=f"(default: {RECIPES_BY_DEFAULT}; for photos: {PHOTO_RECIPES})",
         ),
     ] = None
-    task: Annotated[str, tyro.conf.arg(aliases=["--tasks", "-t"], metavar="NAMES")] = "digits"
-    """Tasks, separated by commas; `mutualign data list` shows all."""
+    task: Annotated[
+        str | None,
+        tyro.conf.arg(
+            aliases=["--tasks", "-t"],
+            metavar="NAMES",
+            help="Tasks, separated by commas; `mutualign data list` shows all.",
+            help_behavior_hint=f"(default: {TASK})",
+        ),
+    ] = None
     own_images: OwnOption = field(default_factory=OwnImagesOptions)
     seeds: Annotated[int, tyro.conf.arg(metavar="N")] = 3
     """How many seeds each recipe is trained with: 0, 1, 2, ..."""
@@ -87,13 +97,14 @@ class Compare:
         from mutualign.data.datasets.registry import expand_tasks, find_task
         from mutualign.data.fetch.data_files import data_folder
         from mutualign.runs.comparison import Comparison, with_baselines
+        from mutualign.runs.jobs import TaskPlace
         from mutualign.runs.loading import default_recipe, load_task, recipes_for
         from mutualign.runs.rows import save_results
 
         require_between("--seeds", self.seeds, 1, MOST_SEEDS)
         require_place("--out", self.out)
-        own, folder = self.own_images.images(), data_folder(self.data)
-        tasks = expand_tasks(self.task) if own is None else (own.name,)
+        own, folder = self.own_images.images(self.task), data_folder(self.data)
+        tasks = expand_tasks(self.task or TASK) if own is None else (own.name,)
         photos = default_recipe(own) == "photos"
         if own is None:
             entries = [find_task(task) for task in tasks]  # every name is checked
@@ -108,6 +119,13 @@ class Compare:
         def load(name: str) -> Task:
             return load_task(name, folder, recipes[0], own)
 
+        def place(task: Task) -> TaskPlace:
+            return TaskPlace(task.name, folder, own, task.identity)
+
+        def fail(spec: RunSpec, error: MutualignError) -> None:
+            lost[str(spec)] = str(error)
+            console.print(f"{spec}: failed: {error}", style="red")
+
         def keep(rows: list[Row]) -> None:
             if self.save:
                 save_results(self.save, command, rows)
@@ -116,9 +134,10 @@ class Compare:
         stop, lost = StopSignal(), dict[str, str]()
         if self.parallel.in_this_process:
             with ProgressDisplay(console) as display, stop.saving(command):
-                rows = comparison.run(load, keep, accelerator=self.accelerator, observer=display, should_stop=stop)
+                settings = {"accelerator": self.accelerator, "observer": display, "should_stop": stop}
+                rows = comparison.run(load, keep, fail, **settings)
         else:
-            rows, lost = self._run_elsewhere(comparison, load, keep, console, command, stop)
+            rows, lost = self._run_elsewhere(comparison, load, place, keep, console, command, stop)
         if rows:
             _print_rows(console, comparison, rows)
         if lost:
@@ -133,6 +152,7 @@ class Compare:
         self,
         comparison: Comparison,
         load: Callable[[str], Task],
+        place: Callable[[Task], TaskPlace],
         keep: Callable[[list[Row]], None],
         console: Console,
         command: str,
@@ -140,23 +160,17 @@ class Compare:
     ) -> tuple[list[Row], dict[str, str]]:
         """Train what is missing with an engine. Return all rows, and why runs are missing, by name."""
         from mutualign.cli.many import ManyRuns
-        from mutualign.data.fetch.data_files import data_folder
         from mutualign.runs.dispatch import dispatch
         from mutualign.runs.engines import open_engine
-        from mutualign.runs.jobs import TaskPlace, train_job
+        from mutualign.runs.jobs import train_job
         from mutualign.runs.work import Circumstances
-
-        own, folder = self.own_images.images(), data_folder(self.data)
-
-        def place(task: Task) -> TaskPlace:
-            return TaskPlace(task.name, folder, own, task.identity)
 
         with open_engine(self.parallel.engine, self.parallel.jobs, self.parallel.engine_options) as engine:
             common = Circumstances.here(self.out, engine.threads, self.accelerator)
             jobs = comparison.jobs(load, place, command, common)
             known: dict[tuple[str, Path], list[Row]] = {}
-            with ManyRuns(console, jobs) as display, stop.saving(command):
-                display.on_done = lambda: keep(comparison.rows(known))
+            display = ManyRuns(console, jobs, lambda: keep(comparison.rows(known)))
+            with display, stop.saving(command):
                 works = [job.work() for job in jobs]
                 outcomes = dispatch(engine, train_job, works, common.stop_file, stop, display)
         lost = {name: outcome.message for name, outcome in outcomes.items() if outcome.state != "complete"}

@@ -26,19 +26,13 @@ class ManyRuns(Bars, DispatchObserver):
     `on_done` is called after each run that ends.
     """
 
-    def __init__(
-        self,
-        console: Console,
-        jobs: Sequence[Job],
-        on_done: Callable[[], None] = lambda: None,
-        now: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self.console, self.on_done, self.now = console, on_done, now
+    def __init__(self, console: Console, jobs: Sequence[Job], on_done: Callable[[], None]) -> None:
+        self.console, self.on_done = console, on_done
         self.jobs = {job.name: job for job in jobs}
         self.before = {name: count_epochs(job.path) for name, job in self.jobs.items()}
         self.epochs = dict(self.before)  # recorded so far
         self.open = dict.fromkeys(self.jobs)  # runs that have not ended, in order
-        self.began = now()
+        self.began = time.monotonic()
         self._progress = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=20),
@@ -84,7 +78,7 @@ class ManyRuns(Bars, DispatchObserver):
     def forecast(self) -> str:
         """Return the rate in runs per minute and the time left, from the epochs trained since the start."""
         trained = sum(self.epochs.values()) - sum(self.before.values())
-        seconds = self.now() - self.began
+        seconds = time.monotonic() - self.began
         if trained <= 0 or seconds <= 0:
             return ""
         left = sum(self.jobs[name].epochs - self.epochs[name] for name in self.open)

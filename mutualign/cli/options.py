@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 MISSING = 1  # exit status if some of many runs are missing
 ALARMED = 3  # exit status of --strict after an alarm
+TASK = "digits"  # without --task and --source
 MOST_JOBS = 10_000
 MOST_SEEDS, MOST_CHECKPOINTS, MOST_PROCESSES, LARGEST_SEED = 10_000, 10_000, 100_000, 2**31 - 1
 
@@ -33,6 +34,15 @@ DataOption = Annotated[
 ]
 EpochOption = Annotated[
     Literal["selected", "last"], tyro.conf.arg(help="The epoch selected without target labels, or the last one.")
+]
+TaskOption = Annotated[
+    str | None,
+    tyro.conf.arg(
+        aliases=["-t"],
+        metavar="NAME",
+        help="Source and target by the name of a task; `mutualign data list` shows all.",
+        help_behavior_hint=f"(default: {TASK})",
+    ),
 ]
 ForceOption = Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help="Replace an output file that exists.")]
 RunArgument = Annotated[
@@ -104,11 +114,16 @@ class OwnImagesOptions:
     on_bad_image: Literal["skip", "fail"] = "skip"
     """What to do with images that cannot be read: leave out up to 1 % of them, or stop."""
 
-    def images(self) -> FolderTask | None:
-        """Return the task of the options, None if they are empty. Raises MutualignError if only half is given."""
+    def images(self, task: str | None) -> FolderTask | None:
+        """Return the user's own images, None without these options.
+
+        Raises MutualignError if only half is given, or a task too.
+        """
         from mutualign.data.folders.folder_task import FolderTask
 
         if self.source is not None and self.target is not None:
+            if task is not None:
+                raise MutualignError(f"--task {task} and --source are two sources\n  hint:    leave one of them out")
             return FolderTask(
                 self.source, self.target, self.source_test, self.target_test, self.image_size, self.on_bad_image
             )

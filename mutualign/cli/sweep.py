@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +12,7 @@ from rich.console import Console
 
 from mutualign.cli.options import (
     MOST_SEEDS,
+    TASK,
     AcceleratorOption,
     DataOption,
     EngineOption,
@@ -20,6 +20,7 @@ from mutualign.cli.options import (
     OwnImagesOptions,
     OwnOption,
     SetOption,
+    TaskOption,
     require_between,
     require_place,
 )
@@ -52,8 +53,7 @@ class SweepCommand:
 
     space: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="SPACE.toml")]
     """The recipe, and which of its fields are searched."""
-    task: Annotated[str, tyro.conf.arg(aliases=["-t"], metavar="NAME")] = "digits"
-    """Source and target by the name of a task; `mutualign data list` shows all."""
+    task: TaskOption = None
     own_images: OwnOption = field(default_factory=OwnImagesOptions)
     trials: Annotated[int, tyro.conf.arg(metavar="N")] = 40
     """How many trials in all."""
@@ -86,7 +86,7 @@ class SweepCommand:
         stop = StopSignal()
         with open_engine(self.parallel.engine, self.parallel.jobs or 1, self.parallel.engine_options) as engine:
             sweep = self._sweep(command, engine.threads)
-            display = Trials(console, sweep.study, self.trials, time.monotonic)
+            display = Trials(console, sweep.study, self.trials)
             with display, stop.saving(command):
                 stop_file = sweep.circumstances.stop_file
                 outcomes = dispatch(engine, train_trial, sweep.works(), stop_file, stop, display)
@@ -109,9 +109,9 @@ class SweepCommand:
         from mutualign.runs.sweeps.sweep import Sweep
         from mutualign.runs.work import Circumstances
 
-        own, data = self.own_images.images(), data_folder(self.data)
+        own, data = self.own_images.images(self.task), data_folder(self.data)
         space = load_space(self.space, self.set)
-        name = own.name if own else self.task
+        name = own.name if own else self.task or TASK
         if own is None:
             find_task(name)
         recipe = recipe_for(own, space.recipe, self.set)
@@ -125,5 +125,5 @@ class SweepCommand:
     def _data_options(self) -> list[str]:
         places = self.own_images.places()
         if not places:
-            return ["--task", self.task]
+            return ["--task", self.task or TASK]
         return [str(word) for name, place in places.items() for word in (f"--{name.replace('_', '-')}", place)]

@@ -17,6 +17,7 @@ from mutualign.cli.options import (
     MOST_CHECKPOINTS,
     MOST_PROCESSES,
     RECIPES,
+    TASK,
     AcceleratorOption,
     BackboneOption,
     DataOption,
@@ -25,6 +26,7 @@ from mutualign.cli.options import (
     OwnOption,
     SetOption,
     StrictOption,
+    TaskOption,
     WeightsOption,
     require_between,
     require_place,
@@ -60,15 +62,7 @@ class Run:
             help_behavior_hint="(default: best; photos for your own images of 48 pixels and more)",
         ),
     ] = None
-    task: Annotated[
-        str | None,
-        tyro.conf.arg(
-            aliases=["-t"],
-            metavar="NAME",
-            help="Source and target by the name of a task; `mutualign data list` shows all.",
-            help_behavior_hint="(default: digits)",
-        ),
-    ] = None
+    task: TaskOption = None
     own_images: OwnOption = field(default_factory=OwnImagesOptions)
     backbone: BackboneOption = None
     weights: WeightsOption = None
@@ -151,12 +145,10 @@ class Run:
         from mutualign.runs.network_choice import NetworkChoice
         from mutualign.runs.spec import RunSpec
 
-        seed, name, out = self.seed or 0, self.task or "digits", self.out or Path("runs")
+        seed, name, out = self.seed or 0, self.task or TASK, self.out or Path("runs")
         require_between("--seed", seed, 0, LARGEST_SEED)
         require_place("--out", out)
-        folder, own = data_folder(self.data), self.own_images.images()
-        if own is not None and self.task is not None:
-            raise MutualignError(f"--task {name} and --source are two sources\n  hint:    leave one of them out")
+        folder, own = data_folder(self.data), self.own_images.images(self.task)
         if own is None:
             find_task(name)
         chosen = NetworkChoice(self.backbone, self.weights, self.finetune)

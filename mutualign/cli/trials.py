@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable
+import time
 
 from rich import box
 from rich.console import Console
@@ -22,9 +22,9 @@ SHOWN = 5  # best trials of the table
 class Trials(Bars, DispatchObserver):
     """Shows the trials of a study as they end. Use it as a context."""
 
-    def __init__(self, console: Console, study: Study, trials: int, now: Callable[[], float]) -> None:
-        self.console, self.study, self.trials, self.now = console, study, trials, now
-        self.before, self.began, self.running = self._finished(), now(), 0
+    def __init__(self, console: Console, study: Study, trials: int) -> None:
+        self.console, self.study, self.trials = console, study, trials
+        self.before, self.began = self._finished(), time.monotonic()
         self._progress = Progress(
             TextColumn("trials"), BarColumn(bar_width=20), MofNCompleteColumn(), TextColumn("{task.fields[note]}"),
             console=console, disable=not console.is_terminal,
@@ -55,7 +55,7 @@ class Trials(Bars, DispatchObserver):
 
     def forecast(self, finished: int) -> str:
         """Return the rate in trials per minute and the time left."""
-        seconds, new = self.now() - self.began, finished - self.before
+        seconds, new = time.monotonic() - self.began, finished - self.before
         if new <= 0 or seconds <= 0:
             return ""
         left = datetime.timedelta(seconds=round((self.trials - finished) * seconds / new))

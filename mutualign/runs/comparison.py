@@ -68,13 +68,15 @@ class Comparison:
         self,
         load: Callable[[str], Task],
         on_row: Callable[[list[Row]], None] = lambda rows: None,
+        on_failure: Callable[[RunSpec, MutualignError], None] | None = None,
         **settings: Any,
     ) -> list[Row]:
         """Train what is missing and return all rows; `on_row` gets the rows so far after each seed.
 
         `load` returns a task by its name. It is called at most once per task: to train, and to check that finished runs
-        on a user's own images are on the images of this comparison. `settings` are those of `Experiment`. Raises
-        MutualignError if a folder holds a run with other settings or on other data.
+        on a user's own images are on the images of this comparison. `settings` are those of `Experiment`. A run that
+        fails, such as one that diverges, ends the comparison, or goes to `on_failure` and costs its own rows only.
+        Raises MutualignError if a folder holds a run with other settings or on other data.
         """
         rows: list[Row] = []
         for name in self.tasks:
@@ -84,11 +86,18 @@ class Comparison:
                     run = self.folder(recipe, name, seed)
                     if run:
                         data.require_same(run)
-                    if recipe == self._trained_for(recipe) and (not run or not run.is_complete):
-                        self._experiment(recipe, data.task(), seed, run, **settings).run()
+                    if recipe != self._trained_for(recipe) or (run and run.is_complete):
+                        continue
+                    task = data.task()
+                    try:
+                        self._experiment(recipe, task, seed, run, **settings).run()
+                    except MutualignError as error:
+                        if on_failure is None:
+                            raise
+                        on_failure(RunSpec(recipe, name, seed), error)
                 for recipe in self.recipes:
                     trained = self.folder(self._trained_for(recipe), name, seed)
-                    rows += rows_of(recipe, trained) if trained else []
+                    rows += rows_of(recipe, trained) if trained and trained.is_complete else []
                 on_row(rows)
         return rows
 

@@ -12,11 +12,13 @@ import torch
 
 from mutualign.data.task import Task
 from mutualign.errors import MutualignError
+from mutualign.recipes import OptimConfig
 from mutualign.runs.comparison import Comparison, with_baselines
 from mutualign.runs.experiment import Experiment
 from mutualign.runs.folder import RunFolder
 from mutualign.runs.rows import rows_of, save_results
 from mutualign.runs.spec import RunSpec
+from mutualign.training.loop import NotFinite
 from tests.conftest import make_tiny_task
 from tests.runs.samples import recipe, untimed
 
@@ -75,6 +77,18 @@ def test_the_row_of_a_recipe_that_another_begins_with_is_what_training_it_alone_
         folder.checkpoints.load_weights(0, "last")[0] for folder in (RunFolder(path_of(out, MANI)), alone.folder)
     )
     assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+
+
+def test_a_run_that_fails_costs_its_own_rows_only_if_failures_are_taken(tmp_path, load):
+    (stage,) = recipe("dann", batch_size=25).stages
+    too_fast = dataclasses.replace(stage, optim=OptimConfig(lr=1e30))
+    diverges = dataclasses.replace(DANN, name="diverges", stages=(too_fast,))
+    comparison, failures = Comparison((diverges, DANN), ("tiny",), (0,), tmp_path), []
+    rows = comparison.run(load, on_failure=lambda spec, error: failures.append((spec.recipe.name, type(error))))
+    assert failures == [("diverges", NotFinite)]
+    assert {row.recipe for row in rows} == {"dann"}
+    with pytest.raises(NotFinite):
+        comparison.run(load)
 
 
 def test_an_adapted_recipe_is_trained_after_its_fair_baseline_and_compared_with_it(tmp_path, load):
