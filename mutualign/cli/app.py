@@ -77,7 +77,7 @@ def main() -> None:
         where = f"{error.filename}: " if error.filename else ""
         _fail(f"{where}{error.strerror or error}")
     except RuntimeError as error:
-        if "can't allocate memory" not in str(error):
+        if not any(words in str(error) for words in _ALLOCATION_FAILED):
             raise
         _fail(_OUT_OF_MEMORY)
 
@@ -149,6 +149,7 @@ def _import_plugins(names: Sequence[str]) -> None:
         load_plugin(name)
 
 
+_ALLOCATION_FAILED = ("can't allocate memory", "out of memory")  # on a CPU, and on a GPU
 _OUT_OF_MEMORY = (
     "out of memory, or above the limit that is set for this process (ulimit -v)\n"
     "  hint:    close other programs or raise the limit, or use a smaller batch (--set stages.0.batch_size=16),\n"

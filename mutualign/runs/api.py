@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from os import PathLike
@@ -12,6 +12,7 @@ from mutualign.data.fetch.data_files import data_folder
 from mutualign.data.folders.folder_task import FolderTask
 from mutualign.errors import MutualignError
 from mutualign.evaluation.records import EpochRecord
+from mutualign.io.plugins import load_installed_plugins
 from mutualign.runs.checkpoints import Which
 from mutualign.runs.comparison import Comparison
 from mutualign.runs.folder import RunFolder
@@ -85,6 +86,7 @@ def load_run(path: Place) -> Run:
     >>> found.result.task, len(found.epochs)
     ('digits@100', 1)
     """
+    load_installed_plugins()
     folder = RunFolder.open(Path(path))
     return Run(folder.path, folder.metrics(), folder.result())
 
@@ -97,7 +99,7 @@ def run(
     target: Place | None = None,
     target_test: Place | None = None,
     seed: int = 0,
-    overrides: Iterable[str] = (),
+    overrides: str | Iterable[str] = (),
     out: Place = "runs",
     data: Place | None = None,
     accelerator: str = "auto",
@@ -116,8 +118,9 @@ def run(
     >>> done.result.stages[0].last.epoch
     1
     """
+    load_installed_plugins()
     own = _own_images(task, source, target, target_test)
-    chosen = recipe_for(own, str(recipe or default_recipe(own)), overrides)
+    chosen = recipe_for(own, str(recipe or default_recipe(own)), _several(overrides))
     name = (task or "digits") if own is None else own.name
     load = partial(load_task, data=data_folder(Path(data) if data else None), recipe=chosen, own=own)
     Comparison((chosen,), (name,), (seed,), Path(out)).run(load, accelerator=accelerator)
@@ -125,18 +128,19 @@ def run(
 
 
 def compare(
-    recipes: Sequence[Place],
-    tasks: Sequence[str] = ("digits",),
+    recipes: Place | Iterable[Place],
+    tasks: str | Iterable[str] = "digits",
     *,
     seeds: int = 3,
-    overrides: Iterable[str] = (),
+    overrides: str | Iterable[str] = (),
     out: Place = "runs",
     data: Place | None = None,
     accelerator: str = "auto",
 ) -> Compared:
     """Train every recipe on every task with the seeds 0, 1, ..., and return one row per run and choice of the epoch.
 
-    The first recipe is the baseline of the differences. Folders and settings are as in `run`.
+    The first recipe is the baseline of the differences. Folders and settings are as in `run`. A single recipe, task or
+    override may be given as it is.
 
     >>> from tempfile import TemporaryDirectory
     >>> short, names = ["backbone=mlp", "stages.0.epochs=1"], ["source_only", "coral"]
@@ -145,13 +149,18 @@ def compare(
     >>> len(found.summaries), len(found.differences)
     (2, 1)
     """
-    overrides = tuple(overrides)
-    chosen = tuple(recipe_for(None, str(recipe), overrides) for recipe in recipes)
+    load_installed_plugins()
+    chosen = tuple(recipe_for(None, recipe, _several(overrides)) for recipe in _several(recipes))
     if not chosen:
         raise MutualignError("a comparison needs at least one recipe")
     load = partial(load_task, data=data_folder(Path(data) if data else None), recipe=chosen[0])
-    comparison = Comparison(chosen, tuple(tasks), tuple(range(seeds)), Path(out))
+    comparison = Comparison(chosen, _several(tasks), tuple(range(seeds)), Path(out))
     return Compared(comparison.run(load, accelerator=accelerator))
+
+
+def _several(given: Place | Iterable[Place]) -> tuple[str, ...]:
+    """Return names, of which a single one may be given as it is."""
+    return (str(given),) if isinstance(given, str | PathLike) else tuple(map(str, given))
 
 
 def _own_images(

@@ -50,6 +50,8 @@ def fair_baseline(folder: RunFolder) -> RunFolder | None:
             found = other.config()
             same = found.data == config.data and found.seed == config.seed and found.recipe.digest == wanted
             if same and other.result() is not None:
+                run_outputs(other, "selected")  # this line and the next raise if the run is damaged
+                _right(other)
                 return other
         except MutualignError:
             continue  # a damaged neighbour says nothing about this run

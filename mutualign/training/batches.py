@@ -97,7 +97,8 @@ class Batches:
             labels = self.source.labels[source]
         if self.target is not None:
             parts.append(self._take(self.target, target, "target", step))
-        return Batch(to_floats(torch.cat(parts), self.channels), labels, target)
+        images = to_floats(torch.cat(parts), self.channels)  # mapped ones are on another device than their file
+        return Batch(images, labels, target.to(images.device, non_blocking=True))
 
     def _take(self, images: UnlabelledImages, rows: Tensor, domain: str, step: int) -> Tensor:
         pixels = images.take(rows, derive_seed(*self.key, "take", domain, step))

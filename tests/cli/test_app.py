@@ -11,6 +11,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from mutualign.cli import app
 from mutualign.cli.console import PlainConsole, printable
@@ -87,6 +88,7 @@ def test_without_arguments_four_lines_say_what_to_do_next(mutualign):
         (["run", "--backbone", "resnet18"], "allowed: bottleneck, efficientnet_lite0"),
         (["run", "--source", "here"], "both --source and --target"),
         (["run", "--task", "digits", "--source", "a", "--target", "b"], "two sources"),
+        (["compare", "--task", "digits", "--source", "a", "--target", "b"], "two sources"),
         (["run", "--resume", "nowhere"], "nowhere is not a run folder"),
         (["run", "--out", "x" * 300], "longer than 255 bytes"),
         (["run", "--out", "\udcff"], "not UTF-8 text"),
@@ -122,6 +124,7 @@ def test_torchruns_variables_are_checked(refused, monkeypatch):
         (KeyboardInterrupt(), 130, ""),
         (MemoryError(), 2, "mutualign: out of memory(.|\n)*ulimit -v"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 2, "mutualign: out of memory"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB."), 2, "mutualign: out of memory"),
         (PermissionError(13, "Permission denied", "a file"), 2, "mutualign: a file: Permission denied\n"),
     ],
 )

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import sys
+from concurrent.futures import Future
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from mutualign.errors import MutualignError
-from mutualign.runs.engines import open_engine
+from mutualign.runs.engines import open_engine, slurm
 from mutualign.runs.engines.local import visible_gpus
 from tests.run_contents import contents
 from tests.runs.many import compare, in_this_process, run_of
@@ -69,3 +72,20 @@ def test_the_gpus_of_workers_are_those_that_this_process_may_use(monkeypatch):
     assert (visible_gpus(0), visible_gpus(2)) == ([], ["0", "1"])
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-8932")
     assert visible_gpus(2) == ["3", "GPU-8932"]
+
+
+def test_a_shared_disk_that_fails_for_a_moment_does_not_end_the_look_at_the_queue(tmp_path, monkeypatch):
+    answers = iter([OSError(errno.ESTALE, "Stale file handle"), True])
+
+    def exists():
+        if isinstance(answer := next(answers), OSError):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(slurm, "POLL_SECONDS", 0.01)
+    paths = SimpleNamespace(result_pickle=SimpleNamespace(exists=exists))
+    job = SimpleNamespace(job_id="1", done=lambda: True, paths=paths, result=lambda: "outcome", cancel=lambda: None)
+    with open_engine("slurm", 1, ["cluster=local", f"folder={tmp_path}"]) as engine:
+        future = Future()
+        engine._jobs[future] = slurm._Job(job)
+        assert future.result(timeout=60) == "outcome"

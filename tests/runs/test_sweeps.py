@@ -153,7 +153,7 @@ def test_the_page_shows_the_best_trials_what_mattered_and_in_the_end_the_labels(
     page = Reader((swept[1] / "report.html").read_text())
     assert page.sections == ["best", "history", "settings", "labels"]
     assert "had no part in the search" in page.text
-    assert "best.toml" in page.text
+    assert "best.toml --task bright" in page.text
 
 
 def test_a_finished_sweep_trains_nothing_more_and_a_longer_one_only_what_is_missing(folder, swept):

@@ -60,7 +60,14 @@ def test_the_baseline_keeps_network_optimiser_and_length_and_nothing_of_the_meth
 
 
 @pytest.mark.parametrize(
-    ("file", "content"), [("config.toml", "format = 99"), ("config.toml", "no toml"), ("result.json", "{")]
+    ("file", "content"),
+    [
+        ("config.toml", "format = 99"),
+        ("config.toml", "no toml"),
+        ("result.json", "{"),
+        ("checkpoints/stage-0-selected-outputs.safetensors", "no tensors"),
+        ("checkpoints/review.safetensors", "no tensors"),
+    ],
 )
 def test_a_neighbour_that_cannot_be_read_does_not_cost_a_run_its_verdict(trained, tmp_path, file, content):
     fair, _, dann = trained

@@ -7,7 +7,8 @@ import dataclasses
 import pytest
 import torch
 
-from mutualign.data.types import LabelledImages, UnlabelledImages
+from mutualign.data.folders.mapped_images import MappedImages
+from mutualign.data.types import ImageShape, LabelledImages, UnlabelledImages
 from mutualign.errors import MutualignError
 from mutualign.training.batches import Batches, EpochSampler, steps_per_pass
 
@@ -169,6 +170,14 @@ def test_every_access_has_its_own_key_and_the_same_access_the_same():
     assert len(set(keys)) == 36
     assert keys_of([3]) == keys_of([3])
     assert keys_of([5, 3])[1::2] == keys_of([3])
+
+
+def test_the_target_rows_are_on_the_device_of_the_images_also_if_these_are_read_from_a_file(tmp_path):
+    (tmp_path / "images").write_bytes(bytes(4 * 2 * 2 * 3))
+    mapped = MappedImages.open(tmp_path / "images", 4, ImageShape(3, 2, 2))
+    elsewhere = dataclasses.replace(mapped, device=torch.device("meta"))  # as `to` leaves more than 4 GiB for a GPU
+    batch = Batches(None, elsewhere, 3, 2, 0, 0)[0]
+    assert batch.images.device.type == batch.target_rows.device.type == "meta"
 
 
 @pytest.mark.parametrize("stored", [(1, 3), (3, 1), (1, 1), (3, 3)])

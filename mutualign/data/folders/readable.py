@@ -38,8 +38,8 @@ class Readable:
         paths = scanned.listing.paths
         rows = tuple(row for row, path in enumerate(paths) if path in place)
         own = [place[paths[row]] for row in rows]
-        missing = {str(path) for path in paths if path not in place}
-        faults = tuple(fault for fault in extracted.bad if fault.partition(": ")[0] in missing)
+        missing = tuple(f"{path}: " for path in paths if path not in place)
+        faults = tuple(fault for fault in extracted.bad if fault.startswith(missing))
         digests = json.dumps([extracted.key, [scanned.digests[row] for row in rows]])
         return cls(
             SelectedImages.of(extracted.images, own),

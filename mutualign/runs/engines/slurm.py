@@ -5,7 +5,9 @@ from __future__ import annotations
 import subprocess
 import threading
 import time
+from collections.abc import Mapping
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -101,16 +103,16 @@ class Slurm(Engine):
     def _poll(self) -> None:
         """Look at the queue until the engine is closed."""
         while not self._closed.wait(POLL_SECONDS):
-            try:
-                queue = _queue() if self._on_slurm else _processes(self._jobs)
-            except MutualignError:
-                continue  # a busy controller answers another time
-            for future, one in list(self._jobs.items()):
-                if future.cancelled():
-                    one.job.cancel()
-                    del self._jobs[future]
-                elif self._look(future, one, queue.get(one.job.job_id)):
-                    del self._jobs[future]
+            with suppress(MutualignError, OSError):  # a busy controller, or a shared disk, answers another time
+                self._look_at_all(_queue() if self._on_slurm else _processes(self._jobs))
+
+    def _look_at_all(self, queue: Mapping[str, str]) -> None:
+        for future, one in list(self._jobs.items()):
+            if future.cancelled():
+                one.job.cancel()
+                del self._jobs[future]
+            elif self._look(future, one, queue.get(one.job.job_id)):
+                del self._jobs[future]
 
     def _look(self, future: Future[str], one: _Job, state: str | None) -> bool:
         """Pass on what has become of a job. Whether it is over."""
@@ -141,7 +143,7 @@ def _queue() -> dict[str, str]:
             f"engine slurm: the queue cannot be read: {error}\n"
             "  hint:    start the command on a machine of the cluster, where `squeue` works"
         ) from error
-    return dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
+    return dict(line.split(maxsplit=1) for line in done.stdout.splitlines() if line.strip())
 
 
 def _processes(jobs: dict[Future[str], _Job]) -> dict[str, str]:

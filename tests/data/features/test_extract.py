@@ -11,11 +11,13 @@ import pytest
 import torch
 
 from mutualign.data.features import extract as extracting
-from mutualign.data.features.extract import RULE, extract
+from mutualign.data.features.extract import RULE, Extracted, extract
 from mutualign.data.features.settings import FeatureSettings
 from mutualign.data.features.views import photo_views
-from mutualign.data.folders.listing import list_unlabelled
-from mutualign.data.folders.scan import scan
+from mutualign.data.folders.listing import Listing, list_unlabelled
+from mutualign.data.folders.readable import Readable
+from mutualign.data.folders.scan import Scan, scan
+from mutualign.data.types import ImageShape, UnlabelledImages
 from mutualign.errors import MutualignError
 from mutualign.nn.pretrained import PUBLISHED
 from tests.data.folders.images import FLOATS
@@ -112,6 +114,15 @@ def test_a_photo_that_cannot_be_read_is_named_and_left_out(photos, network):
     (folder / "floats.tif").write_bytes(FLOATS)
     with pytest.raises(MutualignError, match=r"bad: none of the images can be decoded\n  such as  .*floats\.tif"):
         features(folder)
+
+
+def test_the_fault_of_a_photo_goes_to_its_part_whatever_its_path_is_called(tmp_path):
+    bad, good = tmp_path / "12:30: a photo.tif", tmp_path / "good.png"
+    part = Scan(Listing(tmp_path, (bad, good), None), ("1", "2"), (ImageShape(3, 8, 8),) * 2, ())
+    images, pictures = (UnlabelledImages(torch.zeros(1, 1, 1, 3, dtype=kind)) for kind in (torch.float16, torch.uint8))
+    fault = f"{bad}: floating-point pixels"
+    found = Readable.of_features(part, part, Extracted(images, pictures, (1,), (fault,), "key"))
+    assert (found.rows, found.bad) == ((1,), (fault,))
 
 
 def test_features_that_are_not_finite_are_refused_by_name(photos, network, monkeypatch):
