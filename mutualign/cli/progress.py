@@ -12,7 +12,7 @@ from rich.table import Column
 from mutualign.cli.console import Bars, printable
 from mutualign.evaluation.records import Alarm, EpochRecord
 from mutualign.recipes import Recipe
-from mutualign.runs.experiment import Observer
+from mutualign.runs.observer import Observer
 from mutualign.runs.statistics import percent
 
 WORTH_SAYING = 60.0  # seconds of training from which an estimate is printed

@@ -30,7 +30,7 @@ from mutualign.estimator.parameters import check_parameters, seed_of
 from mutualign.estimator.progress import EpochLines
 from mutualign.evaluation.validators import DEFAULT_VALIDATOR
 from mutualign.nn.classifier import Classifier
-from mutualign.runs.experiment import Experiment, Observer
+from mutualign.runs.experiment import Experiment
 from mutualign.runs.history import Result, StageAlarm
 from mutualign.training.distributed import make_fabric
 from mutualign.training.inference import predict_logits
@@ -255,7 +255,7 @@ class DomainAdapter(ClassifierMixin, ClassNamePrefixFeaturesOutMixin, Transforme
         with ExitStack() as stack:
             # Two folders deep: an experiment searches the folders next to its own for a source-only run.
             path = Path(self.run_folder or f"{stack.enter_context(tempfile.TemporaryDirectory())}/arrays/run")
-            settings = {"accelerator": self.accelerator, "observer": EpochLines() if self.verbose else Observer()}
+            settings = {"accelerator": self.accelerator, **({"observer": EpochLines()} if self.verbose else {})}
             experiment = Experiment.start(self.recipe_, task, seed, path, **settings)
             experiment.run()
             weights, info = experiment.folder.checkpoints.load_weights(len(self.recipe_.stages) - 1, self.epoch)

@@ -7,7 +7,7 @@ import sys
 from mutualign.evaluation.records import EpochRecord
 from mutualign.evaluation.validators import DEFAULT_VALIDATOR
 from mutualign.recipes import Recipe
-from mutualign.runs.experiment import Observer
+from mutualign.runs.observer import Observer
 
 
 class EpochLines(Observer):

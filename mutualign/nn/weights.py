@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from mutualign.errors import MutualignError
+from mutualign.io.hashing import sha256_of
 from mutualign.nn.backbones.base import Backbone, build_backbone
 from mutualign.nn.backbones.efficientnet_lite import VARIANTS, EfficientNetLite
 from mutualign.nn.backbones.finetuned import FINETUNE, Finetuned
@@ -57,7 +57,7 @@ class NetworkWeights:
     @property
     def digest(self) -> str:
         """The SHA-256 of the file with the weights. Raises MutualignError as `file` does."""
-        return PUBLISHED[self.network].sha256 if self.is_published else digest_of(self.file())
+        return PUBLISHED[self.network].sha256 if self.is_published else sha256_of(self.file())
 
     def file(self) -> Path:
         """Return the file of a timm network's weights, which timm's hub keeps on this machine.
@@ -65,7 +65,7 @@ class NetworkWeights:
         Raises MutualignError if it cannot be fetched, or is not the one that a run started with.
         """
         path = hub_file(self.network) if self.weights == PRETRAINED else Path(self.weights)
-        if self.sha256 and path.is_file() and (found := digest_of(path)) != self.sha256:
+        if self.sha256 and path.is_file() and (found := sha256_of(path)) != self.sha256:
             raise MutualignError(
                 f"{path}: other weights than those the run started with\n"
                 f"  then     SHA-256 {self.sha256}\n  now      SHA-256 {found}\n"
@@ -93,12 +93,3 @@ class NetworkWeights:
             load_published(backbone)
         else:
             load_backbone_weights(backbone, self.file())
-
-
-def digest_of(path: Path) -> str:
-    """Return the SHA-256 of a file's content. Raises MutualignError that names the file if it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise MutualignError(f"weights {path}: cannot be read: {error.strerror}") from error

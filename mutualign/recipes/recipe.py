@@ -13,13 +13,14 @@ from typing import Any, Literal
 
 from mutualign.data.features.settings import MOST_VIEWS
 from mutualign.errors import MutualignError, nearest
+from mutualign.io.hashing import sha256_of
 from mutualign.io.text import LARGEST_TOML, LONGEST_KEY, parse_toml, read_text
 from mutualign.io.typed import encode_json, parse_typed, to_plain
 from mutualign.methods import METHODS
 from mutualign.nn.backbones import require_known
 from mutualign.nn.backbones.finetuned import FINETUNE
 from mutualign.nn.pretrained import PUBLISHED
-from mutualign.nn.weights import PRETRAINED, NetworkWeights, digest_of
+from mutualign.nn.weights import PRETRAINED, NetworkWeights
 
 SOURCE_ONLY = "source_only"
 LONGEST_NAME = 100
@@ -233,7 +234,7 @@ def with_digest(recipe: Recipe) -> Recipe:
     path = Path(recipe.backbone_weights)
     if recipe.backbone_weights in ("", PRETRAINED) or not path.is_file():
         return recipe  # a missing file is named when it is needed
-    return dataclasses.replace(recipe, backbone_weights_sha256=digest_of(path))
+    return dataclasses.replace(recipe, backbone_weights_sha256=sha256_of(path))
 
 
 def apply_override(data: dict[str, Any], override: str) -> None:

@@ -37,8 +37,6 @@ from mutualign.training.hardware import describe_hardware, keep_freed_memory, ve
 from mutualign.training.loop import Stopped, train
 from mutualign.training.setup import initial_classifier
 
-__all__ = ["Experiment", "Observer"]
-
 
 def never() -> bool:
     """Never stop."""

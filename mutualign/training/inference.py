@@ -46,7 +46,6 @@ def predict(
     images: UnlabelledImages,
     channels: int,
     fabric: Fabric,
-    key: int = 0,
     batch_size: int = 500,
     narrow: bool = True,
 ) -> Outputs:
@@ -57,7 +56,7 @@ def predict(
     """
     logits, features, vectors = [], [], []
     with _evaluating(network):
-        for batch in _batches(images, channels, fabric, key, None, batch_size):
+        for batch in _batches(images, channels, fabric, 0, None, batch_size):
             with fabric.autocast():
                 found = network.features(batch)
                 logits.append(network.head(found).float().cpu())

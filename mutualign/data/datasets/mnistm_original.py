@@ -20,11 +20,12 @@ from torch import Tensor
 
 from mutualign.data.cache import cached
 from mutualign.data.datasets.mnist import DIGIT_NAMES, load_mnist
-from mutualign.data.fetch.data_files import DATA_VARIABLE, sha256_of
+from mutualign.data.fetch.data_files import DATA_VARIABLE
 from mutualign.data.folders.image_io import decode_rgb
 from mutualign.data.task import Task
 from mutualign.data.types import LabelledImages, TargetDataset, UnlabelledImages
 from mutualign.errors import MutualignError
+from mutualign.io.hashing import sha256_of
 from mutualign.io.tensors import digest
 
 NAME = "mnist-mnistm-original"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import os
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from mutualign.data.fetch.mirrors import Mirrors
 from mutualign.errors import MutualignError
+from mutualign.io.hashing import sha256_of
 
 DATA_VARIABLE = "MUTUALIGN_DATA"
 
@@ -54,15 +54,6 @@ def data_folder(option: Path | None = None) -> Path:
     if variable := os.environ.get(DATA_VARIABLE):
         return Path(variable).expanduser()
     return Path(platformdirs.user_cache_dir("mutualign")) / "data"
-
-
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal. Raises MutualignError if it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise MutualignError(f"{path}: cannot be read: {error}") from error
 
 
 def damaged(files: Sequence[DataFile], folder: Path) -> list[Path]:

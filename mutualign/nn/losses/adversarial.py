@@ -30,23 +30,21 @@ def virtual_adversarial_loss(
     logits: Float[Tensor, "n classes"],
     radius: float = 3.5,
     probe: float = 1e-2,
-    directions: Float[Tensor, "n channels height width"] | None = None,
 ) -> Float[Tensor, ""]:
     """KL between predictions on images and on their worst neighbours at a distance of `radius`.
 
-    The worst direction is found by one step of the power method from a random direction of length `probe`; `directions`
-    replaces the random ones. `logits` are the network's on the images. The search runs in full precision, because bf16
-    cannot represent so small a step, and leaves no gradient in the network. Source: Miyato et al., "Virtual adversarial
-    training", TPAMI 2018, alg. 1; VADA, Shu et al., ICLR 2018, eq. 6.
+    The worst direction is found by one step of the power method from a random direction of length `probe`. `logits` are
+    the network's on the images. The search runs in full precision, because bf16 cannot represent so small a step, and
+    leaves no gradient in the network. Source: Miyato et al., "Virtual adversarial training", TPAMI 2018, alg. 1; VADA,
+    Shu et al., ICLR 2018, eq. 6.
 
     >>> network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 3))
     >>> images = torch.rand(2, 1, 4, 4)
     >>> bool(virtual_adversarial_loss(network, images, network(images)) > 0)
     True
     """
-    start = torch.randn(images.shape, device=images.device) if directions is None else directions
     images = images.detach().float()
-    shift = (probe * _unit(start)).requires_grad_()
+    shift = (probe * _unit(torch.randn(images.shape, device=images.device))).requires_grad_()
     with torch.enable_grad(), torch.autocast(images.device.type, enabled=False):
         reference = network(images).detach()
         change = divergence(reference, network(images + shift))

@@ -65,11 +65,11 @@ class Study:
                     "  hint:    choose another --out"
                 )
 
-    def ask(self, space: Space, most: int, seed: int = 0) -> optuna.trial.FrozenTrial | None:
+    def ask(self, space: Space, most: int) -> optuna.trial.FrozenTrial | None:
         """Return a new trial with values for all parameters; None if there are `most` trials already.
 
         The first trial has the values of the recipe as it is, if they are in the space. Those of the others are a
-        function of the seed, the number of the trial, and what is known of the trials before it.
+        function of the number of the trial, and of what is known of the trials before it.
         """
         distributions = {key: self._distribution(parameter) for key, parameter in space.parameters.items()}
         with locked(self.folder, PATIENCE):
@@ -77,7 +77,7 @@ class Study:
             if number >= most:
                 return None
             self.study.sampler = self.optuna.samplers.TPESampler(
-                n_startup_trials=STARTUP, constant_liar=True, seed=derive_seed(seed, "trial", number) % 2**32
+                n_startup_trials=STARTUP, constant_liar=True, seed=derive_seed(0, "trial", number) % 2**32
             )
             if number == 0 and (unchanged := space.unchanged()):
                 self.study.enqueue_trial(unchanged)
