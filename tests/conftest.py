@@ -7,16 +7,19 @@ import shutil
 import signal
 import warnings
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
 from jaxtyping import install_import_hook
 
+# What a module imports while the hook executes it is compiled anew, which takes seconds for these.
+for _library in ("beartype.door", "lightning_fabric", "PIL.ImageOps", "requests", "sklearn.linear_model"):
+    import_module(_library)
 install_import_hook("mutualign", "beartype.beartype")  # before the first import of the package
-
-import torch  # noqa: E402
 
 from mutualign.cli.stopping import AT_ONCE, OTHERS  # noqa: E402
 from mutualign.data.task import Task  # noqa: E402

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from mutualign.data.task import Task
@@ -29,3 +31,16 @@ def make_tiny_task(target_label_seed: int | None = None) -> Task:
     return Task(
         "tiny", "made in a test", ("left", "middle", "right"), source_train, source_test, target_train, target_test
     )
+
+
+def every(step: int, task: Task) -> Task:
+    """The task with every `step`-th image of each of its parts."""
+
+    def thinned(part):
+        rows = torch.arange(0, len(part), step)
+        if isinstance(part, TargetDataset):
+            return part.subset(rows)
+        return LabelledImages(part.images.subset(rows), part.labels[rows])
+
+    parts = ("source_train", "source_test", "target_train", "target_test")
+    return replace(task, **{name: thinned(getattr(task, name)) for name in parts})

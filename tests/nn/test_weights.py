@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 
 import pytest
 import torch
@@ -23,7 +24,7 @@ REPOSITORY, COMMIT = "models--timm--test_resnet.r160_in1k", "0" * 40
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
-    """The hub's cache on this machine, empty; any attempt to connect fails the way it does offline."""
+    """The hub's cache on this machine, empty; any attempt to connect fails the way it does offline, at once."""
 
     def refuse(*_, **__):
         raise socket.gaierror(-3, "Temporary failure in name resolution")
@@ -32,6 +33,7 @@ def hub(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.file_download.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     monkeypatch.setattr(socket, "create_connection", refuse)
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)  # the hub's waits between its attempts: 23 s in all
     return tmp_path / "hub" / REPOSITORY
 
 

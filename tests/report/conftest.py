@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import tarfile
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from mutualign.data.task import Task
 from mutualign.data.types import TargetDataset, UnlabelledImages
 from mutualign.recipes import load_recipe
+from mutualign.report.embedding import embed
 from mutualign.report.html import write_report
 from mutualign.runs.experiment import Experiment
 from tests.conftest import make_tiny_task
@@ -46,6 +49,21 @@ def one_class_task() -> Task:
 def edit_json(path: Path, **changes: object) -> None:
     """Change fields of a JSON file."""
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def embedded_once():
+    """Equal features are embedded once, as that takes most of a page's time; test_plots.py tests it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "mutualign.report.output_sections.embed", lambda rows: _embed(rows.dtype, rows.shape, rows.tobytes())
+        )
+        yield
+
+
+@cache
+def _embed(dtype, shape, content):
+    return embed(np.frombuffer(content, dtype).reshape(shape))
 
 
 @pytest.fixture(scope="session")

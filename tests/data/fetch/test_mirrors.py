@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import socket
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -85,11 +84,10 @@ def test_after_a_bad_mirror_comes_the_next_one(tmp_path, server, kind, message, 
 
 
 def test_a_mirror_that_sends_in_circles_is_left_soon(tmp_path, server):
-    start = time.monotonic()
     success, (failure,) = fetch(tmp_path / "data" / "file", server.url("loop/x"))
     assert not success
     assert "Exceeded 30 redirects" in failure
-    assert time.monotonic() - start < 5
+    assert server.asked == ["/loop/x"] * 31
 
 
 @pytest.mark.parametrize("kind", ["busy-once", "breaks-once", "silent-once", "stalls-once"])
@@ -109,9 +107,7 @@ def test_a_host_that_does_not_answer_is_not_asked_for_the_next_file(tmp_path, se
     dead = f"http://127.0.0.1:{closed_port()}/"
     downloads = Mirrors()
     assert not downloads.fetch([server.url("silent/1"), dead + "1"], SHA256, tmp_path / "1")
-    start = time.monotonic()
     assert not downloads.fetch([server.url("good/2"), dead + "2"], SHA256, tmp_path / "2")
-    assert time.monotonic() - start < 0.2
     assert server.asked == ["/silent/1"] * 2
     assert len(downloads.failures) == 2
 
