@@ -7,13 +7,14 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from mutualign.io.typed import parse_typed, to_plain
 from mutualign.methods import METHODS
 from mutualign.methods.describe import explanation, settings_of
+from mutualign.recipes import load_recipe
 from mutualign.recipes.recipe import SOURCE_ONLY
 from mutualign.runs.history import Selection
 from mutualign.runs.rows import Row
@@ -22,6 +23,7 @@ from tools.blind_tables import BLIND_TABLES, split_lines
 from tools.leaderboard import Board
 
 ROOT = Path(__file__).parents[1]
+GOALS = (0.87, 0.97, 0.985)  # target accuracies on MNIST-M
 BLOCK = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 RESAMPLED, FROZEN = "mnist-mnistm-resampled", "mnist-mnistm"
 PUBLISHED = {"source_only": "53", "dann": "71", "mani": "87"}  # target accuracy in %, on the variant `resampled`
@@ -111,23 +113,13 @@ def precision_table(results: Mapping[str, Any]) -> list[str]:
 
 
 def own_images_table(results: Mapping[str, Any]) -> list[str]:
-    """Recipes on images from folders, next to the same images by the name of their task; then loading times."""
-    rows = read_rows(results["rows"])
-    own = [row for row in rows if row.task == "mnist-to-mnistm"]
-    recipes = {row.recipe for row in own}
-    by_name = [
-        replace(row, task="the same by name")
-        for name in ("headline", "reproduction")
-        for row in read_rows(load(name)["rows"])
-        if row.task == FROZEN and row.recipe in recipes
-    ]
-    ordered = [*own, *by_name, *(row for row in rows if row not in own)]
+    """Recipes on images from folders, then loading times."""
     timings = [
         [row["name"], f"{row['images']:,}", f"{row['seconds']:.1f}", f"{row['images_per_second']:,}"]
         for row in results["timings"]
     ]
     return [
-        *accuracy_table({"rows": [row.to_plain() for row in ordered]}),
+        *accuracy_table(results),
         "",
         *markdown(["from PNG files", "images", "seconds", "images per second"], timings),
     ]
@@ -309,15 +301,27 @@ def measured_table(results: Mapping[str, Any]) -> list[str]:
 
 
 def speed_table(results: Mapping[str, Any]) -> list[str]:
-    """Seconds of training until each goal; empty if it was not reached."""
-    goals = list(results["rows"][0]["seconds"])
-    lines = []
+    """Seconds of training at the end of the first epoch that reaches each goal: median and range over the seeds."""
+    curves: dict[str, list[dict[str, list[float]]]] = {}
     for row in results["rows"]:
-        times = ["" if row["seconds"][goal] is None else f"{row['seconds'][goal]:.0f}" for goal in goals]
-        seconds, accuracy = row["curve"][-1]
-        end = f"{100 * accuracy:.2f} % at {seconds:.0f} s" + ("" if row["complete"] else " (stopped)")
-        lines.append([row["recipe"], *times, end, str(row["seed"])])
-    return markdown(["recipe", *(f"seconds to {goal} %" for goal in goals), "at the end", "seed"], lines)
+        if "curves" in row:
+            curves.setdefault(row["recipe"], []).append(row["curves"])
+    lines = []
+    for recipe, runs in curves.items():
+        cells = [_seconds_to(goal, runs) for goal in GOALS]
+        lines.append([f"`{recipe}`", *cells, f"{len(runs)}"])
+    return markdown(["recipe", *(f"seconds to {100 * goal:g} %" for goal in GOALS), "n"], lines)
+
+
+def _seconds_to(goal: float, runs: Sequence[Mapping[str, Sequence[float]]]) -> str:
+    """The seconds to a goal, and how many runs reach it if not all do; empty if none does."""
+    epochs = (zip(run["train_seconds"], run["target_accuracy"], strict=True) for run in runs)
+    firsts = (next((seconds for seconds, accuracy in run if accuracy >= goal), None) for run in epochs)
+    reached = [first for first in firsts if first is not None]
+    if not reached:
+        return ""
+    of_all = "" if len(reached) == len(runs) else f", {len(reached)} of {len(runs)} runs"
+    return f"{median(reached):.0f} ({min(reached):.0f} to {max(reached):.0f}{of_all})"
 
 
 def scaling_table(results: Mapping[str, Any]) -> list[str]:
@@ -342,6 +346,39 @@ def sweep_table(results: Mapping[str, Any]) -> list[str]:
     return markdown(columns, lines)
 
 
+def by_variant(results: Mapping[str, Any]) -> dict[str, dict[str, dict[int, float]]]:
+    """Return the target accuracies of `benchmarks/variants.py` by variant, recipe and seed."""
+    found: dict[str, dict[str, dict[int, float]]] = {}
+    for row in results["rows"]:
+        found.setdefault(row["variant"], {}).setdefault(row["recipe"], {})[row["seed"]] = row["target_accuracy"]
+    return found
+
+
+def ablation_table(results: Mapping[str, Any]) -> list[str]:
+    """What each change to `fast` does to its target accuracy on the first variant, paired by seed."""
+    by_recipe = next(iter(by_variant(results).values()))
+    whole, lines = by_recipe["fast"], []
+    for name, found in by_recipe.items():
+        recipe = load_recipe(name if name == "fast" else f"{ROOT}/benchmarks/ablation/{name}.toml")
+        change = _gain(Interval.of([found[seed] - whole[seed] for seed in found])) if found is not whole else ""
+        what = "`fast`" if name == "fast" else recipe.description.removeprefix("fast ").removesuffix(".")
+        lines.append([what, Interval.of(list(found.values())).percent(), change, f"{len(found)}"])
+    return markdown(["`fast` ...", "target accuracy, %", "against `fast`", "n"], lines)
+
+
+def variants_table(results: Mapping[str, Any]) -> list[str]:
+    """Target accuracy of recipes on variants of MNIST-M, and the gains of the first one, paired by seed."""
+    first, *others = dict.fromkeys(row["recipe"] for row in results["rows"])
+    lines = []
+    for variant, by_recipe in by_variant(results).items():
+        own = by_recipe[first]
+        cells = [Interval.of(list(by_recipe[name].values())).percent() for name in (*others, first)]
+        gains = [_gain(Interval.of([own[seed] - by_recipe[name][seed] for seed in own])) for name in others]
+        lines.append([variant, *cells, *gains, f"{len(own)}"])
+    columns = [*(f"`{name}`" for name in (*others, first)), *(f"`{first}` - `{name}`" for name in others)]
+    return markdown(["variant", *columns, "n"], lines)
+
+
 # The documents --------------------------------------------------------------------------------------------------------
 
 TABLES: dict[str, tuple[str, Callable[[Mapping[str, Any]], list[str]]]] = {
@@ -355,13 +392,15 @@ TABLES: dict[str, tuple[str, Callable[[Mapping[str, Any]], list[str]]]] = {
     "published": ("headline", published_table),
     "headline": ("headline", headline_table),
     "reproduction": ("reproduction", reproduction_table),
-    **{name: (name, accuracy_table) for name in ("digits", "ablation", "other-pairs")},
+    **{name: (name, accuracy_table) for name in ("digits", "other-pairs")},
+    "ablation": ("ablation", ablation_table),
     "own-images": ("own-images", own_images_table),
     "precision": ("precision", precision_table),
     "split": ("split", lambda results: markdown(*split_lines(results))),
-    "speed": ("speed", speed_table),
+    "speed": ("headline", speed_table),
     "scaling": ("scaling", scaling_table),
     "sweep": ("sweep", sweep_table),
+    "variants": ("variants", variants_table),
     "throughput": ("throughput", throughput_table),
     **{name: (name, measured_table) for name in ("busy", "jobs", "peers")},
     **{

@@ -92,14 +92,14 @@ def test_check_fails_on_a_table_changed_by_hand_and_nothing_outside_the_marks_is
 
 
 def test_goals_that_were_not_reached_stay_empty():
-    rows = [
-        {"recipe": "mani", "seed": 0, "complete": False, "seconds": {"87": None, "97": None}, "curve": [[601.0, 0.52]]},
-        {"recipe": "fast", "seed": 0, "complete": True, "seconds": {"87": 9.6, "97": None}, "curve": [[64.2, 0.9847]]},
-    ]
-    head, _, stopped, fast = tables.speed_table({"rows": rows})
-    assert head == "| recipe | seconds to 87 % | seconds to 97 % | at the end | seed |"
-    assert stopped == "| mani |  |  | 52.00 % at 601 s (stopped) | 0 |"
-    assert fast == "| fast | 10 |  | 98.47 % at 64 s | 0 |"
+    def run(recipe, *accuracies):
+        seconds = [10.0 * (epoch + 1) for epoch in range(len(accuracies))]
+        return {"recipe": recipe, "curves": {"train_seconds": seconds, "target_accuracy": list(accuracies)}}
+
+    rows = [run("fast", 0.9, 0.97), run("fast", 0.8, 0.96), run("fast", 0.8, 0.9), {"recipe": "fast"}]
+    head, _, line = tables.speed_table({"rows": rows})
+    assert head == "| recipe | seconds to 87 % | seconds to 97 % | seconds to 98.5 % | n |"
+    assert line == "| `fast` | 20 (10 to 20) | 20 (20 to 20, 1 of 3 runs) |  | 3 |"
 
 
 def test_evidence_sizes_and_sweeps_have_one_line_each():
@@ -119,13 +119,23 @@ def test_evidence_sizes_and_sweeps_have_one_line_each():
     sweep |= {"regret": 0.05, "default_accuracy": 0.92, "hours": 0.285}
     lines = tables.sweep_table({"rows": [sweep]})
     assert lines[2:] == ["| t | r | 40 (33 pruned) | 90.0 | 95.0 | 5.0 | 92.0 | 0.28 |"]
+    accuracies = {("new", 0): 0.5, ("old", 0): 0.25, ("new", 1): 0.5, ("old", 1): 0.25}
+    rows = [{"variant": "v", "recipe": one, "seed": n, "target_accuracy": x} for (one, n), x in accuracies.items()]
+    head, _, *lines = tables.variants_table({"rows": rows})
+    assert head == "| variant | `old` | `new` | `new` - `old` | n |"
+    assert lines == ["| v | 25.0 ± 0.0 | 50.0 ± 0.0 | **+25.0 ± 0.0** | 2 |"]
+    accuracies = {("fast", 0): 0.5, ("no-dann", 0): 0.25, ("fast", 1): 0.75, ("no-dann", 1): 0.5}
+    rows = [{"variant": "v", "recipe": one, "seed": n, "target_accuracy": x} for (one, n), x in accuracies.items()]
+    fast, without = tables.ablation_table({"rows": rows})[2:]
+    assert fast.endswith(" |  | 2 |")
+    assert without == "| without the domain discriminator | 37.5 ± 158.8 | **-25.0 ± 0.0** | 2 |"
 
 
-def test_own_images_are_followed_by_the_same_images_by_name(root):
+def test_own_images_are_followed_by_loading_times():
     timing = {"name": "read and decode", "images": 70000, "seconds": 5.04, "images_per_second": 13889}
     results = results_of(rows_of("best", [0.5], "mnist-to-mnistm"), timings=[timing])
     lines = tables.own_images_table(results)
-    assert [line.split(" | ")[0] for line in lines[2:4]] == ["| mnist-to-mnistm", "| the same by name"]
+    assert [line.split(" | ")[:3] for line in lines[2:3]] == [["| mnist-to-mnistm", "best", "**50.0**"]]
     assert lines[-1] == "| read and decode | 70,000 | 5.0 | 13,889 |"
 
 
