@@ -18,7 +18,6 @@ from torch import Tensor
 from mutualign.data.datasets import find_task
 from mutualign.data.types import Batch
 from mutualign.methods import Losses, Method, Metrics, register_method
-from mutualign.nn.classifier import Classifier
 from mutualign.recipes import Recipe, Stage
 from mutualign.runs.experiment import Experiment
 from mutualign.runs.history import SelectedEpoch
@@ -42,15 +41,13 @@ class CORAL(Method):
     Frobenius norm. Source: Sun and Saenko, "Deep CORAL", ECCV workshops 2016, eqs. 1 to 3.
     """
 
-    def __init__(self, classifier: Classifier, config: CORALConfig) -> None:
-        super().__init__(classifier)
-        self.weight = config.weight
+    config: CORALConfig
 
     def forward(self, batch: Batch, progress: Float[Tensor, ""]) -> tuple[Losses, Metrics]:
         logits = self.classifier(batch.images).float()
         source, target = logits[: batch.n_source], logits[batch.n_source :]
         distance = (source.T.cov() - target.T.cov()).square().sum() / (4 * logits.shape[1] ** 2)
-        losses = {"class": F.cross_entropy(source, batch.labels), "coral": self.weight * distance}
+        losses = {"class": F.cross_entropy(source, batch.labels), "coral": self.config.weight * distance}
         return losses, {"distance": distance.detach()}
 
 

@@ -14,7 +14,6 @@ from mutualign.data.augment import AugmentConfig, strong_views
 from mutualign.data.types import Batch
 from mutualign.methods.base import Losses, Method, Metrics, accuracy, mean_of
 from mutualign.methods.registry import register_method
-from mutualign.nn.classifier import Classifier
 
 
 @dataclass(frozen=True)
@@ -37,9 +36,7 @@ class AdaMatch(Method):
 
     needs_images = True
 
-    def __init__(self, classifier: Classifier, config: AdaMatchConfig) -> None:
-        super().__init__(classifier)
-        self.config = config
+    config: AdaMatchConfig
 
     def forward(self, batch: Batch, progress: Float[Tensor, ""]) -> tuple[Losses, Metrics]:
         n, total = batch.n_source, len(batch.images)

@@ -11,7 +11,6 @@ from torch import Tensor
 from mutualign.data.types import Batch
 from mutualign.methods.base import Losses, Method, Metrics, accuracy
 from mutualign.methods.registry import register_method
-from mutualign.nn.classifier import Classifier
 from mutualign.nn.losses import stepwise_feature_norm
 
 
@@ -31,9 +30,7 @@ class AFN(Method):
     more transferable", ICCV 2019, eq. 8.
     """
 
-    def __init__(self, classifier: Classifier, config: AFNConfig) -> None:
-        super().__init__(classifier)
-        self.config = config
+    config: AFNConfig
 
     def forward(self, batch: Batch, progress: Float[Tensor, ""]) -> tuple[Losses, Metrics]:
         features, n = self.features(batch.images), batch.n_source

@@ -36,12 +36,12 @@ class ATDOC(Method):
 
     resizable_buffers = frozenset({"bank_features", "bank_predictions"})
 
+    config: ATDOCConfig
     bank_features: Tensor
     bank_predictions: Tensor
 
     def __init__(self, classifier: Classifier, config: ATDOCConfig) -> None:
-        super().__init__(classifier)
-        self.config = config
+        super().__init__(classifier, config)
         self.register_buffer("bank_features", torch.empty(0, classifier.feature_dim))
         self.register_buffer("bank_predictions", torch.empty(0, classifier.classes))
         self._latest: tuple[Tensor, Tensor, Tensor] | None = None

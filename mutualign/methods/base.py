@@ -65,6 +65,8 @@ class Method(nn.Module):
     complete, and a run resumes bit for bit. `progress`, from 0 to 1, is a 0-d tensor, so that schedules do not
     recompile. Each of several processes gets the whole batch; `self.features` divides the network's work among them.
 
+    The settings that it is built with are `self.config`; a method that owns nothing else needs no `__init__`.
+
     A method without source images sets `uses_source = False`: its batches contain target images only. To freeze a part
     of the classifier, leave it out of `parameter_groups`; `requires_grad` would outlast the stage.
     """
@@ -74,9 +76,12 @@ class Method(nn.Module):
     needs_images: ClassVar[bool] = False  # turns, recolours or mixes images, which features are not
     graph_break: ClassVar[str] = ""  # why `torch.compile` cannot make one graph of `forward`, if it cannot
 
+    config: Any  # the dataclass of its settings
+
     def __init__(self, classifier: Classifier, config: Any = None) -> None:
         super().__init__()
         self.classifier = classifier
+        self.config = config
 
     def forward(self, batch: Batch, progress: Float[Tensor, ""]) -> tuple[Losses, Metrics]:
         """Return the weighted losses, which the loop sums and minimises, and the metrics, which it logs."""

@@ -40,12 +40,13 @@ class CDAN(Method):
     8 and 9.
     """
 
+    config: CDANConfig
     feature_projection: Tensor
     class_projection: Tensor
 
     def __init__(self, classifier: Classifier, config: CDANConfig) -> None:
-        super().__init__(classifier)
-        self.config, self.strength = config, REVERSALS[config.reversal]
+        super().__init__(classifier, config)
+        self.strength = REVERSALS[config.reversal]
         sizes = classifier.feature_dim, classifier.classes
         self.projects = sizes[0] * sizes[1] > config.largest
         if self.projects:

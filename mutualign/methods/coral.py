@@ -11,7 +11,6 @@ from torch import Tensor
 from mutualign.data.types import Batch
 from mutualign.methods.base import Losses, Method, Metrics, accuracy
 from mutualign.methods.registry import register_method
-from mutualign.nn.classifier import Classifier
 from mutualign.nn.losses import coral
 
 
@@ -29,9 +28,7 @@ class CORAL(Method):
     L = CE(source) + w |C_s - C_t|^2 / (4 d^2). Source: Sun and Saenko, "Deep CORAL", ECCV 2016 workshops, eq. 1 and 6.
     """
 
-    def __init__(self, classifier: Classifier, config: CORALConfig) -> None:
-        super().__init__(classifier)
-        self.config = config
+    config: CORALConfig
 
     def forward(self, batch: Batch, progress: Float[Tensor, ""]) -> tuple[Losses, Metrics]:
         features, n = self.features(batch.images), batch.n_source

@@ -35,9 +35,11 @@ class DALN(Method):
     adversarial domain adaptation", CVPR 2022, eq. 9 and 11.
     """
 
+    config: DALNConfig
+
     def __init__(self, classifier: Classifier, config: DALNConfig) -> None:
-        super().__init__(classifier)
-        self.config, self.strength = config, REVERSALS[config.reversal]
+        super().__init__(classifier, config)
+        self.strength = REVERSALS[config.reversal]
 
     def forward(self, batch: Batch, progress: Float[Tensor, ""]) -> tuple[Losses, Metrics]:
         features, n = self.features(batch.images), batch.n_source

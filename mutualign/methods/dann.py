@@ -35,7 +35,7 @@ class DANN(Method):
     """
 
     def __init__(self, classifier: Classifier, config: DANNConfig) -> None:
-        super().__init__(classifier)
+        super().__init__(classifier, config)
         self.discriminator = DomainDiscriminator(classifier.feature_dim)
         self.weight = config.weight
         self.strength = REVERSALS[config.reversal]

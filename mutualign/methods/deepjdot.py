@@ -11,7 +11,6 @@ from torch import Tensor
 from mutualign.data.types import Batch
 from mutualign.methods.base import Losses, Method, Metrics, accuracy
 from mutualign.methods.registry import register_method
-from mutualign.nn.classifier import Classifier
 from mutualign.nn.losses import transport_cost
 
 
@@ -34,9 +33,7 @@ class DeepJDOT(Method):
 
     graph_break = "POT computes the transport plan outside torch"
 
-    def __init__(self, classifier: Classifier, config: DeepJDOTConfig) -> None:
-        super().__init__(classifier)
-        self.config = config
+    config: DeepJDOTConfig
 
     def forward(self, batch: Batch, progress: Float[Tensor, ""]) -> tuple[Losses, Metrics]:
         features, n = self.features(batch.images), batch.n_source

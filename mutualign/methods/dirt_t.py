@@ -36,9 +36,10 @@ class DIRTT(Method):
     uses_source = False
     graph_break = "the virtual adversarial direction is a gradient within forward"
 
+    config: DIRTTConfig
+
     def __init__(self, classifier: Classifier, config: DIRTTConfig) -> None:
-        super().__init__(classifier)
-        self.config = config
+        super().__init__(classifier, config)
         self.teacher = EMATeacher(classifier, config.decay)
 
     @property

@@ -11,7 +11,6 @@ from torch import Tensor
 from mutualign.data.types import Batch
 from mutualign.methods.base import Losses, Method, Metrics, accuracy
 from mutualign.methods.registry import register_method
-from mutualign.nn.classifier import Classifier
 from mutualign.nn.losses import entropy_minimisation
 
 
@@ -30,9 +29,7 @@ class EntropyMinimisation(Method):
     NeurIPS 2004, eq. 6.
     """
 
-    def __init__(self, classifier: Classifier, config: EntropyMinimisationConfig) -> None:
-        super().__init__(classifier)
-        self.config = config
+    config: EntropyMinimisationConfig
 
     def forward(self, batch: Batch, progress: Float[Tensor, ""]) -> tuple[Losses, Metrics]:
         features, n = self.features(batch.images), batch.n_source

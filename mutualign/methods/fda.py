@@ -13,7 +13,6 @@ from mutualign.data.augment import fourier_swap
 from mutualign.data.types import Batch
 from mutualign.methods.base import Losses, Method, Metrics, accuracy
 from mutualign.methods.registry import register_method
-from mutualign.nn.classifier import Classifier
 from mutualign.nn.losses import entropy
 
 
@@ -37,9 +36,7 @@ class FDA(Method):
 
     needs_images = True
 
-    def __init__(self, classifier: Classifier, config: FDAConfig) -> None:
-        super().__init__(classifier)
-        self.config = config
+    config: FDAConfig
 
     def forward(self, batch: Batch, progress: Float[Tensor, ""]) -> tuple[Losses, Metrics]:
         n, target = batch.n_source, batch.target

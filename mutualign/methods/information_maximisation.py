@@ -35,9 +35,10 @@ class InformationMaximisation(Method):
     and q the target's class frequencies, which are estimated before each epoch (`plausible_shares`).
     """
 
+    config: InformationMaximisationConfig
+
     def __init__(self, classifier: Classifier, config: InformationMaximisationConfig) -> None:
-        super().__init__(classifier)
-        self.config = config
+        super().__init__(classifier, config)
         self.prior = ClassPrior(classifier.classes)
 
     def begin_epoch(self, look: Callable[[], Outputs]) -> None:

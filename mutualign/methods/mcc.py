@@ -11,7 +11,6 @@ from torch import Tensor
 from mutualign.data.types import Batch
 from mutualign.methods.base import Losses, Method, Metrics, accuracy
 from mutualign.methods.registry import register_method
-from mutualign.nn.classifier import Classifier
 from mutualign.nn.losses import class_confusion
 
 
@@ -31,9 +30,7 @@ class MCC(Method):
     2020, eq. 7.
     """
 
-    def __init__(self, classifier: Classifier, config: MCCConfig) -> None:
-        super().__init__(classifier)
-        self.config = config
+    config: MCCConfig
 
     def forward(self, batch: Batch, progress: Float[Tensor, ""]) -> tuple[Losses, Metrics]:
         features, n = self.features(batch.images), batch.n_source

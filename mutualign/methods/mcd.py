@@ -34,9 +34,10 @@ class MCD(Method):
     Source: Saito et al., "Maximum classifier discrepancy for unsupervised domain adaptation", CVPR 2018, section 3.3.
     """
 
+    config: MCDConfig
+
     def __init__(self, classifier: Classifier, config: MCDConfig) -> None:
-        super().__init__(classifier)
-        self.config = config
+        super().__init__(classifier, config)
         self.second_head = classifier.features.head(classifier.classes)
 
     def parameter_groups(self) -> dict[str, list[ParameterGroup]]:

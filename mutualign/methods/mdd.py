@@ -36,9 +36,10 @@ class MDD(Method):
     classifier. Source: Zhang et al., "Bridging theory and algorithm for domain adaptation", ICML 2019, eq. 30.
     """
 
+    config: MDDConfig
+
     def __init__(self, classifier: Classifier, config: MDDConfig) -> None:
-        super().__init__(classifier)
-        self.config = config
+        super().__init__(classifier, config)
         self.opponent = MLPHead(classifier.feature_dim, classifier.classes, config.hidden)
 
     @property

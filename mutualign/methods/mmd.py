@@ -11,7 +11,6 @@ from torch import Tensor
 from mutualign.data.types import Batch
 from mutualign.methods.base import Losses, Method, Metrics, accuracy
 from mutualign.methods.registry import register_method
-from mutualign.nn.classifier import Classifier
 from mutualign.nn.losses import mmd
 
 
@@ -30,9 +29,7 @@ class MMD(Method):
     networks" (DAN), ICML 2015, eq. 4.
     """
 
-    def __init__(self, classifier: Classifier, config: MMDConfig) -> None:
-        super().__init__(classifier)
-        self.config = config
+    config: MMDConfig
 
     def forward(self, batch: Batch, progress: Float[Tensor, ""]) -> tuple[Losses, Metrics]:
         features, n = self.features(batch.images), batch.n_source

@@ -52,12 +52,12 @@ class NeighbourInformation(Method):
 
     resizable_buffers = frozenset({"neighbours", "predictions"})
 
+    config: NeighbourInformationConfig
     neighbours: Tensor
     predictions: Tensor
 
     def __init__(self, classifier: Classifier, config: NeighbourInformationConfig) -> None:
-        super().__init__(classifier)
-        self.config = config
+        super().__init__(classifier, config)
         self.teacher = EMATeacher(classifier, config.decay)
         self.prior = ClassPrior(classifier.classes)
         self.register_buffer("neighbours", torch.empty(0, config.neighbours, dtype=torch.int64))

@@ -35,9 +35,10 @@ class Rotation(Method):
 
     needs_images = True
 
+    config: RotationConfig
+
     def __init__(self, classifier: Classifier, config: RotationConfig) -> None:
-        super().__init__(classifier)
-        self.config = config
+        super().__init__(classifier, config)
         self.rotation_head = MLPHead(classifier.feature_dim, 4, config.hidden)
 
     def forward(self, batch: Batch, progress: Float[Tensor, ""]) -> tuple[Losses, Metrics]:

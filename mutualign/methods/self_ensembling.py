@@ -42,9 +42,10 @@ class SelfEnsembling(Method):
 
     needs_images = True
 
+    config: SelfEnsemblingConfig
+
     def __init__(self, classifier: Classifier, config: SelfEnsemblingConfig) -> None:
-        super().__init__(classifier)
-        self.config = config
+        super().__init__(classifier, config)
         self.teacher = EMATeacher(classifier, config.decay)
 
     @property

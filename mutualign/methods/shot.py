@@ -35,11 +35,11 @@ class SHOT(Method):
     uses_source = False
     resizable_buffers = frozenset({"pseudo_labels"})
 
+    config: SHOTConfig
     pseudo_labels: Tensor
 
     def __init__(self, classifier: Classifier, config: SHOTConfig) -> None:
-        super().__init__(classifier)
-        self.config = config
+        super().__init__(classifier, config)
         self.register_buffer("pseudo_labels", torch.empty(0, dtype=torch.int64))
 
     def parameter_groups(self) -> dict[str, list[ParameterGroup]]:
