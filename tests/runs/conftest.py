@@ -50,7 +50,7 @@ def place(tmp_path_factory):
         "once": 3,
         "always": 3,
         "broken": 3,
-        "patient": 400,
+        "patient": 3,
         "mortal": 3,
         "dann": 3,
     }.items():

@@ -19,6 +19,7 @@ from mutualign.data.task import Task
 from mutualign.data.types import LabelledImages, TargetDataset, UnlabelledImages
 from mutualign.methods.base import Method
 from mutualign.methods.registry import register_method
+from mutualign.runs.work import POLL_SECONDS
 
 FATAL_STEP = 3  # of an epoch of two steps: in the middle of the second one
 
@@ -114,8 +115,15 @@ class Steady(Faulty):
 
 @register_method("patient")
 class Patient(Faulty):
-    """Trains until it is stopped: every step takes a while."""
+    """Waits, once it has said so, until the file `go` is there; then for a worker's next look for its stop file."""
 
-    def after_step(self):
-        super().after_step()
-        time.sleep(0.05)
+    def fault(self):
+        folder = Path(os.environ["FAULTS"])
+        if (folder / "go").exists():
+            return
+        with (folder / "waiting.log").open("a") as log:
+            log.write(f"{os.getpid()}\n")
+        deadline = time.monotonic() + 100
+        while not (folder / "go").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(2 * POLL_SECONDS)

@@ -33,6 +33,7 @@ def test_a_cluster_trains_what_one_process_trains_although_a_worker_is_killed(na
     from faulty import attempts
 
     monkeypatch.setenv("FAULTS", str(place / name))
+    monkeypatch.setattr(slurm, "POLL_SECONDS", 0.2)
     (place / name).mkdir()
     done = compare("once,dann", name + "-out", "--seeds", "1", "--jobs", "2", "--engine", name, *CLUSTERS[name])
     assert done.code == 0, done

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import re
 import signal
@@ -12,10 +13,12 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import torch
+from torch.distributed import PrefixStore, TCPStore
 
 from mutualign.cli.stopping import StopSignal
 from mutualign.cli.train import Run
@@ -23,8 +26,6 @@ from mutualign.errors import MutualignError
 from mutualign.io.tensors import pack, unpack
 from mutualign.methods import METHODS, MethodEntry, NoConfig
 from mutualign.nn.distributed import any_process
-from mutualign.recipes import load_recipe
-from mutualign.runs.folder import RunFolder
 from mutualign.training import connection, keepalive
 from mutualign.training.batches import Batches
 from mutualign.training.distributed import ONE, Processes, make_fabric, report_lost_processes
@@ -111,14 +112,41 @@ def test_two_processes_have_the_gradients_of_one_on_the_whole_batch(of_two, name
 
 # The command line -----------------------------------------------------------------------------------------------------
 
-SHORT = ["stages.0.epochs=2", "stages.0.epoch_steps=0", "stages.0.batch_size=128", "precision=float32"]
-TWO = ["--devices", "2", "--accelerator", "cpu", "--save-every", "0.5"]
+RECIPE = """
+backbone = "mlp"
+precision = "float32"
+[[stages]]
+method = "patient"
+epochs = 2
+batch_size = 128
+"""
+PLUGIN = '''
+"""MutualAlign that waits at its second step, until the file `go` is there."""
+import time
+from pathlib import Path
+from mutualign.methods import register_method
+from mutualign.methods.mutual_align import MutualAlign, MutualAlignConfig
+
+@register_method("patient", MutualAlignConfig)
+class Patient(MutualAlign):
+    """MutualAlign that waits at its second step."""
+
+    steps = 0
+
+    def after_step(self):
+        super().after_step()
+        self.steps += 1
+        deadline = time.monotonic() + 100
+        while self.steps == 2 and not Path("go").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+'''
+TWO = ["--devices", "2", "--accelerator", "cpu", "--save-every", "0"]
 
 
 def mutualign(folder, *arguments, launcher=()):
     """The command in a process group of its own, one thread a process."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(folder / "cache")}
-    command = [sys.executable, *(launcher or ("-m",)), "mutualign", "run", *arguments]
+    command = [sys.executable, *(launcher or ("-m",)), "mutualign", "run", "--plugin", "patient.py", *arguments]
     with (folder / "log").open("w") as log:
         return subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
 
@@ -152,9 +180,10 @@ def wait_for(condition, seconds):
 
 @pytest.mark.slow
 def test_a_run_of_two_processes_that_loses_one_or_is_stopped_resumes_to_its_end(tmp_path):
-    name, log = load_recipe("fast", SHORT).name, tmp_path / "log"
-    run = RunFolder(tmp_path / "runs" / "digits" / name / "seed-0")
-    child = mutualign(tmp_path, "--recipe", "fast", "--set", *SHORT, *TWO[:4])
+    (tmp_path / "patient.toml").write_text(RECIPE)
+    (tmp_path / "patient.py").write_text(PLUGIN)
+    log, run = tmp_path / "log", tmp_path / "runs" / "digits" / "patient" / "seed-0"
+    child = mutualign(tmp_path, "--recipe", "patient.toml", *TWO)
     (other,) = wait_for(lambda: children_of(child), 60)
     os.kill(other, signal.SIGKILL)  # while it starts
     assert child.wait(30) == 2
@@ -163,19 +192,21 @@ def test_a_run_of_two_processes_that_loses_one_or_is_stopped_resumes_to_its_end(
     )
     assert re.search(ended, log.read_text())
 
-    child = mutualign(tmp_path, "--resume", str(run.path), *TWO)
-    wait_for((run.path / "checkpoints" / "last.safetensors").exists, 90)
+    child = mutualign(tmp_path, "--resume", str(run), *TWO)
+    wait_for((run / "checkpoints" / "last.safetensors").exists, 90)
     (other,) = children_of(child)
     child.terminate()
+    (tmp_path / "go").touch()
     assert child.wait(30) == 128 + signal.SIGTERM
     wait_for(lambda: not alive(other), 30)
-    assert f"resume with: mutualign run --resume {run.path}" in log.read_text()
+    assert f"resume with: mutualign run --resume {run}" in log.read_text()
 
     torchrun = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "-m")
-    child = mutualign(tmp_path, "--resume", str(run.path), "--accelerator", "cpu", launcher=torchrun)
+    child = mutualign(tmp_path, "--resume", str(run), "--accelerator", "cpu", launcher=torchrun)
     assert child.wait(200) == 0, log.read_text()
-    assert run.require_result().hardware.endswith("float32, 2 processes")
-    assert [record.epoch for record in run.metrics()] == [1, 2]
+    result = json.loads((run / "result.json").read_text())
+    assert result["hardware"].endswith("float32, 2 processes")
+    assert [json.loads(line)["epoch"] for line in (run / "metrics.jsonl").read_text().splitlines()] == [1, 2]
     assert log.read_text().count("oracle (needs labels)") == 1  # one of them shows the result
 
 
@@ -269,6 +300,11 @@ def computers(tmp_path):
 
             wait_for(answers, 60)
 
+        def reported(self, rank):
+            """Wait until one of them, but the first, has told the first that it has come."""
+            store = TCPStore("127.0.0.1", self.port, timeout=timedelta(seconds=60), wait_for_workers=False)
+            PrefixStore("mutualign/0", store).wait([f"report/{rank}"], timedelta(seconds=60))
+
         def error(self, rank, child):
             assert finish(child) == 2
             return (tmp_path / f"{rank}.error").read_text()
@@ -281,16 +317,14 @@ def computers(tmp_path):
 
 def test_a_process_that_is_killed_while_others_are_still_awaited_ends_those_that_had_come(computers):
     first, second = computers.start(0, 3, SILENCE_SECONDS=2), computers.start(1, 3)
-    computers.listening()
-    time.sleep(1)  # reports
+    computers.reported(1)
     second.kill()
     assert re.search(
         r"process 0 of 3: another process .*\n  reason   process 1 no longer .*\n  hint: ", computers.error(0, first)
     )
 
     first, second = computers.start(0, 3), computers.start(1, 3)
-    computers.listening()
-    time.sleep(1)
+    computers.reported(1)
     first.kill()
     assert re.search(
         r"process 1 of 3: another process .*\n  reason   process 0 no longer .*\n  hint: ", computers.error(1, second)
