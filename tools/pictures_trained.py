@@ -44,9 +44,9 @@ def digits() -> Task:
 
 
 @cache
-def trained(name: str) -> Trained:
-    """Train a recipe on `digits`, as results/digits.json has it for seed 0."""
-    recipe, task = load_recipe(name), digits()
+def trained(name: str, *overrides: str) -> Trained:
+    """Train a recipe on `digits`, without overrides as results/digits.json has it for seed 0."""
+    recipe, task = load_recipe(name, overrides), digits()
     with TemporaryDirectory() as folder:
         experiment = Experiment.start(recipe, task, 0, Path(folder, "run"))
         experiment.run()
@@ -164,7 +164,7 @@ def draw_predictions(axes: Any) -> None:
 
 def draw_scores(figure: Any, axes: Any) -> None:
     """Draw the critic's scores of source and target test images of `digits`, both sorted by their true class."""
-    run, task = trained("fast"), digits()
+    run, task = trained("fast", "stages.0.options.mi_weight=1.0"), digits()
     target_labels = task.target_test.reveal_labels()
     order, target_order = task.source_test.labels.argsort(stable=True), target_labels.argsort(stable=True)
     same = task.source_test.labels[order][:, None] == target_labels[target_order]
