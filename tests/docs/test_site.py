@@ -39,25 +39,22 @@ def pages(site):
     return sorted(path for path in found if path.name != "404.html")
 
 
-def test_every_page_is_complete_on_a_wide_screen_and_on_a_phone_and_asks_no_other_host(site, browser):
-    tab = browser.new_page()
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])
+def test_every_page_is_complete_on_a_wide_screen_and_on_a_phone_and_asks_no_other_host(site, browser, scheme, width):
+    tab = browser.new_page(color_scheme=scheme, viewport={"width": width, "height": 900})
     complaints, requests = [], []
     tab.on("pageerror", lambda error: complaints.append(str(error)))
     tab.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
     tab.on("request", lambda request: requests.append(request.url))
     for page in pages(site):
         tab.goto(page.as_uri())
-        for scheme, palette, width in (("light", "default", 1280), ("dark", "slate", 390)):
-            tab.set_viewport_size({"width": width, "height": 900})
-            tab.emulate_media(color_scheme=scheme)
-            tab.wait_for_function("scheme => document.body.dataset.mdColorScheme === scheme", arg=palette)
-            facts = tab.evaluate(FACTS)
-            where = f"{page.relative_to(site).as_posix()}, {scheme}, {width} pixels"
-            assert facts["title"], where
-            assert facts["overflow"] <= 0, where
-            assert facts["broken"] == facts["missing"] == [], where
-            assert not facts["raw"], where
-            assert (sum(map(int, facts["paper"][4:-1].split(","))) > 400) == (scheme == "light"), where
+        facts = tab.evaluate(FACTS)
+        name = page.relative_to(site).as_posix()
+        assert facts["title"], name
+        assert facts["overflow"] <= 0, name
+        assert facts["broken"] == facts["missing"] == [], name
+        assert not facts["raw"], name
+        assert (sum(map(int, facts["paper"][4:-1].split(","))) > 400) == (scheme == "light"), name
     tab.close()
     assert complaints == []
     assert [url for url in requests if not url.startswith(("file:", "data:", "blob:"))] == []
