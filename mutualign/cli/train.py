@@ -33,6 +33,7 @@ from mutualign.cli.options import (
 )
 from mutualign.cli.stopping import StopSignal
 from mutualign.errors import MutualignError, shell_command
+from mutualign.io.plugins import resume_command
 
 if TYPE_CHECKING:
     from mutualign.runs.experiment import Experiment
@@ -125,7 +126,7 @@ class Run:
         }
         experiment = self._resumed(self.resume, **settings) if self.resume else self._started(console, **settings)
         path = experiment.folder.path
-        with display, stop.saving(shell_command("mutualign", "run", "--resume", path)):
+        with display, stop.saving(resume_command(path)):
             result = experiment.run()
         if not processes.first:
             return

@@ -50,6 +50,12 @@ def loaded_plugins() -> list[str]:
     return list(_loaded)
 
 
+def resume_command(path: Path) -> str:
+    """Return the command that resumes a run of this process, with the plugins that it has imported."""
+    options = [word for name in _loaded for word in ("--plugin", name)]
+    return shell_command("mutualign", "run", "--resume", path, *options)
+
+
 def require_plugins(names: Iterable[str], where: str) -> None:
     """Raise MutualignError unless the plugins that a run was trained with are imported.
 

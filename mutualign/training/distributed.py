@@ -17,7 +17,8 @@ from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvir
 from lightning_fabric.strategies.ddp import DDPStrategy
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 
-from mutualign.errors import MutualignError, shell_command
+from mutualign.errors import MutualignError
+from mutualign.io.plugins import resume_command
 from mutualign.training.connection import Meeting, connect
 from mutualign.training.hardware import has_bf16
 from mutualign.training.launching import local_processes
@@ -162,10 +163,9 @@ def report_lost_processes(fabric: Fabric, path: Path) -> Iterator[None]:
         yield
     except RuntimeError as error:
         if fabric.world_size > 1 and (isinstance(error, dist.DistError) or "gloo" in str(error)):
-            resume = shell_command("mutualign", "run", "--resume", path)
             raise MutualignError(
                 f"process {fabric.global_rank} of {fabric.world_size}: another process of this run has ended\n"
                 f"  reason   {local_processes.lost() or str(error).splitlines()[0]}\n"
-                f"  hint:    see the output of that process, then `{resume}`"
+                f"  hint:    see the output of that process, then `{resume_command(path)}`"
             ) from error
         raise

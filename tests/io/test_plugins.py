@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 
@@ -33,6 +34,8 @@ def test_a_module_is_imported_once_by_its_name_from_here_or_by_its_file():
     assert sys.modules["own_plugin"].value == 1
     assert sys.modules["other_plugin"].value == 2
     assert plugins.loaded_plugins() == ["own_plugin", "folder/other_plugin.py"]
+    options = "--plugin own_plugin --plugin folder/other_plugin.py"
+    assert plugins.resume_command(Path("runs/a b")) == f"mutualign run --resume 'runs/a b' {options}"
 
 
 @pytest.mark.parametrize("name", ["absent_plugin", "absent.py", "broken_plugin", "", "folder/json.py"])
