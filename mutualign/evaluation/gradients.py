@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
-from lightning_fabric import Fabric
 from torch import Tensor
 
 from mutualign.data.types import Batch
 from mutualign.methods import Method, Update
 from mutualign.nn.distributed import alone
+from mutualign.training.fabric import Fabric
 
 
 class LossGradients(NamedTuple):

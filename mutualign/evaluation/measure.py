@@ -7,7 +7,6 @@ from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float, Int64
-from lightning_fabric import Fabric
 from torch import Tensor
 
 from mutualign.data.augment import AugmentConfig, strong_views
@@ -22,6 +21,7 @@ from mutualign.methods import Method
 from mutualign.nn.classifier import Classifier
 from mutualign.nn.randomness import derive_seed
 from mutualign.training.callbacks import Epoch
+from mutualign.training.fabric import Fabric
 from mutualign.training.inference import View, predict, predict_logits
 
 SCORED = 2000  # images of each kind for the label-free scores and the audit of an epoch

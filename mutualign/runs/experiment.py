@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
 
 from mutualign.data.task import Task
 from mutualign.errors import MutualignError, shell_command
@@ -33,6 +32,7 @@ from mutualign.training.batches import steps_per_epoch
 from mutualign.training.callbacks import Callbacks, CheckpointPolicy
 from mutualign.training.distributed import ONE, Processes, make_fabric, report_lost_processes
 from mutualign.training.duration import estimate_seconds
+from mutualign.training.fabric import Fabric
 from mutualign.training.hardware import describe_hardware, keep_freed_memory, versions
 from mutualign.training.loop import Stopped, train
 from mutualign.training.setup import initial_classifier

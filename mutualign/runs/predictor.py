@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, UInt8
-from lightning_fabric import Fabric
 from torch import Tensor
 
 from mutualign.data.features.network import FeatureNetwork, feature_network
@@ -21,6 +20,7 @@ from mutualign.runs.checkpoints import Which
 from mutualign.runs.folder import RunFolder
 from mutualign.runs.history import Result
 from mutualign.training.distributed import make_fabric
+from mutualign.training.fabric import Fabric
 from mutualign.training.inference import predict_logits
 from mutualign.training.setup import build_classifier
 

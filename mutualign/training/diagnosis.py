@@ -8,7 +8,6 @@ from contextlib import contextmanager
 
 import torch
 from jaxtyping import Bool
-from lightning_fabric import Fabric
 from torch import Tensor
 
 from mutualign.data.types import Batch
@@ -16,6 +15,7 @@ from mutualign.errors import MutualignError
 from mutualign.methods import Method, Update
 from mutualign.nn.distributed import alone
 from mutualign.training.batches import Rows
+from mutualign.training.fabric import Fabric
 
 SHOWN = 8  # images of a domain that are named
 

@@ -9,17 +9,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch.distributed as dist
-from lightning_fabric import Fabric
-from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
-from lightning_fabric.plugins.environments.lightning import LightningEnvironment
-from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
-from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
-from lightning_fabric.strategies.ddp import DDPStrategy
-from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from mutualign.errors import MutualignError
 from mutualign.io.plugins import resume_command
 from mutualign.training.connection import Meeting, connect
+from mutualign.training.fabric import (
+    ClusterEnvironment,
+    DDPStrategy,
+    Fabric,
+    LightningEnvironment,
+    MisconfigurationException,
+    SLURMEnvironment,
+    TorchElasticEnvironment,
+)
 from mutualign.training.hardware import has_bf16
 from mutualign.training.launching import local_processes
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
-from lightning_fabric import Fabric
 
 from mutualign.data.types import ImageShape, LabelledImages, UnlabelledImages, spread
 from mutualign.recipes import Recipe
 from mutualign.training.batches import Batches, steps_per_epoch
+from mutualign.training.fabric import Fabric
 from mutualign.training.loop import StageTrainer
 from mutualign.training.setup import build_classifier, build_method, standard_modes
 

@@ -10,7 +10,8 @@ from importlib import metadata
 from pathlib import Path
 
 import torch
-from lightning_fabric import Fabric
+
+from mutualign.training.fabric import Fabric
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 

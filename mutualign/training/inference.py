@@ -7,12 +7,12 @@ from contextlib import contextmanager
 
 import torch
 from jaxtyping import Float
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from mutualign.data.types import UnlabelledImages, to_floats
 from mutualign.nn.classifier import Classifier, Outputs
 from mutualign.nn.randomness import generator
+from mutualign.training.fabric import Fabric
 
 KEPT_FEATURES = 256  # dimensions of features for measurement; wider ones are projected
 MANY = 20_000  # images; of more than these, inputs that are vectors are projected too

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor
 
 from mutualign.data.types import ImageShape, LabelledImages, UnlabelledImages
@@ -20,6 +19,7 @@ from mutualign.recipes import Recipe, Stage
 from mutualign.training.batches import Batches
 from mutualign.training.callbacks import Callbacks, CheckpointPolicy, CheckpointStore, Epoch
 from mutualign.training.diagnosis import FiniteCheck, NotFinite, explain_batch_norm
+from mutualign.training.fabric import Fabric
 from mutualign.training.inference import predict
 from mutualign.training.optim import build_optimisers
 from mutualign.training.setup import build_classifier, build_method, initial_classifier, standard_modes
