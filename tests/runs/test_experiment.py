@@ -288,7 +288,7 @@ def test_a_method_of_a_new_kind_is_measured_resumed_and_raises_no_false_alarm(tm
 
 
 def test_source_only_on_digits_learns_the_source_and_not_the_target(tmp_path):
-    short = ["stages.0.epochs=1", "stages.0.epoch_steps=90", "stages.0.batch_size=32"]
+    short = ["backbone=two_block_cnn", "stages.0.epochs=1", "stages.0.epoch_steps=90", "stages.0.batch_size=32"]
     result = run(tmp_path / "run", find_task("digits").load(tmp_path), trained=load_recipe("source_only", short))
     last = result.stages[0].last
     assert last.source_accuracy > 0.85
