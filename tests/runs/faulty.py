@@ -93,10 +93,12 @@ class Broken(Faulty):
 
 @register_method("mortal")
 class Mortal(Faulty):
-    """Kills its process at one step of seven, drawn anew by every process."""
+    """Kills its process at one step of seven, drawn by every process, and three times for certain."""
 
     def after_step(self):
-        if random.SystemRandom().random() < 1 / 7:
+        self.done += 1
+        due = self.done == FATAL_STEP and len(attempts("kills")) < 3
+        if due or random.SystemRandom().random() < 1 / 7:
             with (Path(os.environ["FAULTS"]) / "kills.log").open("a") as log:
                 log.write(f"{os.getpid()}\n")
             if "SPARED" not in os.environ:

@@ -18,6 +18,7 @@ import torch
 from mutualign.errors import MutualignError
 from mutualign.runs.experiment import Experiment
 from mutualign.runs.folder import RunFolder
+from mutualign.runs.observer import Observer
 from mutualign.training.callbacks import CheckpointPolicy
 from tests.conftest import make_tiny_task
 from tests.run_contents import contents
@@ -149,13 +150,25 @@ def test_a_kill_at_every_point_of_the_writer_leaves_an_intact_checkpoint(tmp_pat
 # Killed while training ------------------------------------------------------------------------------------------------
 
 
-def train(path):
+class Paced(Observer):
+    """Lets a run train some steps, and then wait to be killed; 0 never waits."""
+
+    def __init__(self, steps):
+        self.left = steps
+
+    def step(self, stage, done, total):
+        self.left -= 1
+        if not self.left:
+            time.sleep(60)
+
+
+def train(path, wait_after=0):
     torch.set_num_threads(1)
-    policy, task = CheckpointPolicy(every=0.0), make_tiny_task()
+    settings = {"policy": CheckpointPolicy(every=0.0), "observer": Paced(wait_after)}
     if (path / "config.toml").exists():
-        Experiment(RECIPE, task, 0, RunFolder.open(path), policy=policy).run()
+        Experiment(RECIPE, make_tiny_task(), 0, RunFolder.open(path), **settings).run()
     else:
-        Experiment.start(RECIPE, task, 0, path, policy=policy).run()
+        Experiment.start(RECIPE, make_tiny_task(), 0, path, **settings).run()
 
 
 def saved_at(path):
@@ -165,19 +178,17 @@ def saved_at(path):
 
 def test_a_run_killed_again_and_again_ends_bit_for_bit_like_one_that_was_not(tmp_path):
     train(tmp_path / "whole")
-    path, killed = tmp_path / "run", 0
+    path, steps = tmp_path / "run", 30  # in all: no round of a sixth of them comes to the end
     for delay in torch.rand(ROUNDS, generator=torch.Generator().manual_seed(1)).mul(0.15).tolist():
         before, deadline = saved_at(path), time.monotonic() + 60
-        child = start(train, path)
+        child = start(train, path, steps // ROUNDS)
         while child.is_alive() and saved_at(path) <= before and time.monotonic() < deadline:
             time.sleep(0.002)
         time.sleep(delay)
-        if not child.is_alive():
-            break
         child.kill()
         child.join()
-        killed += 1
-    assert killed >= 3
+        assert child.exitcode == -signal.SIGKILL
+        assert saved_at(path) > before
     assert finish(start(train, path)) == 0
     assert contents(RunFolder(path)) == contents(RunFolder(tmp_path / "whole"))
 
