@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import socket
 import time
 
+import huggingface_hub
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -20,20 +22,23 @@ pytestmark = pytest.mark.usefixtures("timm")
 
 NAME = "timm:test_resnet.r160_in1k"
 REPOSITORY, COMMIT = "models--timm--test_resnet.r160_in1k", "0" * 40
+attempts = []  # hosts that were looked up
 
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
-    """The hub's cache on this machine, empty; any attempt to connect fails the way it does offline, at once."""
+    """The hub's cache on this machine, empty; attempts to connect fail the way they do offline, and are counted."""
 
-    def refuse(*_, **__):
+    def refuse(host, *_, **__):
+        attempts.append(host)
         raise socket.gaierror(-3, "Temporary failure in name resolution")
 
+    attempts.clear()
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr("huggingface_hub.file_download.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     monkeypatch.setattr(socket, "create_connection", refuse)
-    monkeypatch.setattr(time, "sleep", lambda seconds: None)  # the hub's waits between its attempts: 23 s in all
+    monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail("waits for another attempt"))
     return tmp_path / "hub" / REPOSITORY
 
 
@@ -59,9 +64,10 @@ def test_weights_that_the_hub_has_fetched_once_are_found_offline(hub, timm):
     for key, tensor in network.network.state_dict().items():
         assert torch.equal(tensor, weights[key]), key
     assert chosen.digest == sha256_of(hub_file(NAME))
+    assert attempts == []
 
 
-def test_offline_the_error_says_what_could_not_be_fetched_and_what_else_to_do(hub):
+def test_offline_the_error_says_what_could_not_be_fetched_and_what_else_to_do_at_once(hub):
     with pytest.raises(
         MutualignError,
         match=r"test_resnet\.r160_in1k: its weights cannot be fetched from timm's hub \(timm/test_resnet\.r160_in1k\): "
@@ -70,6 +76,29 @@ def test_offline_the_error_says_what_could_not_be_fetched_and_what_else_to_do(hu
         NetworkWeights(NAME, "pretrained").load()
     with pytest.raises(MutualignError, match=r"timm's hub has no weights of it\n  hint: "):
         hub_file("timm:beit3_giant_patch14_224")
+
+
+@pytest.mark.parametrize("fault", ["busy", "slow"])
+def test_on_a_shaky_network_the_hub_is_asked_again(hub, monkeypatch, fault):
+    httpx = importlib.import_module(type(huggingface_hub.get_session()).__module__.partition(".")[0])
+    content, asked, waits = b"the weights", [], []
+
+    def answer(_, request):
+        if not request.url.path.endswith("/model.safetensors"):  # the client also asks for news of its own
+            return httpx.Response(404)
+        asked.append(request.method)
+        if len(asked) <= 3:
+            if fault == "slow":
+                raise httpx.ReadTimeout("no answer in time")
+            return httpx.Response(503)
+        about = {"ETag": '"e"', "X-Repo-Commit": COMMIT, "Content-Length": str(len(content))}
+        return httpx.Response(200, headers=about, content=content if request.method == "GET" else b"")
+
+    monkeypatch.setattr(time, "sleep", waits.append)
+    monkeypatch.setattr(httpx.HTTPTransport, "handle_request", answer)
+    assert hub_file(NAME).read_bytes() == content
+    assert waits == [1]
+    assert asked == ["HEAD"] * 4 + ["GET"]
 
 
 def test_a_recipe_is_known_by_the_content_of_its_weights_and_not_by_their_path(tmp_path):

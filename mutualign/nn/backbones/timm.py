@@ -20,6 +20,7 @@ from mutualign.nn.distributed import own_randomness
 
 TIMM = "timm:"
 HUB_FILE = "model.safetensors"  # of a repository of timm's hub; its other formats may contain code
+NO_CONNECTION = {"ConnectError", "ConnectTimeout"}  # of httpx or its successors, whichever the hub's client uses
 
 # What networks raise for a size they cannot take: a tensor too small for a kernel, an assertion, a failed reshape.
 _REFUSALS = (RuntimeError, ValueError, AssertionError, TypeError, ZeroDivisionError)
@@ -116,7 +117,8 @@ def trained_side(backbone: str) -> int:
 def hub_file(backbone: str) -> Path:
     """Return the .safetensors file that timm's hub has for `timm:NAME`, fetched once and kept in the hub's own cache.
 
-    Raises MutualignError if the hub has none, or if it is not kept yet and the hub cannot be reached.
+    A kept file needs no network. Raises MutualignError if the hub has none, or if it is not kept yet and the hub cannot
+    be reached.
     """
     repository = _published_config(backbone).hf_hub_id
     if not repository:
@@ -126,6 +128,9 @@ def hub_file(backbone: str) -> Path:
         )
     try:
         hub = importlib.import_module("huggingface_hub")
+        if isinstance(kept := hub.try_to_load_from_cache(repository, HUB_FILE), str):
+            return Path(kept)
+        _require_connection(hub, repository)
         return Path(hub.hf_hub_download(repository, HUB_FILE))
     except Exception as error:  # the errors of huggingface_hub, and of the library that connects, have no common type
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -134,6 +139,19 @@ def hub_file(backbone: str) -> Path:
             "  hint:    connect once, and they are kept for later runs; or give --weights FILE.safetensors, which\n"
             "           timm writes: safetensors.torch.save_file(model.state_dict(), FILE)"
         ) from error
+
+
+def _require_connection(hub: ModuleType, repository: str) -> None:
+    """Ask the hub about the file once; raise the client's error if no connection can be made.
+
+    `hf_hub_download` would repeat that for 23 seconds without a network, and for minutes behind a silent firewall. All
+    other errors are left to it: it asks again if the hub is busy or slow.
+    """
+    try:
+        hub.get_hf_file_metadata(hub.hf_hub_url(repository, HUB_FILE))
+    except Exception as error:  # of the library that connects, which differs by version
+        if type(error).__name__ in NO_CONNECTION:
+            raise
 
 
 def _published_config(backbone: str) -> Any:
