@@ -30,6 +30,7 @@ from mutualign.cli.options import (
 )
 from mutualign.cli.stopping import StopSignal
 from mutualign.errors import MutualignError, shell_command
+from mutualign.io.plugins import mutualign_command
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -203,5 +204,5 @@ def _print_rows(console: Console, comparison: Comparison, rows: Sequence[Row]) -
     console.print(f"run folders: {comparison.out}/TASK/RECIPE/seed-N")
     last = rows[-1]
     recipe = next(recipe for recipe in comparison.recipes if recipe.name == last.recipe)
-    command = shell_command("mutualign", "show", comparison.path(recipe, last.task, last.seed))
+    command = mutualign_command("show", comparison.path(recipe, last.task, last.seed))
     console.print(f"next, for example: {command}")

@@ -11,7 +11,8 @@ from rich.console import Console
 
 from mutualign.cli.names import registered
 from mutualign.cli.options import DataOption, EpochOption, ForceOption, RunArgument, RunsArgument, require_between
-from mutualign.errors import MutualignError, shell_command
+from mutualign.errors import MutualignError
+from mutualign.io.plugins import mutualign_command
 
 
 @dataclass(frozen=True)
@@ -140,5 +141,5 @@ class Report:
         require_between("--label-these", wanted, 1, 10_000)
         out = self.out or self.path / "label-these"
         written = write_labelling(RunFolder.open(self.path), data_folder(self.data), wanted, out, force=self.force)
-        command = shell_command("mutualign", "estimate", self.path, "--labels", written)
+        command = mutualign_command("estimate", self.path, "--labels", written)
         console.print(f"{written}: fill in the column label, then: {command}")

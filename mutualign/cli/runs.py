@@ -10,7 +10,8 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
-from mutualign.errors import MutualignError, shell_command
+from mutualign.errors import MutualignError
+from mutualign.io.plugins import resume_command
 
 
 @dataclass(frozen=True)
@@ -38,4 +39,4 @@ class Runs:
         if resumable:
             console.print("to continue:")
         for path in resumable:
-            console.print(f"  {shell_command('mutualign', 'run', '--resume', path)}")
+            console.print(f"  {resume_command(path)}")

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from mutualign.cli.progress import print_alarm
-from mutualign.errors import shell_command
 from mutualign.evaluation.verdict import Kind, Verdict
+from mutualign.io.plugins import resume_command
 from mutualign.io.typed import to_plain
 from mutualign.recipes import Stage
 from mutualign.runs.folder import RunFolder
@@ -35,7 +35,7 @@ def show_run(console: Console, run: RunFolder) -> None:
     config, records, result = run.config(), run.metrics(), run.result()
     console.print(f"{config.recipe.name} on {config.task}, seed {config.seed}", style="bold")
     if result is None:
-        console.print(f"not complete; resume with: {shell_command('mutualign', 'run', '--resume', run.path)}")
+        console.print(f"not complete; resume with: {resume_command(run.path)}")
     else:
         _show_result(console, run, config, result)
     for number, stage in enumerate(config.recipe.stages):

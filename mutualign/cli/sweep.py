@@ -26,6 +26,7 @@ from mutualign.cli.options import (
 )
 from mutualign.cli.stopping import StopSignal
 from mutualign.errors import MutualignError, shell_command
+from mutualign.io.plugins import mutualign_command
 
 if TYPE_CHECKING:
     from mutualign.runs.sweeps.sweep import Sweep
@@ -97,7 +98,7 @@ class SweepCommand:
         console.print(display.table())
         console.print(f"report: {write_report(sweep.study.folder)}")
         console.print(f"the best recipe: {best}; for example:")
-        console.print(f"  {shell_command('mutualign', 'run', '--recipe', best, *self._data_options())}")
+        console.print(f"  {mutualign_command('run', '--recipe', best, *self._data_options())}")
 
     def _sweep(self, command: str, threads: int) -> Sweep:
         from mutualign.data.datasets.registry import find_task

@@ -32,8 +32,8 @@ from mutualign.cli.options import (
     require_place,
 )
 from mutualign.cli.stopping import StopSignal
-from mutualign.errors import MutualignError, shell_command
-from mutualign.io.plugins import resume_command
+from mutualign.errors import MutualignError
+from mutualign.io.plugins import mutualign_command, resume_command
 
 if TYPE_CHECKING:
     from mutualign.runs.experiment import Experiment
@@ -207,6 +207,6 @@ class Run:
 
 def next_commands(run: Path) -> list[str]:
     """Return the commands that use a finished run."""
-    predict = shell_command("mutualign", "predict", run, "IMAGES", "--out", "predictions.csv")
-    others = [shell_command("mutualign", command, run) for command in ("report", "demo", "export")]
+    predict = mutualign_command("predict", run, "IMAGES", "--out", "predictions.csv")
+    others = [mutualign_command(command, run) for command in ("report", "demo", "export")]
     return [f"next:    {predict}", *(f"         {command}" for command in others)]

@@ -14,6 +14,7 @@ from mutualign.errors import MutualignError, shell_command
 GROUP = "mutualign.plugins"  # entry points of installed packages
 
 _loaded: list[str] = []
+_installed: set[str] = set()  # of those loaded, the ones that every command imports by itself
 
 
 def load_plugin(name: str) -> None:
@@ -42,7 +43,9 @@ def load_plugin(name: str) -> None:
 def load_installed_plugins() -> None:
     """Import the modules that installed packages name in the entry point group `mutualign.plugins`."""
     for entry in metadata.entry_points(group=GROUP):
-        load_plugin(entry.value.partition(":")[0])
+        name = entry.value.partition(":")[0]
+        load_plugin(name)
+        _installed.add(name)
 
 
 def loaded_plugins() -> list[str]:
@@ -50,10 +53,18 @@ def loaded_plugins() -> list[str]:
     return list(_loaded)
 
 
-def resume_command(path: Path) -> str:
-    """Return the command that resumes a run of this process, with the plugins that it has imported."""
-    options = [word for name in _loaded for word in ("--plugin", name)]
-    return shell_command("mutualign", "run", "--resume", path, *options)
+def mutualign_command(*words: object) -> str:
+    """Return a command for users to paste, with the plugins that this process was started with.
+
+    Without them, a command on a run that needs one is refused.
+    """
+    options = [word for name in _loaded if name not in _installed for word in ("--plugin", name)]
+    return shell_command("mutualign", *words, *options)
+
+
+def resume_command(run: Path | str, *options: object) -> str:
+    """Return the command that resumes a run, as `mutualign_command` does."""
+    return mutualign_command("run", "--resume", run, *options)
 
 
 def require_plugins(names: Iterable[str], where: str) -> None:

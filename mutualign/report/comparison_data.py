@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import quote
 
-from mutualign.errors import MutualignError, shell_command
+from mutualign.errors import MutualignError
 from mutualign.evaluation.estimators import Estimate
 from mutualign.evaluation.selection import best_epoch
 from mutualign.evaluation.validators import DEFAULT_VALIDATOR
+from mutualign.io.plugins import resume_command
 from mutualign.report.run_data import FinishedRun
 from mutualign.runs.estimates import estimate_runs
 from mutualign.runs.folder import RunFolder
@@ -155,5 +156,5 @@ def _nothing_to_compare(path: Path, left_out: Sequence[LeftOut]) -> MutualignErr
             "  hint:    name a run, such as runs/digits/fast/seed-0, or a folder that `mutualign compare` filled"
         )
     shown = "\n".join(f"  left out {one.path}: {one.reason}" for one in left_out[:10])
-    resume = shell_command("mutualign", "run", "--resume", path / left_out[0].path)
+    resume = resume_command(path / left_out[0].path)
     return MutualignError(f"{path}: no run below it is complete\n{shown}\n  hint:    {resume} resumes a run")

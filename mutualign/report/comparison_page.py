@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
+from mutualign.io.plugins import resume_command
 from mutualign.report.comparison_data import LeftOut, RunGroup, read_runs
 from mutualign.report.group_report import GroupReport
 from mutualign.report.page import KeyNumber, Page, Prose, Section, Table, slug
@@ -46,6 +47,6 @@ def _count(n: int, one: str, several: str = "") -> KeyNumber:
 
 
 def _left_out(runs: Sequence[LeftOut]) -> Section:
-    text = "These folders are not part of the comparison. `mutualign run --resume FOLDER` resumes a run."
+    text = f"These folders are not part of the comparison. `{resume_command('FOLDER')}` resumes a run."
     rows = [(one.path, one.reason) for one in runs]
     return Section("left-out", "Left out", [Prose(text), Table(("folder", "reason"), rows)])

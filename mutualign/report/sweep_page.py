@@ -8,8 +8,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 from mutualign.data.datasets import find_task
-from mutualign.errors import MutualignError, shell_command
+from mutualign.errors import MutualignError
 from mutualign.evaluation.validators import DEFAULT_VALIDATOR
+from mutualign.io.plugins import mutualign_command
 from mutualign.report.page import Details, KeyNumber, Page, Plot, Prose, Section, Table
 from mutualign.report.sweep_plots import history, importances, parallel_coordinates, score_by_accuracy
 from mutualign.runs.statistics import percent
@@ -56,7 +57,7 @@ def _best(folder: Path, study: Study, task: str) -> Section:
     ranked = sorted(study.complete(), key=lambda trial: -trial.values[0])[:MOST_ROWS]
     names = list(ranked[0].params)
     rows = [(str(one.number), f"{one.values[0]:.4f}", *(_shown(one.params[name]) for name in names)) for one in ranked]
-    command = shell_command("mutualign", "run", "--recipe", folder / "best.toml", *_data(task))
+    command = mutualign_command("run", "--recipe", folder / "best.toml", *_data(task))
     blocks: list[Prose | Table | Details] = [
         Prose(f"`{command}` trains the best one."),
         Table(("trial", "score", *names), rows, numbers=frozenset(range(len(names) + 2))),

@@ -13,11 +13,11 @@ from typing import Any
 import torch
 
 from mutualign.data.task import Task
-from mutualign.errors import MutualignError, shell_command
+from mutualign.errors import MutualignError
 from mutualign.evaluation.alarms import verdict_alarms
 from mutualign.evaluation.measure import Evaluator
 from mutualign.evaluation.validators import DEFAULT_VALIDATOR
-from mutualign.io.plugins import loaded_plugins
+from mutualign.io.plugins import loaded_plugins, resume_command
 from mutualign.methods import METHODS
 from mutualign.recipes import Recipe
 from mutualign.runs.folder import RunFolder
@@ -107,7 +107,7 @@ class Experiment:
             new: dict[str, Any] = dict(moved or {})
             places = replace(config.own_images, **new)
             if absent := [place for place in (places.source, places.target) if not place.exists()]:
-                command = shell_command("mutualign", "run", "--resume", path, "--source", "NEW", "--target", "NEW")
+                command = resume_command(path, "--source", "NEW", "--target", "NEW")
                 raise MutualignError(f"{absent[0]}: the images of {path} are not there\n  hint:    {command}")
             task = replace(places.load(), name=config.task)
         return cls(config.recipe, task, config.seed, folder, **settings)

@@ -12,10 +12,10 @@ from typing import Any
 import tomli_w
 
 from mutualign.data.types import ImageShape
-from mutualign.errors import MutualignError, shell_command
+from mutualign.errors import MutualignError
 from mutualign.evaluation.records import EpochRecord
 from mutualign.io.atomic import cannot_write, write_atomically
-from mutualign.io.plugins import require_plugins
+from mutualign.io.plugins import mutualign_command, require_plugins, resume_command
 from mutualign.io.text import LARGEST_JSON, LARGEST_TOML, parse_json, parse_toml, read_text
 from mutualign.io.typed import encode_json, parse_typed
 from mutualign.runs.checkpoints import Checkpoints
@@ -70,7 +70,7 @@ class RunFolder:
         """Raise MutualignError if the path holds a run or other files, or cannot be made."""
         half_made = RunFolder.is_half_made(path)
         if (path / "config.toml").exists() and not half_made:
-            resume, show = (shell_command("mutualign", *words, path) for words in (("run", "--resume"), ("show",)))
+            resume, show = resume_command(path), mutualign_command("show", path)
             raise MutualignError(
                 f"{path} already holds a run\n"
                 f"  hint:    `{resume}` resumes it, `{show}` shows it;\n"
@@ -253,8 +253,7 @@ class RunFolder:
     def require_result(self) -> Result:
         """Read the result. Raises MutualignError that says how to resume if the run is not complete."""
         if (result := self.result()) is None:
-            command = shell_command("mutualign", "run", "--resume", self.path)
-            raise MutualignError(f"{self.path} is not complete\n  hint:    {command}")
+            raise MutualignError(f"{self.path} is not complete\n  hint:    {resume_command(self.path)}")
         return result
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mutualign.errors import MutualignError, shell_command
+from mutualign.errors import MutualignError
 from mutualign.evaluation.verdict import Verdict
+from mutualign.io.plugins import mutualign_command
 from mutualign.runs.folder import RunFolder
 from mutualign.runs.verdict import verdict_of
 
@@ -47,14 +48,14 @@ def next_steps(verdict: Verdict, run: Path, *, alarms: bool) -> list[str]:
     if verdict.true_accuracy is None:
         steps += [few_labels(run)]
     elif verdict.kind == "helped":
-        steps.append(f"Use it: `{shell_command('mutualign', 'export', run)}` writes the network to a file.")
+        steps.append(f"Use it: `{mutualign_command('export', run)}` writes the network to a file.")
     return steps
 
 
 def few_labels(run: Path) -> str:
     """Say how a few labels decide what no evidence without labels can."""
-    write = shell_command("mutualign", "report", run, "--label-these", str(LABELS))
-    read = shell_command("mutualign", "estimate", run, "--labels", run / "label-these" / "labels.csv")
+    write = mutualign_command("report", run, "--label-these", str(LABELS))
+    read = mutualign_command("estimate", run, "--labels", run / "label-these" / "labels.csv")
     return (
         f"Label {LABELS} images: `{write}` chooses them, and `{read}` gives an exact interval of the accuracy, valid "
         "whatever the errors, and of the gain over source only."

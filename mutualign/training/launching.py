@@ -11,6 +11,8 @@ import threading
 import time
 from pathlib import Path
 
+from mutualign.io.plugins import resume_command
+
 LAUNCHER = "MUTUALIGN_LAUNCHER"  # the process id of the launcher, in the environment of those that it starts
 POLL_SECONDS = 0.5
 GRACE_SECONDS = 5.0  # for the main thread to report a lost process with more detail than the watching thread can
@@ -76,7 +78,7 @@ class LocalProcesses:
         time.sleep(GRACE_SECONDS)
         print(
             f"mutualign: {reason}, so this one ends too\n"
-            "  hint:    see the output of the process that ended first, then `mutualign run --resume RUN`",
+            f"  hint:    see the output of the process that ended first, then `{resume_command('RUN')}`",
             file=sys.stderr,
             flush=True,
         )

@@ -220,6 +220,11 @@ def test_every_command_takes_a_method_of_a_plugin(mutualign, here, monkeypatch):
         for command in commands:
             code, _, err = mutualign(*command, *own)
             assert code == 0, err
+        (run / "result.json").rename(run / "kept.json")  # as if it had been stopped
+        for command in (["runs", here / "own"], ["show", run], ["export", run]):
+            answer = mutualign(*command, *own)
+            printed = re.search(r"mutualign (run --resume .*)", answer.out + answer.err)
+            assert shlex.split(printed[1]) == ["run", "--resume", str(run), *own]
         plugins._loaded.clear()
         del METHODS["own"], sys.modules["own_method"]
         code, _, err = mutualign("show", run)

@@ -17,6 +17,7 @@ def clean(monkeypatch, tmp_path):
     """No plugin stays imported after a test."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(plugins, "_loaded", [])
+    monkeypatch.setattr(plugins, "_installed", set())
     monkeypatch.setattr(sys, "path", list(sys.path))
     before = set(sys.modules)
     (tmp_path / "folder").mkdir()
@@ -52,7 +53,9 @@ def test_installed_packages_name_theirs_as_entry_points(monkeypatch):
 
     monkeypatch.setattr("importlib.metadata.entry_points", entry_points)
     plugins.load_installed_plugins()
-    assert plugins.loaded_plugins() == ["own_plugin"]
+    plugins.load_plugin("folder/other_plugin.py")
+    assert plugins.loaded_plugins() == ["own_plugin", "folder/other_plugin.py"]
+    assert plugins.mutualign_command("show", "runs/a") == "mutualign show runs/a --plugin folder/other_plugin.py"
 
 
 def test_a_run_never_imports_its_plugins_by_itself():

@@ -69,7 +69,7 @@ def test_the_states_of_all_runs_are_listed_with_the_commands_that_continue_them(
     assert listed.code == 0
     assert "2 complete" in listed.out
     for name in ("always", "broken"):
-        assert f"mutualign run --resume out/bright/{name}/seed-0\n" in listed.out
+        assert f"mutualign run --resume out/bright/{name}/seed-0 --plugin {PLUGIN}\n" in listed.out
     assert "--resume out/bright/once" not in listed.out
     assert mutualign("runs", "--plugin", PLUGIN, "empty").code == 2
     without_plugin = status_of_without_plugin(run_of("out", "steady").path)
