@@ -84,10 +84,13 @@ class _Dispatcher:
         return True
 
     def stop(self) -> None:
-        """Submit nothing more; what has not started will not start."""
+        """Submit nothing more, and do not wait for what has not begun; what has begun sees the stop file, and saves.
+
+        Where the engine does not tell the two apart, all is waited for: work that begins now ends at once.
+        """
         self.stopping = True
-        for future in self.running:
-            future.cancel()
+        if self.engine.tells_beginning:
+            self.running = {future: work for future, work in self.running.items() if not future.cancel()}
 
     def _has_room(self) -> bool:
         return not self.stopping and (self.engine.at_once is None or len(self.running) < self.engine.at_once)
@@ -111,8 +114,8 @@ class _Dispatcher:
 
     def _take(self, work: Work, future: Future[str]) -> None:
         if future.cancelled():
-            return
-        if (error := future.exception()) is None:
+            outcome = Outcome("lost", "the engine has cancelled it")
+        elif (error := future.exception()) is None:
             outcome = decode_typed(future.result(), Outcome, "the outcome of some work")
         else:
             outcome = Outcome("lost", f"its worker was lost: {type(error).__name__}: {first_line(error)}")

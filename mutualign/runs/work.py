@@ -84,6 +84,8 @@ def do_work(text: str, expected: type[Any], work: Callable[[Any, StopFile], None
                 found = parse_typed(plain, expected, "the text of some work")
                 torch.set_num_threads(found.circumstances.threads)
                 with StopFile(found.circumstances.stop_file).signals_too() as stop:
+                    if stop():  # before it has begun
+                        raise Stopped
                     work(found, stop)
         except Stopped:
             return encode_json(Outcome("stopped"))

@@ -29,6 +29,7 @@ class Engine(ABC):
     name: ClassVar[str]  # set by `register_engine`
     options_type: ClassVar[type[Any]]  # a dataclass, set by `register_engine`
     at_once: int | None = None  # how much work is submitted at a time; None for all of it
+    tells_beginning: ClassVar[bool] = False  # whether the future of work that has begun can no longer be cancelled
     threads: int = 1  # of each piece of work
 
     @abstractmethod

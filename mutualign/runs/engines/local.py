@@ -27,6 +27,8 @@ class Local(Engine):
     with it and no other: a shared pool would end all of its processes.
     """
 
+    tells_beginning = True
+
     def __init__(self, jobs: int | None, options: NoOptions) -> None:
         import torch
 

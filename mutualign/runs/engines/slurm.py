@@ -64,6 +64,8 @@ class _Job:
 class Slurm(Engine):
     """Slurm jobs, one for each piece of work; `jobs` limits how many are queued at a time."""
 
+    tells_beginning = True
+
     def __init__(self, jobs: int | None, options: SlurmOptions) -> None:
         try:
             import submitit
