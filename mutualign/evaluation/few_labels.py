@@ -41,18 +41,36 @@ def plan_labelling(
     `baseline` are the classes that the source-only run predicts, None if there is none; `key` identifies the images.
     """
     n = len(logits)
-    order = torch.randperm(n, generator=generator("few labels", key))
+    order = drawing_order(n, key)
     wanted = min(wanted, n)
     random = order[: wanted if n == wanted else max(1, round(RANDOM * wanted))]
+    differing = differing_rows(order, random, logits.argmax(1), baseline)[: wanted - len(random)]
     free = torch.ones(n, dtype=torch.bool)
-    free[random] = False
-    apart = torch.zeros(n, dtype=torch.bool) if baseline is None else logits.argmax(1) != baseline
-    differing = order[(apart & free)[order]][: wanted - len(random)]
-    free[differing] = False
+    free[random] = free[differing] = False
     top = logits.double().softmax(1).topk(min(2, logits.shape[1]), dim=1).values
     surest_last = (top[:, 0] - top[:, -1]).argsort(stable=True)
     unsure = surest_last[free[surest_last]][: wanted - len(random) - len(differing)]
     return LabellingPlan(random, differing, unsure)
+
+
+def drawing_order(n: int, key: str) -> Int64[Tensor, " n"]:
+    """Return n target images in the order in which they are drawn, the same for all runs on the same images."""
+    return torch.randperm(n, generator=generator("few labels", key))
+
+
+def differing_rows(
+    order: Int64[Tensor, " n"],
+    random: Int64[Tensor, " random"],
+    ours: Int64[Tensor, " n"],
+    baseline: Int64[Tensor, " n"] | None,
+) -> Int64[Tensor, " differing"]:
+    """Return the rows that a run and its baseline put into different classes, in the order in which they are drawn.
+
+    Those of the `random` part are left out. Only a first part of these rows is a random sample of them.
+    """
+    chosen = torch.zeros(len(order), dtype=torch.bool) if baseline is None else ours != baseline
+    chosen[random] = False
+    return order[chosen[order]]
 
 
 def labelled_accuracy(predicted: Int64[Tensor, " random"], labels: Int64[Tensor, " random"]) -> Range:

@@ -19,7 +19,13 @@ from mutualign.data.folders.class_names import class_indices
 from mutualign.data.folders.tables import read_csv
 from mutualign.data.task import Task, kept_rows
 from mutualign.errors import MutualignError
-from mutualign.evaluation.few_labels import labelled_accuracy, labelled_gain, plan_labelling
+from mutualign.evaluation.few_labels import (
+    differing_rows,
+    drawing_order,
+    labelled_accuracy,
+    labelled_gain,
+    plan_labelling,
+)
 from mutualign.evaluation.verdict import Range
 from mutualign.io.output import check_output, write_output
 from mutualign.nn.randomness import derive_seed
@@ -31,6 +37,7 @@ from mutualign.runs.verdict import fair_baseline
 COLUMNS = ("file", "row", "part", "predicted", "label", "images")
 TABLE = "labels.csv"
 OTHER = "other"  # the label of an image of none of the classes
+KIND = "sha256:"  # before the digest of the images, since a spreadsheet takes 1234e567 for a number
 SIDE = 224  # pixels to which small images are enlarged, by a whole factor
 
 
@@ -71,7 +78,7 @@ def write_labelling(folder: RunFolder, data: Path, wanted: int, out: Path, *, fo
                 write_output(out / file, _png(pixels[row]), force=force)
             else:
                 file = f"vector {int(places[row])}"
-            table.writerow((file, row, part, names[int(outputs.predicted[row])], "", _digest(config.data)))
+            table.writerow((file, row, part, names[int(outputs.predicted[row])], "", f"{KIND}{_digest(config.data)}"))
     write_output(out / TABLE, text.getvalue().encode(), force=force)
     return out / TABLE
 
@@ -79,8 +86,10 @@ def write_labelling(folder: RunFolder, data: Path, wanted: int, out: Path, *, fo
 def read_labelling(path: Path, folder: RunFolder) -> LabelledEvidence:
     """Read what a filled-in table says about a run; it may have been made for another run on the same images.
 
-    Raises MutualignError if the table is of other images, if a label is not a class, or if an image of the random part
-    has no label: leaving out the difficult ones would make the estimate too high.
+    The part `differing` counts for the gain if it was drawn from the images on which this run differs from its
+    baseline; that of another run is no random sample of these. Raises MutualignError if the table is of other images,
+    if a label is not a class, or if an image of a part that was drawn has no label or is missing: leaving out the
+    difficult ones would make the estimate too high.
     """
     columns, config = read_csv(path), folder.config()
     if missing := [name for name in COLUMNS if name not in columns]:
@@ -88,14 +97,17 @@ def read_labelling(path: Path, folder: RunFolder) -> LabelledEvidence:
             f'{path}: no column "{missing[0]}"\n  hint:    fill in the column label of the table that '
             "`mutualign report RUN --label-these 50` writes, and change nothing else"
         )
-    if set(columns["images"]) - {_digest(config.data)}:
+    if {images.removeprefix(KIND) for images in columns["images"]} - {_digest(config.data)}:
         raise MutualignError(f"{path}: labels of other images than those of {folder.path}")
-    given = [label.strip() for label in columns["label"]]
-    if empty := [at for at, part in enumerate(columns["part"]) if part == "random" and not given[at]]:
-        raise MutualignError(
-            f'{path}: {len(empty)} image(s) of the part "random" have no label, first {columns["file"][empty[0]]}'
-            f'\n  hint:    label all of them, an image of no class as "{OTHER}"; otherwise the estimate is too high'
-        )
+    given, parts = [label.strip() for label in columns["label"]], columns["part"]
+    for part in ("random", "differing"):
+        members = [at for at, one in enumerate(parts) if one == part]
+        empty = [at for at in members if not given[at]]
+        if empty and (part == "random" or len(empty) < len(members)):  # nobody has to label the others
+            raise MutualignError(
+                f'{path}: {len(empty)} image(s) of the part "{part}" have no label, first {columns["file"][empty[0]]}'
+                f'\n  hint:    label all of them, an image of no class as "{OTHER}"; otherwise the estimate is too high'
+            )
     labelled = [at for at, label in enumerate(given) if label]
     outputs, baseline = run_outputs(folder, "selected").outputs, fair_baseline(folder)
     rows = _rows([columns["row"][at] for at in labelled], len(outputs.target_logits), path)
@@ -106,16 +118,19 @@ def read_labelling(path: Path, folder: RunFolder) -> LabelledEvidence:
         )
     names = list(folder.require_result().class_names or config.class_names or ())
     labels = torch.tensor(class_indices([given[at] for at in labelled], [*names, *_other(names)], path))
-    random = torch.tensor([columns["part"][at] == "random" for at in labelled])
-    if not random.any():
-        raise MutualignError(f'{path}: no image of the part "random"\n  hint:    restore the rows of the table')
+    random, differing = (torch.tensor([parts[at] == part for at in labelled]) for part in ("random", "differing"))
+    order = drawing_order(len(outputs.target_logits), config.data)
+    if not random.any() or not _is_start(rows[random], order):
+        raise MutualignError(
+            f'{path}: images of the part "random" are missing\n  hint:    restore the rows of the table, and label all'
+        )
     predicted = outputs.predicted
     accuracy = labelled_accuracy(predicted[rows[random]], labels[random])
     if baseline is None:
         return LabelledEvidence(accuracy, int(random.sum()), None, 0)
     theirs = run_outputs(baseline, "selected").outputs.predicted
-    drawn = torch.tensor([columns["part"][at] != "unsure" for at in labelled])
-    used = drawn & (predicted[rows] != theirs[rows])
+    own = _is_start(rows[differing], differing_rows(order, rows[random], predicted, theirs))
+    used = (random | differing if own else random) & (predicted[rows] != theirs[rows])
     apart = float((predicted != theirs).double().mean())
     gain = labelled_gain(apart, predicted[rows[used]], theirs[rows[used]], labels[used])
     return LabelledEvidence(accuracy, int(random.sum()), gain, int(used.sum()))
@@ -143,6 +158,11 @@ def _rows(texts: Sequence[str], images: int, path: Path) -> Int64[Tensor, " n"]:
     if wrong := [text for text in texts if not text.isdecimal() or int(text) >= images]:
         raise MutualignError(f'{path}, row: "{wrong[0]}" is not the number of an image, 0 to {images - 1}')
     return torch.tensor([int(text) for text in texts], dtype=torch.int64)
+
+
+def _is_start(rows: Int64[Tensor, " some"], order: Int64[Tensor, " all"]) -> bool:
+    """Whether rows, in any order, are the first of an order."""
+    return rows.sort().values.equal(order[: len(rows)].sort().values)
 
 
 def _other(names: Sequence[str]) -> list[str]:
