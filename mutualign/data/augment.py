@@ -106,10 +106,14 @@ def fourier_swap(
 def affine_grid(
     images: Float[Tensor, "n channels height width"], views: AugmentConfig
 ) -> Float[Tensor, "n height width 2"]:
-    """Return a random affine map per image, as a grid for `grid_sample`."""
+    """Return a random affine map per image, as a grid for `grid_sample`: float32 under autocast too.
+
+    In bf16, positions would be off by up to half a pixel of a photo.
+    """
     n, _, height, width = images.shape
     draw = torch.rand(6, n, device=images.device) * 2 - 1
-    most = torch.tensor([[math.radians(10)], [views.scale], [0.05], [0.1]], device=images.device)
+    limits = (math.radians(10), views.scale, 0.05, 0.1)
+    most = torch.stack([torch.full((1,), limit, device=images.device) for limit in limits])  # a copy waits for a GPU
     angle, scale, aspect, shear = views.geometry * most * draw[:4]
     shift = views.geometry * 0.09 * draw[4:].T  # in the units of grid_sample, half a side
     cosine, sine, across, down = angle.cos(), angle.sin(), 1 + scale, (1 + scale) * (1 + aspect)
@@ -117,7 +121,8 @@ def affine_grid(
     rows = (torch.arange(height, device=images.device) * 2 + 1) / height - 1
     columns = (torch.arange(width, device=images.device) * 2 + 1) / width - 1
     points = torch.cartesian_prod(rows, columns).flip(1)  # (x, y) of every pixel
-    return (points @ matrix.transpose(1, 2) + shift[:, None]).view(n, height, width, 2)
+    with torch.autocast(images.device.type, enabled=False):
+        return (points @ matrix.transpose(1, 2) + shift[:, None]).view(n, height, width, 2)
 
 
 def noise_like(images: Float[Tensor, "n channels height width"]) -> Float[Tensor, "n channels height width"]:

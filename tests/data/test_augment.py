@@ -62,6 +62,13 @@ def test_a_grid_is_the_affine_map_of_its_own_draws():
         torch.testing.assert_close(found[i : i + 1], expected, rtol=1e-5, atol=1e-6)
 
 
+def test_a_grid_is_exact_under_autocast():
+    images = torch.zeros(2, 1, 64, 64)
+    expected = seeded(affine_grid, images, AugmentConfig())
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(seeded(affine_grid, images.bfloat16(), AugmentConfig()), expected)
+
+
 def test_geometry_moves_pixels_and_invents_no_values(images):
     moved = seeded(strong_views, images, replace(NOTHING, geometry=1.0))
     assert not torch.allclose(moved, images)

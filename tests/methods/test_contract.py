@@ -266,7 +266,7 @@ def test_a_run_resumes_bit_for_bit_after_every_step(name):
 
 
 class Reads(TorchDispatchMode):
-    """Counts the operators whose result the CPU waits for."""
+    """Counts the operators whose result the CPU waits for, and tensors from Python's numbers, whose copy waits."""
 
     def __init__(self):
         super().__init__()
@@ -277,12 +277,12 @@ class Reads(TorchDispatchMode):
         waits = {torch.ops.aten.nonzero, torch.ops.aten.masked_select, torch.ops.aten._unique2, torch.ops.aten.equal}
         if masked:
             self.count += any(index is not None and index.dtype == torch.bool for index in args[1])
-        self.count += func.overloadpacket in waits | {torch.ops.aten._local_scalar_dense}
+        self.count += func.overloadpacket in waits | {torch.ops.aten._local_scalar_dense, torch.ops.aten.lift_fresh}
         return func(*args, **(kwargs or {}))
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_a_step_reads_nothing_back_from_the_device(name):
+def test_a_step_does_not_wait_for_the_device(name):
     trainer = make_trainer(name)
     trainer.check = FiniteCheck(trainer.method, trainer.fabric, "here", deferred=True)  # as on a GPU
     trainer.step()
@@ -292,7 +292,8 @@ def test_a_step_reads_nothing_back_from_the_device(name):
         optimiser.set_rate = lambda progress, real=real: rates.append(real(progress))
     with Reads() as reads:
         trainer.step()
-    assert reads.count == len(rates)  # a learning rate is read from a tensor on the CPU
+    plans = int(name == "deepjdot")  # which are computed on the CPU
+    assert reads.count == 2 * len(rates) + plans  # a learning rate is read from a tensor that is made on the CPU
 
 
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's compiler does

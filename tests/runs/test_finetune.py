@@ -134,6 +134,19 @@ def test_crops_are_squares_within_the_image_and_half_are_mirrored():
     assert crops.max() <= 1
 
 
+def test_crops_of_a_photo_are_as_exact_in_bf16_as_its_values():
+    places = torch.linspace(0.0, 1.0, 224).expand(4, 3, 224, 224).clone()
+
+    def crops(images):
+        torch.manual_seed(0)
+        return random_crops(images).float()
+
+    with torch.autocast("cpu", torch.bfloat16):
+        found = crops(places.bfloat16())
+    rounding = torch.finfo(torch.bfloat16).eps / 2
+    torch.testing.assert_close(found, crops(places.bfloat16().float()), atol=rounding, rtol=0)
+
+
 def test_a_named_network_takes_the_place_of_the_frozen_one_or_of_the_backbone():
     def chosen(recipe, *choice):
         return NetworkChoice(*choice).apply(recipe)

@@ -47,7 +47,8 @@ def information_maximisation(
     >>> float(information_maximisation(torch.zeros(4, 3)))
     0.0
     """
-    mean = logits.log_softmax(1).logsumexp(0) - torch.log(torch.tensor(float(len(logits)), device=logits.device))
+    count = torch.full((), float(len(logits)), device=logits.device)  # a copy from the CPU would wait for a GPU
+    mean = logits.log_softmax(1).logsumexp(0) - count.log()
     relative = mean if prior is None else mean - torch.log(prior * len(prior))
     return entropy(logits).mean() + (mean.exp() * relative).sum()
 
