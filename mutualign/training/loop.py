@@ -72,6 +72,15 @@ class StageTrainer:
         for name, value in {**losses, **update.metrics}.items():
             self.sums[name] = self.sums.get(name, torch.zeros((), device=value.device)) + value.detach().float()
 
+    def _wait(self) -> None:
+        """Wait for the device, and count that as training: on a GPU, steps return before their work is done.
+
+        Raises NotFinite if a loss or a gradient was not finite.
+        """
+        start = time.perf_counter()
+        self.check.raise_if_any()
+        self.train_seconds += time.perf_counter() - start
+
     def _look(self) -> Outputs:
         """Compute the classifier's outputs on all target training images, for `begin_epoch`."""
         if self.batches.target is None:
@@ -80,7 +89,7 @@ class StageTrainer:
 
     def finish_epoch(self) -> Epoch:
         """Return the means of the epoch that ends with the last step, and reset the sums."""
-        self.check.raise_if_any()
+        self._wait()
         means = {name: float(total) / self.batches.steps_per_epoch for name, total in self.sums.items()}
         self.sums = {}
         return Epoch(self.index, self.steps_done // self.batches.steps_per_epoch, means, self.train_seconds)
@@ -90,7 +99,7 @@ class StageTrainer:
 
         Raises NotFinite, and keeps the last checkpoint, if a weight is not finite.
         """
-        self.check.raise_if_any()
+        self._wait()
         tensors = {f"method.{name}": value for name, value in self.method.state_dict().items()}
         if broken := [name for name, value in tensors.items() if not torch.isfinite(value).all()]:
             raise NotFinite(

@@ -40,6 +40,22 @@ def store(tmp_path):
     return Checkpoints(tmp_path / "checkpoints")
 
 
+def test_what_the_device_still_has_to_do_at_the_end_of_an_epoch_is_training_time(monkeypatch):
+    now, trainer = [0.0], make_trainer("source_only")
+    monkeypatch.setattr("mutualign.training.loop.time.perf_counter", lambda: now[0])
+
+    def wait():
+        now[0] += 5.0  # as long as a GPU is behind
+
+    for _ in range(EPOCH):
+        trainer.step()
+    monkeypatch.setattr(trainer.check, "raise_if_any", wait)
+    assert trainer.finish_epoch().train_seconds == 5.0
+    store = MemoryStore()
+    trainer.save(store, keep=1)
+    assert store.info["train_seconds"] == 10.0
+
+
 # A step ---------------------------------------------------------------------------------------------------------------
 
 
