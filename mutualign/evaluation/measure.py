@@ -15,7 +15,7 @@ from mutualign.data.types import Batch, UnlabelledImages, spread, to_floats
 from mutualign.evaluation import audit, target_labels, validators
 from mutualign.evaluation.gradients import loss_gradients
 from mutualign.evaluation.label_shift import estimated_shares, same_within_classes
-from mutualign.evaluation.records import EpochRecord
+from mutualign.evaluation.records import EpochRecord, finite
 from mutualign.evaluation.validators import ValidatorInputs
 from mutualign.methods import Method
 from mutualign.nn.classifier import Classifier
@@ -62,7 +62,7 @@ class Evaluator:
             same_within_classes=same_within_classes(inputs.source_logits, inputs.target_logits),
             estimated_shares=estimated_shares(inputs.source_logits, inputs.source_labels, inputs.target_logits),
             teacher_fingerprint=_fingerprint(labeller.model) if labeller else None,
-            gradients=gradients.norms,
+            gradients=finite(gradients.norms),
             reversal=gradients.reversal,
         )
         source_logits = predict_logits(classifier, task.source_test.images, channels, fabric, key)
@@ -75,8 +75,8 @@ class Evaluator:
             epoch=epoch.number,
             method=name,
             train_seconds=round(epoch.train_seconds, 2),
-            means=epoch.means,
-            scores=validators.scores(inputs),
+            means=finite(epoch.means),
+            scores=finite(validators.scores(inputs)),
             source_accuracy=target_labels.source_accuracy(source_logits, task.source_test),
             target_accuracy=target_labels.target_accuracy(target_logits, task.target_test),
             audit=audited,

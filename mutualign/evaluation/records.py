@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 
@@ -49,9 +51,20 @@ class EpochRecord:
     epoch: int  # within the stage, from 1
     method: str
     train_seconds: float  # of the stage so far
-    means: dict[str, float]  # of losses and metrics over the epoch's steps
-    scores: dict[str, float]  # by validator
+    means: dict[str, float]  # of losses and metrics over the epoch's steps; without those that are not finite
+    scores: dict[str, float]  # by validator; likewise
     source_accuracy: float
     target_accuracy: float | None  # None without target labels
     audit: EpochAudit | None = None  # None in runs from before the audit
     pseudo_labels: PseudoLabelQuality | None = None
+
+
+def finite(values: Mapping[str, float]) -> dict[str, float]:
+    """Leave out what is not a finite number, which JSON cannot express.
+
+    A metric of a user's method, such as a mean over no images, may be NaN.
+
+    >>> finite({"coverage": 0.5, "precision": math.nan})
+    {'coverage': 0.5}
+    """
+    return {name: value for name, value in values.items() if math.isfinite(value)}
