@@ -79,6 +79,12 @@ def test_atc_of_the_source_itself_is_its_accuracy():
     assert found.accuracy == pytest.approx(outputs.source_accuracy)
 
 
+def test_atc_of_a_network_that_is_equally_sure_of_all_images_is_its_source_accuracy():
+    source, target = torch.eye(4)[torch.arange(40) % 4], torch.eye(4)[[0, 1, 2]]
+    labels = torch.where(torch.arange(40) < 10, torch.arange(40) % 4, (torch.arange(40) + 1) % 4)  # a quarter is right
+    assert estimate("average_thresholded_confidence", outputs_of(source, labels, target)).accuracy == 0.25
+
+
 def test_atc_is_one_for_a_surer_target_of_a_perfect_source_and_zero_if_the_source_is_all_wrong():
     sure, unsure, right = 9 * torch.eye(3), 2 * torch.eye(3), torch.arange(3)
     for source, labels, target, expected in (

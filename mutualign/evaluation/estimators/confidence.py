@@ -16,9 +16,10 @@ def average_thresholded_confidence(run: RunOutputs, runs: Sequence[RunOutputs] =
     """Share of target images whose confidence exceeds a threshold that is set on the source (ATC).
 
     Confidence is the negative entropy of the softmax. The threshold is chosen so that the share of source images below
-    it equals the source error: with k wrong source predictions, it is the (k + 1)-th lowest source confidence. If every
-    source prediction is wrong, the estimate is 0. The range covers the sampling of both sets of images only, not the
-    error of the method.
+    it equals the source error: with k wrong source predictions, it is the (k + 1)-th lowest source confidence. If
+    several source images have exactly this confidence, as many of them count as below it as that takes, and the same
+    share of such target images. If every source prediction is wrong, the estimate is 0. The range covers the sampling
+    of both sets of images only, not the error of the method.
     Source: Garg et al., "Leveraging unlabeled data to predict out-of-distribution performance", ICLR 2022, eq. 2 and 3.
     The authors' code takes the k-th lowest, which differs by one source image; this follows the equation.
     """
@@ -28,7 +29,10 @@ def average_thresholded_confidence(run: RunOutputs, runs: Sequence[RunOutputs] =
     if wrong == len(source):
         return sampled(outputs, 0.0)
     threshold = source.sort().values[wrong]
-    return sampled(outputs, float((target >= threshold).double().mean()))
+    below, equal = int((source < threshold).sum()), int((source == threshold).sum())
+    kept = 1 - (wrong - below) / equal  # of the images with the threshold's confidence; 1 if there is one such image
+    above, there = (float(flags.double().mean()) for flags in (target > threshold, target == threshold))
+    return sampled(outputs, above + kept * there)
 
 
 @register_estimator("difference_of_confidences")
