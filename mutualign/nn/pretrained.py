@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
@@ -66,8 +67,9 @@ def load_published(network: EfficientNetLite) -> None:
 def pretrained_tensors(name: str, cache: Path) -> dict[str, Tensor]:
     """Return the ImageNet weights of a variant, in the order of its layers.
 
-    The package's file is read once, and kept in the folder `cache` as safetensors, which hold no code. Raises
-    MutualignError if the package is missing, or its file is not the published one.
+    The package's file is read once, and kept in the folder `cache` as safetensors, which hold no code; a folder that
+    cannot be written is no error. Raises MutualignError if the package is missing, or its file is not the published
+    one.
     """
     published = PUBLISHED[name]
     kept = cache / f"{name}-{published.sha256[:8]}.safetensors"
@@ -75,8 +77,9 @@ def pretrained_tensors(name: str, cache: Path) -> dict[str, Tensor]:
         tensors, about = unpack(kept, hashed=True)
     except (OSError, ValueError):  # not there yet, or damaged
         tensors = _read_published(_locate(name, published), published.sha256)
-        cache.mkdir(parents=True, exist_ok=True)
-        write_atomically(kept, pack(tensors, {"order": "\n".join(tensors), "source_sha256": published.sha256}))
+        with suppress(OSError, MutualignError):
+            cache.mkdir(parents=True, exist_ok=True)
+            write_atomically(kept, pack(tensors, {"order": "\n".join(tensors), "source_sha256": published.sha256}))
         return tensors
     return {key: tensors[key] for key in about["order"].split("\n")}
 

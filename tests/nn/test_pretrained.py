@@ -53,6 +53,12 @@ def test_weights_are_kept_as_safetensors_the_pickle_is_read_once_and_damage_is_r
     assert kept.read_bytes() != bytes(content)
 
 
+def test_a_cache_that_cannot_be_written_costs_nothing_but_time(tmp_path):
+    (tmp_path / "file").touch()
+    assert pretrained_tensors(LITE0, tmp_path / "file" / "cache")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 def test_a_missing_package_is_named_with_what_to_install(tmp_path, monkeypatch):
     for name, hint in (
         (LITE0, r"'mutualign\[photos\]'"),
