@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
-Results = Mapping[str, Any]
+from tools.markdown import markdown, table
+from tools.results import Results
 
 
-def estimates_lines(results: Results) -> tuple[Sequence[str], list[list[str]]]:
+@table("blind-estimates", source="blind")
+@table("photos-estimates", source="evidence-photos")
+def estimates_table(results: Results) -> list[str]:
     """Errors, coverage and width of every kind of evidence about the accuracy, at last epochs."""
     lines = [
         [
@@ -23,19 +25,23 @@ def estimates_lines(results: Results) -> tuple[Sequence[str], list[list[str]]]:
         for line in results["summary"]["estimates"]
         if line["epoch"] == "last"
     ]
-    return ("tasks", "evidence", "mean absolute error", "bias", "range holds", "mean width", "runs"), lines
+    return markdown(["tasks", "evidence", "mean absolute error", "bias", "range holds", "mean width", "runs"], lines)
 
 
-def alarms_lines(results: Results) -> tuple[Sequence[str], list[list[str]]]:
+@table("blind-alarms", source="blind")
+@table("photos-alarms", source="evidence-photos")
+def alarms_table(results: Results) -> list[str]:
     """How often an alarm is raised when it should be, and when it should not."""
     lines = [
         [line["kind"], line["alarm"], share(line["hit"]), share(line["false"]), f"{line['runs'][0]}, {line['runs'][1]}"]
         for line in results["summary"]["alarms"]
     ]
-    return ("tasks", "alarm", "raised when it should be", "raised when it should not", "runs of each"), lines
+    return markdown(["tasks", "alarm", "raised when it should be", "raised when it should not", "runs of each"], lines)
 
 
-def verdicts_lines(results: Results) -> tuple[Sequence[str], list[list[str]]]:
+@table("blind-verdicts", source="blind")
+@table("photos-verdicts", source="evidence-photos")
+def verdicts_table(results: Results) -> list[str]:
     """Verdicts without labels, and what target labels say of the same runs."""
     lines = []
     for line in results["summary"]["verdicts"]:
@@ -45,10 +51,12 @@ def verdicts_lines(results: Results) -> tuple[Sequence[str], list[list[str]]]:
             continue
         counts = (str(line["by_labels"].get(name, 0)) for name in ("better", "neither", "worse"))
         lines.append([line["kind"], line["verdict"], str(line["runs"]), *counts, ""])
-    return ("tasks", "verdict without labels", "runs", "better", "neither", "worse", "of all, by task"), lines
+    return markdown(["tasks", "verdict without labels", "runs", "better", "neither", "worse", "of all, by task"], lines)
 
 
-def choices_lines(results: Results) -> tuple[Sequence[str], list[list[str]]]:
+@table("blind-choices", source="blind")
+@table("photos-choices", source="evidence-photos")
+def choices_table(results: Results) -> list[str]:
     """Points won over the last epoch by choosing one, points lost by choosing a recipe, and rank correlations."""
     keys = ("epoch_gain", "recipe_loss", "rank_correlation", "given_the_epoch")
     lines = [
@@ -56,10 +64,11 @@ def choices_lines(results: Results) -> tuple[Sequence[str], list[list[str]]]:
         for line in results["summary"]["choices"]
     ]
     heads = ("epoch: won over the last", "recipe: lost", "rank correlation", "given the epoch")
-    return ("tasks", "chosen by", *heads), lines
+    return markdown(["tasks", "chosen by", *heads], lines)
 
 
-def split_lines(results: Results) -> tuple[Sequence[str], list[list[str]]]:
+@table("split")
+def split_table(results: Results) -> list[str]:
     """What evidence from half of the source test is worth, on the same and on other digits of the target test."""
     lines = [
         [
@@ -70,7 +79,7 @@ def split_lines(results: Results) -> tuple[Sequence[str], list[list[str]]]:
         ]
         for line in results["summary"]
     ]
-    return ("evidence", "same digits", "other digits", "difference"), lines
+    return markdown(["evidence", "same digits", "other digits", "difference"], lines)
 
 
 def share(one: Mapping[str, float] | None) -> str:
@@ -83,11 +92,3 @@ def points(one: Mapping[str, float | None] | None) -> str:
     if one is None:
         return ""
     return f"{one['mean']:+.2f}" + ("" if one["half_width"] is None else f" ± {one['half_width']:.2f}")
-
-
-BLIND_TABLES = {
-    "blind-estimates": estimates_lines,
-    "blind-alarms": alarms_lines,
-    "blind-verdicts": verdicts_lines,
-    "blind-choices": choices_lines,
-}

@@ -23,7 +23,7 @@ from mutualign.runs.statistics import Interval
 from tools.heat_map import draw_heat_map
 from tools.leaderboard import Board
 from tools.look import COLOURS, PICTURES, bare, new_figure, picture, save_picture
-from tools.tables import BOARDS, GOALS, OFFICE31, PUBLISHED_OFFICE31, by_variant, load, mean_over_pairs, read_rows
+from tools.results import BOARDS, GOALS, OFFICE31, PUBLISHED_OFFICE31, by_variant, load, mean_over_pairs, read_rows
 
 TITLES = {"mnist-mnistm-resampled": "MNIST-M, resampled (as published)", "mnist-mnistm": "MNIST-M, frozen"}
 

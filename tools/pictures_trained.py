@@ -24,7 +24,7 @@ from mutualign.report.figure_style import BLUE, GREEN, GREY, ORANGE, VERMILLION
 from mutualign.runs.experiment import Experiment
 from mutualign.training.setup import build_classifier, build_method
 from tools.look import bare, new_figure, picture
-from tools.tables import load, mean_over_pairs, read_rows
+from tools.results import load, mean_over_pairs, read_rows
 
 SHOWN = 10  # images in a row of the hero
 

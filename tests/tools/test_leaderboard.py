@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from tests.tools.test_tables import row
+from tools.gain_tables import gains_table, standings_table
 from tools.heat_map import draw_heat_map
 from tools.leaderboard import Board
-from tools.tables import gains_table, read_rows, standings_table
+from tools.results import read_rows
 
 
 def rows(task: str, accuracies: dict[str, list[float]], seconds: float = 1.0) -> list[dict]:

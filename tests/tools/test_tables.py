@@ -6,7 +6,9 @@ import json
 
 import pytest
 
-from tools import tables
+from tools import accuracy_tables, gain_tables, results, speed_tables, tables
+from tools.markdown import TABLES
+from tools.tables import with_origin
 
 
 def row(recipe, seed, selection, target, task="mnist-mnistm-resampled"):
@@ -44,7 +46,8 @@ def root(tmp_path, monkeypatch):
     """A project whose results hold DANN, MaNi and the recipe `best`."""
     (tmp_path / "results").mkdir()
     (tmp_path / "docs").mkdir()
-    monkeypatch.setattr(tables, "ROOT", tmp_path)
+    for module in (results, tables):
+        monkeypatch.setattr(module, "ROOT", tmp_path)
     mani = rows_of("mani", [0.858]) + rows_of("mani", [0.877], "mnist-mnistm")
     for name, rows in {
         "reproduction": rows_of("dann", [0.6, 0.6]) + mani,
@@ -55,7 +58,7 @@ def root(tmp_path, monkeypatch):
 
 
 def test_a_table_has_the_numbers_of_its_file_and_their_origin(root):
-    text = tables.table("reproduction", "docs")
+    text = with_origin("reproduction", "docs")
     numbers = "| dann | 71 | **60.0 ± 0.0** | 61.0 ± 0.0 | *70.0 ± 0.0* | 99.0 ± 0.0 | 2 | 100 |"
     assert f"| mnist-mnistm-resampled {numbers}" in text
     assert "| mnist-mnistm | mani |  | **87.7** |" in text  # the published number is of the other variant
@@ -64,12 +67,12 @@ def test_a_table_has_the_numbers_of_its_file_and_their_origin(root):
 
 
 def test_own_recipes_follow_the_published_number_and_its_reproduction_with_two_digits_for_several_seeds(root):
-    lines = tables.headline_table(tables.load("headline"))
+    lines = accuracy_tables.headline_table(results.load("headline"))
     assert lines[2].startswith("| MaNi, as published | resampled | 87 |")
     assert "| resampled | **85.8** |" in lines[3]
     assert "| frozen | **87.7** |" in lines[4]
     assert lines[5].startswith("| `best` | frozen | **98.50 ± 6.35** | 99.50 ± 6.35 | *108.50 ± 6.35* |")
-    short = tables.published_table(tables.load("headline"))
+    short = accuracy_tables.published_table(results.load("headline"))
     assert short[5] == "| `best` | frozen | **98.50 ± 6.35** | 2 | 100 |"
 
 
@@ -97,61 +100,61 @@ def test_goals_that_were_not_reached_stay_empty():
         return {"recipe": recipe, "curves": {"train_seconds": seconds, "target_accuracy": list(accuracies)}}
 
     rows = [run("fast", 0.9, 0.97), run("fast", 0.8, 0.96), run("fast", 0.8, 0.9), {"recipe": "fast"}]
-    head, _, line = tables.speed_table({"rows": rows})
+    head, _, line = speed_tables.speed_table({"rows": rows})
     assert head == "| recipe | seconds to 87 % | seconds to 97 % | seconds to 98.5 % | n |"
     assert line == "| `fast` | 20 (10 to 20) | 20 (20 to 20, 1 of 3 runs) |  | 3 |"
 
 
 def test_evidence_sizes_and_sweeps_have_one_line_each():
     evidence = {"what": "epoch: class_ami", "same": 95.0, "other": 94.5, "difference": 0.5, "half_width": 0.75}
-    _, formatted = tables.TABLES["split"]
+    _, formatted = TABLES["split"]
     assert formatted({"summary": [evidence]})[2:] == ["| epoch: class ami | 95.00 | 94.50 | +0.50 ± 0.75 |"]
     first = {"images": 1000, "epoch_seconds": 2.0, "peak_mib": 700.4}
     second = first | {"images": 2000, "time_over_images": 1.02, "memory_over_data": 0.98}
-    sizes = tables.scaling_table({"rows": [first, second]})
+    sizes = speed_tables.scaling_table({"rows": [first, second]})
     assert sizes[2:] == ["| 1,000 | 2.0 | 700 |  |  |", "| 2,000 | 2.0 | 700 | 1.02 | 0.98 |"]
     gains = {"pairs - neither": [0.01, 0.01], "both - pairs": [-0.1, 0.1]}
     information = {"task": "t", "label_shift": True, "others": "none", "unit": "pairs", "runs": 4, "gains": gains}
-    lines = tables.informations_table({"summary": [information | {"neither": [0.5, 0.5]}]})
+    lines = gain_tables.informations_table({"summary": [information | {"neither": [0.5, 0.5]}]})
     some = "15 % of half the classes"
     assert lines[2:] == [f"| t | {some} | none | 50.0 ± 0.0 | **+1.0 ± 0.0** | +0.0 ± 127.1 | 2 (pairs, 4 runs) |"]
     sweep = {"task": "t", "recipe": "r", "trials": 40, "pruned": 33, "chosen_accuracy": 0.9, "best_accuracy": 0.95}
     sweep |= {"regret": 0.05, "default_accuracy": 0.92, "hours": 0.285}
-    lines = tables.sweep_table({"rows": [sweep]})
+    lines = accuracy_tables.sweep_table({"rows": [sweep]})
     assert lines[2:] == ["| t | r | 40 (33 pruned) | 90.0 | 95.0 | 5.0 | 92.0 | 0.28 |"]
     accuracies = {("new", 0): 0.5, ("old", 0): 0.25, ("new", 1): 0.5, ("old", 1): 0.25}
     rows = [{"variant": "v", "recipe": one, "seed": n, "target_accuracy": x} for (one, n), x in accuracies.items()]
-    head, _, *lines = tables.variants_table({"rows": rows})
+    head, _, *lines = gain_tables.variants_table({"rows": rows})
     assert head == "| variant | `old` | `new` | `new` - `old` | n |"
     assert lines == ["| v | 25.0 ± 0.0 | 50.0 ± 0.0 | **+25.0 ± 0.0** | 2 |"]
     accuracies = {("fast", 0): 0.5, ("no-dann", 0): 0.25, ("fast", 1): 0.75, ("no-dann", 1): 0.5}
     rows = [{"variant": "v", "recipe": one, "seed": n, "target_accuracy": x} for (one, n), x in accuracies.items()]
-    fast, without = tables.ablation_table({"rows": rows})[2:]
+    fast, without = gain_tables.ablation_table({"rows": rows})[2:]
     assert fast.endswith(" |  | 2 |")
     assert without == "| without the domain discriminator | 37.5 ± 158.8 | **-25.0 ± 0.0** | 2 |"
 
 
 def test_own_images_are_followed_by_loading_times():
     timing = {"name": "read and decode", "images": 70000, "seconds": 5.04, "images_per_second": 13889}
-    results = results_of(rows_of("best", [0.5], "mnist-to-mnistm"), timings=[timing])
-    lines = tables.own_images_table(results)
+    found = results_of(rows_of("best", [0.5], "mnist-to-mnistm"), timings=[timing])
+    lines = accuracy_tables.own_images_table(found)
     assert [line.split(" | ")[:3] for line in lines[2:3]] == [["| mnist-to-mnistm", "best", "**50.0**"]]
     assert lines[-1] == "| read and decode | 70,000 | 5.0 | 13,889 |"
 
 
 def test_every_table_can_be_made_from_the_committed_results():
-    for name in tables.TABLES:
-        assert tables.table(name).count("\n| ") >= 2, name
+    for name in TABLES:
+        assert with_origin(name).count("\n| ") >= 2, name
 
 
 def test_a_benchmark_in_rounds_has_medians_ranges_and_whether_a_requirement_is_met(root):
     row = {"name": "a step", "case": "ours", "value": 17.84, "unit": "ms", "n": 5, "min": 17.1, "max": 18.0}
     rows = [row, row | {"n": 1, "required": ">= 20", "met": False}]
     (root / "results" / "busy.json").write_text(json.dumps(results_of(rows)))
-    text = tables.table("busy")
+    text = with_origin("busy")
     assert "| a step | ours | 17.8 ms | 17.1 to 18 | 5 |  |" in text
     assert "| a step | ours | 17.8 ms |  | 1 | >= 20: **not met** |" in text
 
 
 def test_a_benchmark_without_results_is_said_to_be_not_measured(root):
-    assert tables.table("busy") == "Not measured yet: results/busy.json does not exist.\n"
+    assert with_origin("busy") == "Not measured yet: results/busy.json does not exist.\n"
