@@ -39,6 +39,14 @@ torch.set_num_threads(1)
 torch.set_warn_always(True)  # what warns once only would fail whichever test comes first
 
 
+@pytest.fixture(autouse=True, scope="session")
+def nothing_flushed() -> Iterator[None]:
+    """No test waits for the disk: what tests write need not survive a power cut."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda number: None)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or writes the user's cache folder."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 import warnings
 from contextlib import ExitStack
 from pathlib import Path
@@ -29,6 +28,7 @@ from mutualign.estimator.choice import choose_recipe
 from mutualign.estimator.parameters import check_parameters, seed_of
 from mutualign.estimator.progress import EpochLines
 from mutualign.evaluation.validators import DEFAULT_VALIDATOR
+from mutualign.io.atomic import temporary_folder
 from mutualign.nn.classifier import Classifier
 from mutualign.runs.experiment import Experiment
 from mutualign.runs.history import Result, StageAlarm
@@ -254,7 +254,7 @@ class DomainAdapter(ClassifierMixin, ClassNamePrefixFeaturesOutMixin, Transforme
     def _train(self, task: Task, seed: int) -> None:
         with ExitStack() as stack:
             # Two folders deep: an experiment searches the folders next to its own for a source-only run.
-            path = Path(self.run_folder or f"{stack.enter_context(tempfile.TemporaryDirectory())}/arrays/run")
+            path = Path(self.run_folder or stack.enter_context(temporary_folder()) / "arrays" / "run")
             settings = {"accelerator": self.accelerator, **({"observer": EpochLines()} if self.verbose else {})}
             experiment = Experiment.start(self.recipe_, task, seed, path, **settings)
             experiment.run()

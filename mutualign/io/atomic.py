@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,6 +18,25 @@ from mutualign.errors import MutualignError
 PART = ".part"  # ends the name of a file that is being written
 ABANDONED = 3600.0  # seconds without a write after which a part is a leftover of a killed process
 LONGEST_STEM = 200  # bytes of the final name that the name of a part starts with; a name has 255 at most
+
+_lasting = ContextVar("lasting", default=True)  # whether files are to survive a power cut
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Context of a new folder that is removed at its end; meanwhile no file is flushed to disk, which takes time."""
+    with tempfile.TemporaryDirectory() as folder:
+        before = _lasting.set(False)
+        try:
+            yield Path(folder)
+        finally:
+            _lasting.reset(before)
+
+
+def flush_to_disk(number: int) -> None:
+    """Flush an open file or folder to disk, except within `temporary_folder`."""
+    if _lasting.get():
+        os.fsync(number)
 
 
 def write_atomically(path: Path, content: bytes, before_rename: Callable[[], None] = lambda: None) -> None:
@@ -56,7 +77,7 @@ def open_atomically(
             yield file
             file.flush()
             if durable:
-                os.fsync(file.fileno())
+                flush_to_disk(file.fileno())
         before_rename()
         part.replace(path)
     except BaseException:
@@ -66,7 +87,7 @@ def open_atomically(
     if durable:
         folder = os.open(path.parent, os.O_RDONLY)
         try:
-            os.fsync(folder)
+            flush_to_disk(folder)
         finally:
             os.close(folder)
 

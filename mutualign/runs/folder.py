@@ -14,7 +14,7 @@ import tomli_w
 from mutualign.data.types import ImageShape
 from mutualign.errors import MutualignError
 from mutualign.evaluation.records import EpochRecord
-from mutualign.io.atomic import cannot_write, write_atomically
+from mutualign.io.atomic import cannot_write, flush_to_disk, write_atomically
 from mutualign.io.plugins import mutualign_command, require_plugins, resume_command
 from mutualign.io.text import LARGEST_JSON, LARGEST_TOML, parse_json, parse_toml, read_text
 from mutualign.io.typed import encode_json, parse_typed
@@ -153,7 +153,7 @@ class RunFolder:
             with path.open("a", encoding="utf-8") as file:
                 file.write(encode_json(record) + "\n")
                 file.flush()
-                os.fsync(file.fileno())
+                flush_to_disk(file.fileno())
         except OSError as error:
             raise cannot_write(path, error) from error
 

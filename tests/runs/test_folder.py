@@ -6,12 +6,13 @@ import json
 import os
 import shutil
 import tomllib
+from contextlib import suppress
 
 import pytest
 import torch
 
 from mutualign.errors import MutualignError
-from mutualign.io.atomic import write_atomically
+from mutualign.io.atomic import temporary_folder, write_atomically
 from mutualign.runs.folder import FORMAT, RunFolder
 from tests.runs.samples import SPEC, config, record, untimed
 
@@ -49,6 +50,19 @@ def test_a_file_is_flushed_to_disk_before_it_is_renamed_and_its_folder_after(tmp
         monkeypatch.setattr(os, name, lambda *a, _n=name, _r=real, **k: (calls.append(_n), _r(*a, **k))[1])
     write_atomically(tmp_path / "file", b"content")
     assert calls == ["fsync", "replace", "fsync"]
+
+
+def test_a_temporary_folder_is_removed_and_only_its_files_are_not_flushed(tmp_path, monkeypatch):
+    flushed = []
+    monkeypatch.setattr(os, "fsync", flushed.append)
+    with suppress(ZeroDivisionError), temporary_folder() as folder:
+        write_atomically(folder / "file", b"content")
+        assert (folder / "file").read_bytes() == b"content"
+        1 / 0  # noqa: B018
+    assert flushed == []
+    assert not folder.exists()
+    write_atomically(tmp_path / "file", b"content")
+    assert len(flushed) == 2
 
 
 # The folder -----------------------------------------------------------------------------------------------------------
