@@ -23,7 +23,17 @@ from mutualign.runs.statistics import Interval
 from tools.heat_map import draw_heat_map
 from tools.leaderboard import Board
 from tools.look import COLOURS, PICTURES, bare, new_figure, picture, save_picture
-from tools.results import BOARDS, GOALS, OFFICE31, PUBLISHED_OFFICE31, by_variant, load, mean_over_pairs, read_rows
+from tools.results import (
+    BOARDS,
+    GOALS,
+    OFFICE31,
+    PUBLISHED_OFFICE31,
+    Results,
+    by_variant,
+    load,
+    mean_over_pairs,
+    read_rows,
+)
 
 TITLES = {"mnist-mnistm-resampled": "MNIST-M, resampled (as published)", "mnist-mnistm": "MNIST-M, frozen"}
 
@@ -53,16 +63,22 @@ def draw_samples() -> Figure:
 
 @picture
 def draw_reproduction() -> Figure:
-    """Draw target accuracy over epochs from results/reproduction.json; MaNi starts where DANN ends."""
-    rows = [row for row in load("reproduction")["rows"] if "curves" in row]
-    tasks = [task for task in TITLES if any(row["task"] == task for row in rows)]
+    """Draw target accuracy over epochs from results/reproduction.json, a line per seed; MaNi starts where DANN ends."""
+    runs: dict[tuple[str, str], list[Results]] = {}
+    for row in load("reproduction")["rows"]:
+        if "curves" in row:
+            runs.setdefault((row["task"], row["recipe"]), []).append(row)
+    tasks = [task for task in TITLES if any(task == found for found, _ in runs)]
     figure, axes = new_figure(2.4 * len(tasks), len(tasks), 1, sharex=True, sharey=True, squeeze=False)
     for axis, task in zip(axes[:, 0], tasks, strict=True):
-        for row in (row for row in rows if row["task"] == task):
-            accuracy = 100 * np.array(row["curves"]["target_accuracy"])
-            epochs = np.arange(row["epochs"] - len(accuracy), row["epochs"]) + 1
-            label = f"{row['recipe'].replace('_', ' ')}: {accuracy[-1]:.1f}"
-            axis.plot(epochs, accuracy, color=COLOURS[row["recipe"]], linewidth=1.5, label=label)
+        for recipe in (recipe for found, recipe in runs if found == task):
+            rows = runs[task, recipe]
+            last = Interval.of([row["target_accuracy"] for row in rows])
+            labels = [f"{recipe.replace('_', ' ')}: {last.percent()}", *[None] * (len(rows) - 1)]
+            for row, label in zip(rows, labels, strict=True):
+                accuracy = 100 * np.array(row["curves"]["target_accuracy"])
+                epochs = np.arange(row["epochs"] - len(accuracy), row["epochs"]) + 1
+                axis.plot(epochs, accuracy, color=COLOURS[recipe], linewidth=1.2, label=label)
         axis.legend(loc="lower right", title="at the last epoch", title_fontsize=10, alignment="right")
         axis.set(title=TITLES[task], ylabel="target accuracy, %")
     axes[-1][0].set_xlabel("epoch")

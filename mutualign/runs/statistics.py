@@ -53,7 +53,7 @@ class Summary:
     recipe: str
     source: Interval  # accuracy at the last epoch
     target: dict[Selection, Interval]  # accuracy by the way of choosing the epoch
-    seconds: float  # of training, mean
+    seconds: float  # of training, of the fastest seed: others may have shared the machine
 
     def target_by(self, kind: str) -> Interval | None:
         """Target accuracy by a kind of selection: last, validator or oracle."""
@@ -78,7 +78,7 @@ def summarise(rows: Iterable[Row]) -> list[Summary]:
                 recipe,
                 Interval.of([row.source_accuracy for row in last]),
                 {selection: Interval.of(values) for selection, values in target.items()},
-                sum(row.train_seconds for row in last) / len(last),
+                min(row.train_seconds for row in last),
             )
         )
     return summaries

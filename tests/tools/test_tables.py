@@ -62,6 +62,8 @@ def test_a_table_has_the_numbers_of_its_file_and_their_origin(root):
     numbers = "| dann | 71 | **60.0 ± 0.0** | 61.0 ± 0.0 | *70.0 ± 0.0* | 99.0 ± 0.0 | 2 | 100 |"
     assert f"| mnist-mnistm-resampled {numbers}" in text
     assert "| mnist-mnistm | mani |  | **87.7** |" in text  # the published number is of the other variant
+    added = "MaNi minus DANN, from which it starts, paired by seed, last epoch: mnist-mnistm-resampled +25.8 (n = 1)."
+    assert added in text
     for part in ("`mutualign compare`", "a machine", "commit 0123456;", "(../results/reproduction.json)"):
         assert part in text
 
