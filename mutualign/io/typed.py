@@ -8,7 +8,7 @@ import re
 import typing
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
@@ -18,6 +18,11 @@ from mutualign.io.text import parse_json
 LARGEST_INTEGER = 2**31 - 1  # a larger whole number is a mistake in every field
 
 T = TypeVar("T")
+
+# Types of fields with limits, which are checked when a file is read.
+Count = Annotated[int, msgspec.Meta(ge=1)]
+Positive = Annotated[float, msgspec.Meta(gt=0)]
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 
 def parse_typed(data: Any, expected: type[T], where: str, *, strict_keys: bool = False) -> T:

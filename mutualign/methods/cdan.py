@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mutualign.data.types import Batch
+from mutualign.io.typed import Count
 from mutualign.methods.base import Adversary, Losses, Method, Metrics, accuracy, mean_of
 from mutualign.methods.registry import register_method
 from mutualign.nn.classifier import Classifier
@@ -27,8 +28,8 @@ class CDANConfig:
     weight: float = 1.0  # of the domain loss
     reversal: Literal["constant", "ramp"] = "ramp"  # strength of the gradient reversal over the stage
     entropy_weights: bool = True  # CDAN+E: images with certain predictions count more
-    largest: int = 4096  # features times classes; larger products are replaced by random projections of this size
-    hidden: int = 256  # units of the discriminator
+    largest: Count = 4096  # features times classes; larger products are replaced by random projections of this size
+    hidden: Count = 256  # units of the discriminator
 
 
 @register_method("cdan", CDANConfig)

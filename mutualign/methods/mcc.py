@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mutualign.data.types import Batch
+from mutualign.io.typed import Positive
 from mutualign.methods.base import Losses, Method, Metrics, accuracy
 from mutualign.methods.registry import register_method
 from mutualign.nn.losses import class_confusion
@@ -19,7 +20,7 @@ class MCCConfig:
     """Settings of MCC."""
 
     weight: float = 1.0  # of the confusion
-    temperature: float = 2.5  # of the softmax in the confusion
+    temperature: Positive = 2.5  # of the softmax in the confusion
 
 
 @register_method("mcc", MCCConfig)

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mutualign.data.types import Batch
+from mutualign.io.typed import Count
 from mutualign.methods.base import Adversary, Losses, Method, Metrics, accuracy
 from mutualign.methods.registry import register_method
 from mutualign.nn.classifier import Classifier
@@ -25,7 +26,7 @@ class MDDConfig:
     weight: float = 1.0  # of the disparity
     margin: float = 4.0  # factor of the agreement on the source
     reversal: float = 0.1  # highest strength of the gradient reversal
-    hidden: int = 256  # units of the adversarial classifier
+    hidden: Count = 256  # units of the adversarial classifier
 
 
 @register_method("mdd", MDDConfig)

@@ -12,6 +12,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from mutualign.data.types import Batch
+from mutualign.io.typed import Count, Share
 from mutualign.methods.base import Losses, Method, Metrics, PseudoLabeller, accuracy
 from mutualign.methods.registry import register_method
 from mutualign.nn.class_prior import ClassPrior
@@ -27,14 +28,14 @@ MOST_SIMILARITIES = 1 << 25  # at once, which fewer rows of many images reach
 class NeighbourInformationConfig:
     """Settings of information maximisation with neighbours."""
 
-    label_smoothing: float = 0.1  # of the cross-entropy on the source
+    label_smoothing: Share = 0.1  # of the cross-entropy on the source
     information_weight: float = 1.0  # of the mutual information
-    information_ramp: float = 1.0  # share of the stage over which this weight grows from 0
+    information_ramp: Share = 1.0  # share of the stage over which this weight grows from 0
     prior: Literal["uniform", "estimated"] = "estimated"  # how frequent the target's classes are taken to be
     neighbour_weight: float = 0.1  # of the cross-entropy with the neighbours' predictions
     neighbour_start: float = 0.2  # share of the stage after which this loss begins,
-    neighbour_ramp: float = 0.3  # and over which its weight grows from 0
-    neighbours: int = 5
+    neighbour_ramp: Share = 0.3  # and over which its weight grows from 0
+    neighbours: Count = 5
     decay: float = 0.99  # of the teacher's moving average
 
 
@@ -93,8 +94,8 @@ class NeighbourInformation(Method):
         source, target = logits[:n], logits[n:]
         agreed = self.predictions[self.neighbours[batch.target_rows]].mean(1)
         each = -(agreed * target.log_softmax(1)).sum(1)
-        information = config.information_weight * (progress / config.information_ramp).clamp(0, 1)
-        neighbour = ((progress - config.neighbour_start) / config.neighbour_ramp).clamp(0, 1)
+        information = config.information_weight * grown(progress, config.information_ramp)
+        neighbour = grown(progress - config.neighbour_start, config.neighbour_ramp)
         losses = {
             "class": F.cross_entropy(source, batch.labels, label_smoothing=config.label_smoothing),
             "information": information * information_maximisation(target, self.prior.shares),
@@ -112,6 +113,15 @@ class NeighbourInformation(Method):
             rows, predictions = self._latest
             self.predictions[rows] = predictions
             self._latest = None
+
+
+def grown(progress: Float[Tensor, ""], ramp: float) -> Float[Tensor, ""]:
+    """Return how far a weight has grown after a share of the stage, from 0 to 1; a ramp of 0 is a step after 0.
+
+    >>> [float(grown(torch.tensor(progress), 0.0)) for progress in (-0.1, 0.0, 0.1)]
+    [0.0, 0.0, 1.0]
+    """
+    return (progress / max(ramp, torch.finfo(progress.dtype).tiny)).clamp(0, 1)
 
 
 def nearest_neighbours(rows: Float[Tensor, "n features"], k: int) -> Int64[Tensor, "n k"]:

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mutualign.data.types import Batch
+from mutualign.io.typed import Count
 from mutualign.methods.base import Losses, Method, Metrics, accuracy
 from mutualign.methods.registry import register_method
 from mutualign.nn.classifier import Classifier
@@ -21,7 +22,7 @@ class RotationConfig:
     """Settings of the rotation task."""
 
     weight: float = 1.0  # of the loss on rotated images
-    hidden: int = 64  # units of the rotation head
+    hidden: Count = 64  # units of the rotation head
 
 
 @register_method("rotation", RotationConfig)

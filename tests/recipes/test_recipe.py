@@ -147,6 +147,14 @@ MISTAKES = {
     "timm without a name": ('backbone = "timm:"\n' + MINIMAL, r'unknown backbone "timm:"; .*timm:NAME'),
     "zero epochs": ('[[stages]]\nmethod = "dann"\nepochs = 0', r"stages\.0: epochs must be above 0"),
     "an empty batch": (MINIMAL + "batch_size = -1", r"stages\.0: batch_size must be above 0, got -1"),
+    "a network without units": (
+        '[[stages]]\nmethod = "cdan"\nepochs = 1\noptions = { hidden = 0 }',
+        r"stages\.0: options, hidden: expected int >= 1",
+    ),
+    "more than all": (
+        '[[stages]]\nmethod = "neighbour_information"\nepochs = 1\noptions = { label_smoothing = 1.5 }',
+        r"stages\.0: options, label_smoothing: expected float <= 1",
+    ),
     "nan": (MINIMAL + "optim = { lr = nan }", r"stages\.0\.optim\.lr: expected a finite number, got nan"),
     "infinity": (MINIMAL + "[stages.options]\nweight = inf", r"weight: expected a finite number, got inf"),
     "a number that no field can have": (MINIMAL + f"batch_size = 1{'0' * 400}", "got one of 401 digits"),
