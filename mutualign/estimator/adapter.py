@@ -154,7 +154,7 @@ class DomainAdapter(ClassifierMixin, ClassNamePrefixFeaturesOutMixin, Transforme
         labelled, seed = LabelledImages(source, torch.from_numpy(codes)), seed_of(self.random_state)
         held = arrays.held_out(labelled.labels, self.validation_fraction, seed)
         task = arrays.make_task(labelled, other, tuple(map(str, self.classes_)), held)
-        self.shape_, self.n_features_in_ = task.shape, int(np.prod(task.shape))
+        self.shape_, self.n_features_in_ = task.shape, arrays.row_length(task.shape, self.image_shape)
         self._train(task, seed)
         for alarm in self.alarms_:
             if target is not None or alarm.name != "identical domains":  # NoTargetWarning has said so
@@ -209,7 +209,7 @@ class DomainAdapter(ClassifierMixin, ClassNamePrefixFeaturesOutMixin, Transforme
         header, weights = read_adapter(Path(path), cls().get_params())
         adapter = cls(**header.params)
         adapter.recipe_, adapter.shape_, adapter.classes_ = header.recipe, header.shape, header.classes.array()
-        adapter.n_features_in_ = int(np.prod(header.shape))
+        adapter.n_features_in_ = arrays.row_length(header.shape, adapter.image_shape)
         if header.feature_names is not None:
             adapter.feature_names_in_ = np.asarray(header.feature_names, dtype=object)
         adapter._keep(header.result, header.label_free_score, weights)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,7 @@ from torch import Tensor
 
 from mutualign.data.split import hold_out
 from mutualign.data.task import Task
-from mutualign.data.types import LabelledImages, Pixels, TargetDataset, UnlabelledImages
+from mutualign.data.types import ImageShape, LabelledImages, Pixels, TargetDataset, UnlabelledImages
 from mutualign.nn.randomness import generator
 
 CHANNELS = (1, 3, 4)  # the usual numbers, by which images with channels first are recognised
@@ -34,6 +36,14 @@ def as_numpy(values: Any) -> Any:
 def axes_of(values: Any) -> int:
     """Return the number of axes of an array, a table or a list of lists."""
     return int(values.ndim) if hasattr(values, "ndim") else np.asarray(values).ndim
+
+
+def row_length(shape: ImageShape, image_shape: Sequence[int] | None) -> int:
+    """Return how many values a row of X has, by the shape that is trained on unless images come flattened.
+
+    That shape may have the target's channels, or be features of a pretrained network.
+    """
+    return math.prod(shape if image_shape is None else image_shape)
 
 
 def require_same_form(X: Any, X_target: Any) -> None:  # noqa: N803

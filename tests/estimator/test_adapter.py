@@ -217,6 +217,17 @@ def test_flattened_images_are_the_images(tiny_images):
         DomainAdapter(image_shape=(12, 12, 1)).fit(colour.reshape(50, -1), y)
 
 
+def test_flattened_grey_images_of_a_colour_target_are_predicted_also_after_loading(tiny_images, tmp_path):
+    source, y, target, _ = tiny_images
+    assert (source.shape[3], target.shape[3]) == (1, 3)
+    adapter = DomainAdapter("dann", overrides=("backbone=mlp", "stages.0.epochs=1"), image_shape=(12, 12, 1))
+    adapter.fit(flat := source.reshape(50, -1), y, target)
+    adapter.save(tmp_path / "adapter.safetensors")
+    again = DomainAdapter.load(tmp_path / "adapter.safetensors")
+    assert adapter.n_features_in_ == again.n_features_in_ == 144
+    assert again.predict(flat).tolist() == adapter.predict(flat).tolist() == adapter.predict(source).tolist()
+
+
 @pytest.mark.parametrize("kind", ["U8", "complex64", "datetime64[s]"])
 def test_images_that_are_not_numbers_are_refused(tiny_images, kind):
     source, y, target, _ = tiny_images
