@@ -16,6 +16,15 @@ THROUGHPUT = (
     *("fast: our step: backward", "fast: our step: optimiser", "fast: our rate / matmul rate"),
     "fast: augmentation / our step",
 )
+PHOTOS = {  # rows of benchmarks/photos.py
+    "features_of_one_view": "features with one view, decoding included",
+    "features_of_six_views": "features with six views, the recipe's",
+    "first_run": "first step of a first run, which computes the source's features",
+    "second_run": "first step of a second run, mostly imports of torch",
+    "head_training": "training of the head",
+    "second_run_as_a_whole": "a second run, from start to result",
+    "memory": "peak memory with the features of {photos:,} photos",
+}
 
 
 def measured_cells(row: Mapping[str, Any]) -> list[str]:
@@ -37,9 +46,28 @@ def measured_table(results: Results) -> list[str]:
     """All rows of a benchmark that measures in rounds, with what is required of them."""
     lines = []
     for row in results["rows"]:
-        required = f"{row['required']}: {'met' if row['met'] else '**not met**'}" if "required" in row else ""
+        required = requirement(row["required"], met=row["met"]) if "required" in row else ""
         lines.append([*measured_cells(row), required])
     return markdown(["measured", "case", "median", "range", "n", "required"], lines)
+
+
+def requirement(required: str, *, met: bool) -> str:
+    """What is required of a measurement, and whether it is met."""
+    return f"{required}: {'met' if met else '**not met**'}"
+
+
+@table("photos")
+def photos_table(results: Results) -> list[str]:
+    """Runs on photos, each measured once."""
+    lines = []
+    for row in results["rows"]:
+        value, limit, met = row["value"], row["required"], row["met"]
+        required = ""
+        if limit is not None:
+            sign = ">=" if (value >= limit) == met else "<="
+            required = requirement(f"{sign} {limit:,g}", met=met)
+        lines.append([PHOTOS[row["name"]].format(**row), f"{value:,.4g} {row['unit']}", required])
+    return markdown(["measured", "value", "required"], lines)
 
 
 @table("speed", source="headline")
