@@ -1,11 +1,14 @@
-"""The table of methods: what each does, from its docstring, and what it gains, from the leaderboards."""
+"""Tables of methods: what each does and gains, and its settings and source, from the code and the leaderboards."""
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import re
 
 from mutualign.methods import METHODS
-from mutualign.methods.describe import explanation, settings_of
+from mutualign.methods.describe import explanation
+from mutualign.methods.registry import MethodEntry
 from mutualign.recipes.recipe import SOURCE_ONLY
 from tools.leaderboard import Board
 from tools.markdown import markdown, table
@@ -19,15 +22,63 @@ def methods_table(_: Results) -> list[str]:
     lines = []
     for entry in METHODS.values():
         file = f"mutualign/methods/{entry.method.__module__.rsplit('.', 1)[-1]}.py"
-        settings = ", ".join(f"`{name}` {default}" for name, default in settings_of(entry).items())
-        text = " ".join(explanation(entry).split())
-        source = found[1] if (found := re.search(r"\bSources?: (.*)", text)) else ""
-        link = f"[`{entry.name}`](../{file})"
-        summary, source = (cell.replace("|", "\\|") for cell in (entry.summary, source))
-        gains = [board.get(entry.name, "") for board in boards.values()]
-        lines.append([link, summary, settings or "none", *gains, source])
-    heads = [f"gain, {board.rpartition('-')[2]}" for board in boards]
-    return markdown(["method", "idea", "settings and defaults", *heads, "source"], lines)
+        gains = [board.get(entry.name, "").replace(" ", "\N{NO-BREAK SPACE}") for board in boards.values()]
+        lines.append([f"[`{entry.name}`](../{file})", escaped(entry.summary), *gains])
+    return markdown(["method", "idea", *(f"gain, {board.rpartition('-')[2]}" for board in boards)], lines)
+
+
+@table("method-groups", source="")
+def groups_table(_: Results) -> list[str]:
+    """Groups of settings that several methods share, each with its own defaults."""
+    found = {
+        field.name: type(value)
+        for entry in METHODS.values()
+        for field, value in fields(entry.config())
+        if dataclasses.is_dataclass(value)
+    }
+    lines = [
+        [f"`{name}`", inspect.getdoc(group).partition("\n")[0], ", ".join(settings(group()))]
+        for name, group in found.items()
+    ]
+    return markdown(["group", "what it sets", "settings and defaults"], lines)
+
+
+@table("method-settings", source="")
+def settings_table(_: Results) -> list[str]:
+    """The settings of each method with their defaults, and its source."""
+    lines = [
+        [f"`{entry.name}`", ", ".join(settings(entry.config())) or "none", escaped(source_of(entry))]
+        for entry in METHODS.values()
+    ]
+    return markdown(["method", "settings and defaults", "source"], lines)
+
+
+def settings(config: object) -> list[str]:
+    """Return the settings of a config with their values; of a group only what differs from the group's defaults."""
+    found = []
+    for field, value in fields(config):
+        if dataclasses.is_dataclass(value):
+            changed = [one for one, usual in zip(settings(value), settings(type(value)()), strict=True) if one != usual]
+            found.append(f"`{field.name}`" + (f" ({', '.join(changed)})" if changed else ""))
+        else:
+            found.append(f"`{field.name}` {value}")
+    return found
+
+
+def fields(config: object) -> list[tuple[dataclasses.Field, object]]:
+    """Return the fields of a config with their values."""
+    return [(field, getattr(config, field.name)) for field in dataclasses.fields(config)]
+
+
+def source_of(entry: MethodEntry) -> str:
+    """Return what the docstring of a method names as its source; "" if nothing."""
+    text = " ".join(explanation(entry).split())
+    return found[1] if (found := re.search(r"\bSources?: (.*)", text)) else ""
+
+
+def escaped(text: str) -> str:
+    """Escape what would end a cell."""
+    return text.replace("|", "\\|")
 
 
 def mean_gains(board: str) -> dict[str, str]:

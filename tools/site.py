@@ -9,7 +9,7 @@ from html import unescape
 from pathlib import Path
 
 import nbformat
-from bs4 import BeautifulSoup
+from bs4 import BeautifulSoup, Tag
 from latex2mathml.converter import convert
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.exceptions import PluginError
@@ -132,6 +132,8 @@ def with_cards(html: str) -> str:
         if len(columns) < WIDE:
             continue
         table["class"] = "cards"
+        for name in table.select("td:first-child code"):
+            break_after_underscores(name, page)
         for row in table.tbody.find_all("tr"):
             for cell, column in zip(row.find_all("td"), columns, strict=True):
                 cell["data-column"] = column
@@ -139,6 +141,15 @@ def with_cards(html: str) -> str:
                 content.extend(list(cell.contents))
                 cell.append(content)
     return str(page)
+
+
+def break_after_underscores(name: Tag, page: BeautifulSoup) -> None:
+    """Let a long name continue on the next line after an underscore."""
+    first, *others = name.get_text().split("_")
+    name.clear()
+    name.append(first)
+    for part in others:
+        name.extend(["_", page.new_tag("wbr"), part])
 
 
 def mathml(latex: str) -> str:

@@ -30,9 +30,9 @@ class InformationMaximisationConfig:
 class InformationMaximisation(Method):
     """Cross-entropy on the source, minus the mutual information between target images and their predicted labels.
 
-    L = CE(source) - w (H(E p_t) - E H(p_t)). Source: Shi and Sha, "Information-theoretical learning of discriminative
-    clusters for unsupervised domain adaptation", ICML 2012. With prior = "estimated", H(E p_t) becomes -KL(E p_t || q),
-    and q the target's class frequencies, which are estimated before each epoch (`plausible_shares`).
+    L = CE(source) - w (H(E p_t) - E H(p_t)). With prior = "estimated", H(E p_t) becomes -KL(E p_t || q), and q the
+    target's class frequencies, which are estimated before each epoch (`plausible_shares`). Source: Shi and Sha,
+    "Information-theoretical learning of discriminative clusters for unsupervised domain adaptation", ICML 2012.
     """
 
     config: InformationMaximisationConfig

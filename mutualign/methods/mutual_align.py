@@ -38,10 +38,10 @@ class MutualAlign(DANN):
     """DANN, mutual information and self-training on strong views, with pseudo-labels from the plain target images.
 
     The teacher, a moving average of the student, labels the target images without augmentation. The student sees a
-    strong view of every image, and learns the labels of which the teacher is confident (FixMatch, Sohn et al., NeurIPS
-    2020). The bound on mutual information is MaNi's, over all pairs of a source and a confident target image. The
-    mutual information of target images and labels can be added; its weight grows linearly over the stage. The output
-    model is the teacher.
+    strong view of every image, and learns the labels of which the teacher is confident. The bound on mutual information
+    is over all pairs of a source and a confident target image. The mutual information of target images and labels can
+    be added; its weight grows linearly over the stage. The output model is the teacher. Sources: MaNi (Sharma et al.,
+    MICCAI 2022) for the bound; FixMatch (Sohn et al., NeurIPS 2020) for self-training.
     """
 
     needs_images = True

@@ -47,8 +47,8 @@ class NeighbourInformation(Method):
     and q the mean prediction of the nearest neighbours of an image. The frequencies are estimated before each epoch,
     and stay near uniform while predictions are unsure (`plausible_shares`). Neighbours are found once: in the input if
     that is feature vectors, otherwise in the features at the start of the stage. All these predictions are those of a
-    moving average of the classifier, which the stage produces. Sources: information maximisation as in SHOT (Liang et
-    al., ICML 2020); neighbours as in ATDOC (Liang et al., CVPR 2021), here fixed and soft.
+    moving average of the classifier, which the stage produces. Sources: SHOT (Liang et al., ICML 2020) for information
+    maximisation; ATDOC (Liang et al., CVPR 2021) for neighbours, here fixed and soft.
     """
 
     resizable_buffers = frozenset({"neighbours", "predictions"})

@@ -70,6 +70,10 @@ def test_the_search_finds_a_public_function_from_disk(site, browser):
     tab.close()
 
 
+def test_a_long_name_in_a_wide_table_continues_after_an_underscore(site):
+    assert "<code>self_<wbr/>ensembling</code>" in (site / "methods.html").read_text(encoding="utf-8")
+
+
 def test_equations_are_mathml(site):
     text = (site / "concepts" / "mutual-information.html").read_text(encoding="utf-8")
     assert text.count("<math") > 5

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 
 import pytest
 
-from tools import accuracy_tables, gain_tables, results, speed_tables, tables
+from tools import accuracy_tables, gain_tables, method_tables, results, speed_tables, tables
 from tools.markdown import TABLES
 from tools.tables import with_origin
 
@@ -142,6 +143,21 @@ def test_own_images_are_followed_by_loading_times():
     lines = accuracy_tables.own_images_table(found)
     assert [line.split(" | ")[:3] for line in lines[2:3]] == [["| mnist-to-mnistm", "best", "**50.0**"]]
     assert lines[-1] == "| read and decode | 70,000 | 5.0 | 13,889 |"
+
+
+def test_a_group_of_settings_is_named_with_what_differs_from_its_own_defaults():
+    @dataclass(frozen=True)
+    class Views:
+        noise: float = 0.5
+        colour: float = 1.0
+
+    @dataclass(frozen=True)
+    class Config:
+        weight: float = 2.0
+        views: Views = Views()
+        others: Views = Views(noise=0.0)
+
+    assert method_tables.settings(Config()) == ["`weight` 2.0", "`views`", "`others` (`noise` 0.0)"]
 
 
 def test_every_table_can_be_made_from_the_committed_results():
