@@ -22,14 +22,17 @@ _NO_KEY = re.compile(r"[^\w\-. \t]+")  # what ends a key
 
 
 def read_text(path: Path, most: int) -> str:
-    """Read a regular UTF-8 file of at most `most` bytes. Raises ValueError or OSError for anything else."""
+    """Read a regular UTF-8 file of at most `most` bytes, without the byte order mark that some editors put first.
+
+    Raises ValueError or OSError for anything else.
+    """
     if not stat.S_ISREG(path.stat().st_mode):
         raise ValueError("not a regular file")
     with path.open("rb") as file:
         content = file.read(most + 1)
     if len(content) > most:
         raise ValueError(f"larger than the {most:,} bytes that are read")
-    return content.decode("utf-8")
+    return content.decode("utf-8-sig")
 
 
 def parse_toml(text: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from jaxtyping import Int64, UInt8
 from PIL import Image
 from torch import Tensor
 
-from mutualign.data.folders.class_names import class_indices
+from mutualign.data.folders.class_names import class_indices, clean_name
 from mutualign.data.folders.tables import read_csv
 from mutualign.data.task import Task, kept_rows
 from mutualign.errors import MutualignError
@@ -99,7 +99,7 @@ def read_labelling(path: Path, folder: RunFolder) -> LabelledEvidence:
         )
     if {images.removeprefix(KIND) for images in columns["images"]} - {_digest(config.data)}:
         raise MutualignError(f"{path}: labels of other images than those of {folder.path}")
-    given, parts = [label.strip() for label in columns["label"]], columns["part"]
+    given, parts = [clean_name(label) for label in columns["label"]], columns["part"]
     for part in ("random", "differing"):
         members = [at for at, one in enumerate(parts) if one == part]
         empty = [at for at in members if not given[at]]

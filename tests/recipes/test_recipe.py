@@ -93,6 +93,13 @@ def test_a_recipe_file_names_the_recipe_unless_it_has_a_name_in_it(own):
     assert load_recipe(own('name = "gentle"\n' + MINIMAL, "steep.toml")).name == "gentle"
 
 
+def test_a_recipe_saved_by_an_editor_of_windows_is_read(own, tmp_path):
+    text = f"# a recipe\n{MINIMAL}"
+    expected = load_recipe(own(text))
+    (tmp_path / "own.toml").write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
+    assert load_recipe(str(tmp_path / "own.toml")) == expected
+
+
 def test_a_recipe_cannot_be_changed():
     with pytest.raises(dataclasses.FrozenInstanceError):
         load_recipe("dann").precision = "float32"
