@@ -14,6 +14,7 @@ from mutualign.data.augment import AugmentConfig, strong_views
 from mutualign.data.types import Batch
 from mutualign.methods.base import Losses, Method, Metrics, accuracy, mean_of
 from mutualign.methods.registry import register_method
+from mutualign.nn.classifier import Classifier
 
 
 @dataclass(frozen=True)
@@ -30,18 +31,24 @@ class AdaMatch(Method):
 
     Source logits are random interpolations of those with and without target images in the batch. Target predictions are
     multiplied by the ratio of mean source to mean target predictions. The weight of the target loss is
-    (1 - cos(min(pi, 2 pi p))) / 2. Source: Berthelot et al., "AdaMatch: a unified approach to semi-supervised learning
-    and domain adaptation", ICLR 2022, section 3.
+    (1 - cos(min(pi, 2 pi p))) / 2. Running statistics of batch norm are those with target images in the batch, as in
+    the authors' code. Source: Berthelot et al., "AdaMatch: a unified approach to semi-supervised learning and domain
+    adaptation", ICLR 2022, section 3.
     """
 
     needs_images = True
 
     config: AdaMatchConfig
 
+    def __init__(self, classifier: Classifier, config: AdaMatchConfig) -> None:
+        super().__init__(classifier, config)
+        self._statistics: list[Tensor] | None = None  # of both domains, until they are restored after the step
+
     def forward(self, batch: Batch, progress: Float[Tensor, ""]) -> tuple[Losses, Metrics]:
         n, total = batch.n_source, len(batch.images)
         strong = strong_views(batch.images, self.config.views)
         together = self.classifier.head(self.features(torch.cat([batch.images, strong]))).float()
+        self._statistics = [buffer.clone() for buffer in self.classifier.buffers()]
         alone = self.classifier.head(self.features(torch.cat([batch.images[:n], strong[:n]]))).float()
         source = torch.cat([together[:n], together[total : total + n]])
         mixed = alone + torch.rand_like(alone) * (source - alone)
@@ -59,3 +66,10 @@ class AdaMatch(Method):
             "self_training": ramp * (each * confident).mean(),
         }
         return losses, {"class_accuracy": accuracy(weak_source, batch.labels), "coverage": mean_of(confident)}
+
+    @torch.no_grad()
+    def after_step(self) -> None:
+        if self._statistics is not None:
+            for buffer, before in zip(self.classifier.buffers(), self._statistics, strict=True):
+                buffer.copy_(before)
+            self._statistics = None

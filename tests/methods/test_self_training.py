@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import pytest
 import torch
 import torch.nn.functional as F
 
+from mutualign.data.augment import strong_views
 from mutualign.data.types import ImageShape, LabelledImages, UnlabelledImages
+from mutualign.methods import METHODS
+from mutualign.methods.adamatch import AdaMatchConfig
 from mutualign.methods.atdoc import sharpened
 from mutualign.methods.neighbour_information import nearest_neighbours
 from mutualign.methods.shot import centroid_labels
+from mutualign.nn.backbones import TwoBlockCNN
 from mutualign.nn.class_prior import ClassPrior
-from mutualign.nn.classifier import Outputs
+from mutualign.nn.classifier import Classifier, Outputs
 from mutualign.nn.losses import information_maximisation
 from mutualign.recipes import parse_recipe
 from mutualign.training.callbacks import Callbacks
@@ -116,6 +121,19 @@ def test_adamatchs_target_loss_starts_at_0_and_is_whole_from_halfway(build, make
     assert loss(0.0) == 0
     assert loss(0.25) == pytest.approx(whole / 2, rel=1e-5)
     assert loss(1.0) == pytest.approx(whole, rel=1e-6)
+
+
+def test_running_statistics_of_adamatch_are_those_of_both_domains_together(make_batch):
+    torch.manual_seed(0)
+    method = METHODS["adamatch"].build(Classifier(TwoBlockCNN(3, 12, 12), 3), AdaMatchConfig()).train()
+    batch, alone = make_batch(method), copy.deepcopy(method.classifier)
+    torch.manual_seed(1)
+    method(batch, HALFWAY)
+    method.after_step()
+    torch.manual_seed(1)
+    alone.features(torch.cat([batch.images, strong_views(batch.images, method.config.views)]))
+    found, expected = method.classifier.state_dict(), alone.state_dict()
+    assert all(torch.equal(found[name], expected[name]) for name in expected if "running" in name)
 
 
 def test_adamatch_aligns_target_predictions_with_the_sources(build, make_batch):
