@@ -64,6 +64,7 @@ def test_adabn_averages_the_statistics_of_the_target_and_changes_no_weight(make_
         batch = make_batch(method, 0, 6, seed=seed)
         assert list(method.updates(batch, HALFWAY)) == []
     assert torch.allclose(method.classifier.features.norm1.running_mean, torch.stack(means).mean(0), atol=1e-6)
+    assert method.classifier.features.norm1.momentum == 0.1  # as a later stage needs it
     assert method.parameter_groups() == {}
     assert all(torch.equal(weight, weights[name]) for name, weight in method.named_parameters())
 
