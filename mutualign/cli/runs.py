@@ -16,7 +16,9 @@ from mutualign.io.plugins import resume_command
 
 @dataclass(frozen=True)
 class Runs:
-    """List the runs below a folder: complete, running, stopped or failed, with the command that continues each.
+    """List the runs below a folder with their states, and the command that continues each that is not complete.
+
+    A run is complete, running, stopped, failed, or unreadable: damaged, or in need of a plugin.
 
     Example: mutualign runs runs/digits
     """

@@ -86,11 +86,11 @@ def selection_table(choices: Sequence[Choice], validator: str) -> Table:
     return table
 
 
-STATE_STYLES = {"complete": "green", "running": "cyan", "stopped": "yellow", "failed": "red"}
+STATE_STYLES = {"complete": "green", "running": "cyan", "stopped": "yellow", "failed": "red", "unreadable": "red"}
 
 
 def runs_table(found: Sequence[RunStatus], folder: Path) -> Table:
-    """Make a table of runs: the state of each, its epochs, and who trains it or what ended it."""
+    """Make a table of runs: state, epochs, and who trains it, what ended it, or why it cannot be read."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), caption=f"runs in {folder}")
     table.add_column("run", overflow="fold")
     table.add_column("state", no_wrap=True)

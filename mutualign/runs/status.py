@@ -1,4 +1,4 @@
-"""What state the runs below a folder are in: complete, running, stopped or failed."""
+"""What state the runs below a folder are in: complete, running, stopped, failed or unreadable."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ class RunStatus:
     """One run: its state, how far it is, and what there is to say about it."""
 
     path: Path
-    state: Literal["complete", "running", "stopped", "failed"]
+    state: Literal["complete", "running", "stopped", "failed", "unreadable"]
     epochs: int  # recorded so far
     planned: int
-    config: RunConfig | None  # None if it cannot be read
-    detail: str = ""  # who trains it, or what ended it
+    config: RunConfig | None  # None of an unreadable run
+    detail: str = ""  # who trains it, what ended it, or why it cannot be read
 
     @property
     def can_resume(self) -> bool:
         """Whether `mutualign run --resume` continues it."""
-        return self.state in ("stopped", "failed") and self.config is not None
+        return self.state in ("stopped", "failed")
 
 
 def find_runs(folder: Path) -> list[Path]:
@@ -44,14 +44,14 @@ def _find(folder: Path) -> Iterator[Path]:
 
 
 def status_of(path: Path) -> RunStatus:
-    """Look at a run folder. Nothing is raised for a damaged one: it has failed, and the detail says why."""
+    """Look at a run folder. Nothing is raised for one that is damaged or needs a plugin; the detail says so."""
     epochs = count_epochs(path)
     try:
         run = RunFolder.open(path)
         config = run.config()
         result = run.result()
     except MutualignError as error:
-        return RunStatus(path, "failed", epochs, 0, None, str(error).partition("\n")[0])
+        return RunStatus(path, "unreadable", epochs, 0, None, str(error).partition("\n")[0])
     planned = sum(stage.epochs for stage in config.recipe.stages)
     if result is not None:
         return RunStatus(path, "complete", epochs, planned, config)

@@ -73,7 +73,7 @@ def test_the_states_of_all_runs_are_listed_with_the_commands_that_continue_them(
     assert "--resume out/bright/once" not in listed.out
     assert mutualign("runs", "--plugin", PLUGIN, "empty").code == 2
     without_plugin = status_of_without_plugin(run_of("out", "steady").path)
-    assert (without_plugin.state, without_plugin.can_resume) == ("failed", False)
+    assert (without_plugin.state, without_plugin.can_resume) == ("unreadable", False)
 
 
 def status_of_without_plugin(path):
