@@ -125,6 +125,10 @@ def test_only_one_file_opens_target_labels():
     assert uses == {"reveal_labels": {"evaluation/target_labels.py"}, "hidden_labels": {"data/types.py"}}
 
 
+def test_generators_are_kept_by_the_one_function_that_starts_no_gpu_for_work_on_the_cpu():
+    assert attribute_uses({"fork_rng"}) == {"fork_rng": {"nn/randomness.py"}}
+
+
 def attribute_uses(names: set[str]) -> dict[str, set[str]]:
     """Return the files that use an attribute of one of the names."""
     found: dict[str, set[str]] = defaultdict(set)

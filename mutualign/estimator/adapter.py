@@ -30,6 +30,7 @@ from mutualign.estimator.progress import EpochLines
 from mutualign.evaluation.validators import DEFAULT_VALIDATOR
 from mutualign.io.atomic import temporary_folder
 from mutualign.nn.classifier import Classifier
+from mutualign.nn.randomness import separate_draws
 from mutualign.runs.experiment import Experiment
 from mutualign.runs.history import Result, StageAlarm
 from mutualign.training.distributed import make_fabric
@@ -275,11 +276,10 @@ class DomainAdapter(ClassifierMixin, ClassNamePrefixFeaturesOutMixin, Transforme
         with standard_modes():
             fabric = make_fabric(self.recipe_.precision, self.accelerator)
             classifier = self._classifier().to(fabric.device)
-            network = classifier.features if features else classifier
-            return predict_logits(network, images, self.shape_.channels, fabric)
+            return predict_logits(classifier.features if features else classifier, images, self.shape_.channels, fabric)
 
     def _classifier(self) -> Classifier:
-        with torch.random.fork_rng():
+        with separate_draws():
             classifier = build_classifier(self.recipe_, self.shape_, len(self.classes_))
         classifier.load_state_dict(self.weights_)
         return classifier

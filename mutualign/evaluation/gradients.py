@@ -13,6 +13,7 @@ from torch import Tensor
 from mutualign.data.types import Batch
 from mutualign.methods import Method, Update
 from mutualign.nn.distributed import alone
+from mutualign.nn.randomness import separate_draws
 from mutualign.training.fabric import Fabric
 
 
@@ -41,8 +42,7 @@ def loss_gradients(
         hooks.append(network.register_forward_pre_hook(lambda module, inputs: discriminated.append(inputs[0])))
     with _unchanged(method):  # until the gradients are computed: autograd refuses buffers that were restored before
         try:
-            with alone(), torch.random.fork_rng(), fabric.autocast():
-                torch.manual_seed(seed)
+            with alone(), separate_draws(fabric.device, seed), fabric.autocast():
                 updates: list[Update] = list(method.updates(batch, progress))
         finally:
             for hook in hooks:

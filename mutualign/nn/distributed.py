@@ -27,6 +27,8 @@ import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from mutualign.nn.randomness import CPU, separate_draws
+
 
 class Share(NamedTuple):
     """The rows of a batch that this process computes."""
@@ -127,18 +129,17 @@ def _cpu_group() -> Any:
 
 
 @contextmanager
-def own_randomness() -> Iterator[None]:
+def own_randomness(device: torch.device = CPU) -> Iterator[None]:
     """Context in which a layer draws for its own share only, from a separate generator.
 
-    The global generator advances equally in all processes.
+    The global generator advances equally in all processes. `device` is where the layer computes.
     """
     share = current_share()
     if share is None:
         yield
         return
     key = int(torch.randint(2**62, ()))
-    with torch.random.fork_rng():
-        torch.manual_seed(key + share.start)
+    with separate_draws(device, key + share.start):
         yield
 
 

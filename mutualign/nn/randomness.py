@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
+
+CPU = torch.device("cpu")
 
 
 def derive_seed(*key: int | str) -> int:
@@ -29,6 +33,18 @@ def seed_device(seed: int, device: torch.device) -> None:
         torch.default_generator.manual_seed(seed)
     else:
         torch.manual_seed(seed)
+
+
+@contextmanager
+def separate_draws(device: torch.device = CPU, seed: int | None = None) -> Iterator[None]:
+    """Context after which torch's global generators of the CPU and of a device are as before; seeded if asked.
+
+    `torch.random.fork_rng` alone would start every GPU of the machine, for work on the CPU too.
+    """
+    with torch.random.fork_rng([] if device.type == "cpu" else [device]):
+        if seed is not None:
+            seed_device(seed, device)
+        yield
 
 
 @torch.library.custom_op("mutualign::random_bytes", mutates_args=(), schema="(int count, Device device) -> Tensor")

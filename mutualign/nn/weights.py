@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from mutualign.errors import MutualignError
 from mutualign.io.hashing import sha256_of
 from mutualign.nn.backbones.base import Backbone, build_backbone
@@ -14,6 +12,7 @@ from mutualign.nn.backbones.efficientnet_lite import VARIANTS, EfficientNetLite
 from mutualign.nn.backbones.finetuned import FINETUNE, Finetuned
 from mutualign.nn.backbones.timm import TIMM, hub_file, load_backbone_weights, trained_side
 from mutualign.nn.pretrained import PUBLISHED, load_published, require_pretrained
+from mutualign.nn.randomness import separate_draws
 
 PRETRAINED = "pretrained"  # instead of a file: the weights that the network's authors publish
 
@@ -79,7 +78,7 @@ class NetworkWeights:
         torch's generator is left as it was. Raises MutualignError if the weights are missing or of another network.
         """
         self.check()
-        with torch.random.fork_rng():
+        with separate_draws():
             network = build_backbone(self.network, 3, self.side, self.side)
         self.load_into(network)
         return network.eval().requires_grad_(False)

@@ -10,8 +10,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from mutualign.data.task import Task
 from mutualign.errors import MutualignError
 from mutualign.evaluation.alarms import verdict_alarms
@@ -19,6 +17,7 @@ from mutualign.evaluation.measure import Evaluator
 from mutualign.evaluation.validators import DEFAULT_VALIDATOR
 from mutualign.io.plugins import loaded_plugins, resume_command
 from mutualign.methods import METHODS
+from mutualign.nn.randomness import separate_draws
 from mutualign.recipes import Recipe
 from mutualign.runs.folder import RunFolder
 from mutualign.runs.history import Result, StageAlarm, summarise
@@ -69,7 +68,7 @@ class Experiment:
         `command` is what the user typed, for the config; by default, that of this process.
         Raises MutualignError, and makes nothing, if the recipe's network cannot take the task's images.
         """
-        with torch.random.fork_rng():
+        with separate_draws():
             initial_classifier(recipe, task.shape, len(task.class_names))
         config: dict[str, Any] = {
             "command": command or shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),

@@ -16,6 +16,7 @@ from mutualign.data.features.network import FeatureNetwork, feature_network
 from mutualign.data.types import ImageShape, Pixels, UnlabelledImages
 from mutualign.errors import MutualignError
 from mutualign.nn.classifier import Classifier
+from mutualign.nn.randomness import separate_draws
 from mutualign.runs.checkpoints import Which
 from mutualign.runs.folder import RunFolder
 from mutualign.runs.history import Result
@@ -83,7 +84,7 @@ class Predictor:
                 f"  hint:    use the other epoch (selected or last), or retrain into a new folder: "
                 f"{result.command} --out OTHER"
             ) from error
-        with torch.random.fork_rng():
+        with separate_draws():
             classifier = build_classifier(recipe, shape, len(names))
         classifier.load_state_dict(weights)
         fabric = make_fabric(precision or recipe.precision, accelerator)

@@ -17,6 +17,7 @@ from mutualign.evaluation.records import Alarm, EpochRecord
 from mutualign.evaluation.selection import best_epoch
 from mutualign.evaluation.validators import DEFAULT_VALIDATOR
 from mutualign.methods import METHODS, Method
+from mutualign.nn.randomness import separate_draws
 from mutualign.recipes import Recipe
 from mutualign.runs.checkpoints import EpochInfo
 from mutualign.runs.folder import RunFolder
@@ -61,7 +62,7 @@ class Recorder:
     def keep_outputs(self) -> None:
         """Keep the outputs of each stage's last and selected classifiers, and a review of the final one."""
         outputs: dict[str, Tensor] = {}
-        with torch.random.fork_rng():
+        with separate_draws():
             classifier = build_classifier(self.recipe, self.task.shape, len(self.task.class_names))
         classifier.to(self.evaluator.fabric.device)
         checkpoints = self.folder.checkpoints

@@ -7,6 +7,7 @@ from dataclasses import replace
 import torch
 
 from mutualign.data.types import ImageShape, LabelledImages, UnlabelledImages, spread
+from mutualign.nn.randomness import separate_draws
 from mutualign.recipes import Recipe
 from mutualign.training.batches import Batches, steps_per_epoch
 from mutualign.training.fabric import Fabric
@@ -26,7 +27,7 @@ def estimate_seconds(
     total = 0.0
     some = LabelledImages(source.images.subset(_few(len(source))), source.labels[_few(len(source))])
     others = target.subset(_few(len(target)))
-    with torch.random.fork_rng(), standard_modes():
+    with separate_draws(fabric.device), standard_modes():
         classifier = build_classifier(recipe, shape, classes)
         for index, stage in enumerate(recipe.stages):
             method = build_method(stage, classifier)

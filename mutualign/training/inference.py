@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mutualign.data.types import UnlabelledImages, to_floats
 from mutualign.nn.classifier import Classifier, Outputs
-from mutualign.nn.randomness import generator
+from mutualign.nn.randomness import generator, separate_draws
 from mutualign.training.fabric import Fabric
 
 KEPT_FEATURES = 256  # dimensions of features for measurement; wider ones are projected
@@ -85,8 +85,7 @@ def _batches(
     for number, rows in enumerate(torch.split(torch.arange(len(images)), batch_size)):
         batch = to_floats(images.take(rows, key + number).to(fabric.device), channels)
         if view is not None:
-            with torch.random.fork_rng():
-                torch.manual_seed(key + number)
+            with separate_draws(fabric.device, key + number):
                 batch = view(batch)
         yield batch
 

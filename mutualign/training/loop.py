@@ -14,7 +14,7 @@ from mutualign.errors import MutualignError
 from mutualign.methods import Method, Update
 from mutualign.nn.classifier import Classifier, Outputs
 from mutualign.nn.distributed import any_process, average_gradients
-from mutualign.nn.randomness import derive_seed, seed_device
+from mutualign.nn.randomness import derive_seed, seed_device, separate_draws
 from mutualign.recipes import Recipe, Stage
 from mutualign.training.batches import Batches
 from mutualign.training.callbacks import Callbacks, CheckpointPolicy, CheckpointStore, Epoch
@@ -169,12 +169,11 @@ def train(
     with fabric.rank_zero_first():  # the first process renames damaged checkpoints
         checkpoint = store.load_resumable()
     first = checkpoint.info["stage"] if checkpoint else 0
-    with torch.random.fork_rng(), standard_modes():
-        torch.manual_seed(derive_seed(seed, "classifier"))
+    with separate_draws(fabric.device, derive_seed(seed, "classifier")), standard_modes():
         classifier = (build_classifier if checkpoint else initial_classifier)(recipe, shape, classes)
         previous: Method | None = None
         for index, stage in enumerate(recipe.stages):
-            torch.manual_seed(derive_seed(seed, index, "algorithm"))
+            seed_device(derive_seed(seed, index, "algorithm"), fabric.device)
             method = build_method(stage, classifier)
             if previous is not None:
                 method.warm_start_from(previous)

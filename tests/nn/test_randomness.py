@@ -6,7 +6,7 @@ import hashlib
 
 import torch
 
-from mutualign.nn.randomness import derive_seed, generator, seed_device
+from mutualign.nn.randomness import derive_seed, generator, seed_device, separate_draws
 
 
 def test_a_seed_is_the_first_63_bits_of_the_sha_256_of_its_key():
@@ -46,4 +46,13 @@ def test_seeding_a_device_gives_the_draws_of_manual_seed():
     torch.manual_seed(5)
     expected = torch.rand(3)
     seed_device(5, torch.device("cpu"))
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_separate_draws_leave_the_generators_as_they_were():
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    with separate_draws(seed=6):
+        assert not torch.equal(torch.rand(3), expected)
     assert torch.equal(torch.rand(3), expected)

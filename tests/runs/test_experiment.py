@@ -16,6 +16,7 @@ from mutualign.recipes import load_recipe
 from mutualign.runs.experiment import Experiment, Observer
 from mutualign.runs.folder import RunFolder
 from mutualign.runs.history import curves, summarise
+from mutualign.runs.predictor import Predictor
 from mutualign.training.loop import Stopped
 from tests.conftest import make_tiny_task
 from tests.run_contents import contents
@@ -99,6 +100,14 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(whole, tmp_pa
     assert contents(RunFolder(tmp_path / "same")) == contents(whole)
     ours, theirs = (folder.checkpoints.load_weights(1, "last")[0] for folder in (whole, RunFolder(tmp_path / "other")))
     assert not all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
+def test_a_run_on_the_cpu_starts_no_gpu(tmp_path, tiny_task, monkeypatch):
+    for name in ("get_rng_state", "set_rng_state"):
+        monkeypatch.setattr(torch.cuda, name, lambda *_: pytest.fail("a GPU would be started"))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    run(tmp_path / "run", tiny_task, accelerator="cpu")
+    Predictor.load(tmp_path / "run", accelerator="cpu")
 
 
 def test_an_experiment_pickles_and_gives_the_same_run(whole, tmp_path, tiny_task):

@@ -68,11 +68,12 @@ def _rebuild(weights: dict[str, Tensor], metadata: Mapping[str, str]) -> OpenedF
     from mutualign.data.types import ImageShape
     from mutualign.nn.backbones import build_backbone
     from mutualign.nn.classifier import Classifier
+    from mutualign.nn.randomness import separate_draws
 
     shape = ImageShape(**json.loads(metadata["image_shape"])).checked()
     names = read_class_names(metadata)
     inputs_shape, inputs = _inputs(shape, metadata.get("frozen_network"))
-    with torch.random.fork_rng():
+    with separate_draws():
         classifier = Classifier(build_backbone(metadata["backbone"], *inputs_shape), len(names))
     classifier.load_state_dict(weights)
     classifier.eval()

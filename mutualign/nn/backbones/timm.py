@@ -17,6 +17,7 @@ from mutualign.errors import LIKELY, MutualignError
 from mutualign.io.tensors import unpack
 from mutualign.nn.backbones.base import Backbone, register_family
 from mutualign.nn.distributed import own_randomness
+from mutualign.nn.randomness import separate_draws
 
 TIMM = "timm:"
 HUB_FILE = "model.safetensors"  # of a repository of timm's hub; its other formats may contain code
@@ -56,14 +57,14 @@ class TimmBackbone(Backbone):
         self.feature_dim = self._count_features(channels, height, width)
 
     def forward(self, images: Float[Tensor, "n channels height width"]) -> Float[Tensor, "n features"]:
-        with own_randomness():
+        with own_randomness(images.device):
             return self.network((images - self.mean) / self.deviation)  # type: ignore[no-any-return]
 
     def _count_features(self, channels: int, height: int, width: int) -> int:
         """Run one image in evaluation mode, which leaves running statistics and torch's generator unchanged."""
         self.network.eval()
         try:
-            with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            with torch.no_grad(), separate_draws():
                 features = self.network(torch.zeros(1, channels, height, width))
         except _REFUSALS as error:
             raise _cannot_take(self.name, height, width, self.config, error) from error
