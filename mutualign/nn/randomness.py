@@ -41,7 +41,8 @@ def separate_draws(device: torch.device = CPU, seed: int | None = None) -> Itera
 
     `torch.random.fork_rng` alone would start every GPU of the machine, for work on the CPU too.
     """
-    with torch.random.fork_rng([] if device.type == "cpu" else [device]):
+    devices = [] if device.type == "cpu" else [device]
+    with torch.random.fork_rng(devices, device_type=device.type):
         if seed is not None:
             seed_device(seed, device)
         yield

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
+import pytest
 import torch
 
 from mutualign.nn.randomness import derive_seed, generator, seed_device, separate_draws
@@ -56,3 +57,14 @@ def test_separate_draws_leave_the_generators_as_they_were():
     with separate_draws(seed=6):
         assert not torch.equal(torch.rand(3), expected)
     assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.parametrize("kind", ["cuda", "mps"])
+def test_the_generator_of_a_device_of_any_kind_is_restored(kind, monkeypatch):
+    restored = []
+    monkeypatch.setattr(getattr(torch, kind), "get_rng_state", lambda device: f"state of {device}")
+    monkeypatch.setattr(getattr(torch, kind), "set_rng_state", lambda state, device: restored.append((state, device)))
+    device = torch.device(kind, 0)
+    with separate_draws(device):
+        assert restored == []
+    assert restored == [(f"state of {device}", device)]
