@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from concurrent.futures import Future
 from pathlib import Path
@@ -85,8 +86,42 @@ def test_a_shared_disk_that_fails_for_a_moment_does_not_end_the_look_at_the_queu
 
     monkeypatch.setattr(slurm, "POLL_SECONDS", 0.01)
     paths = SimpleNamespace(result_pickle=SimpleNamespace(exists=exists))
-    job = SimpleNamespace(job_id="1", done=lambda: True, paths=paths, result=lambda: "outcome", cancel=lambda: None)
+    job = SimpleNamespace(job_id="1", done=lambda: True, paths=paths, result=lambda: "outcome", cancel=print)
     with open_engine("slurm", 1, ["cluster=local", f"folder={tmp_path}"]) as engine:
         future = Future()
         engine._jobs[future] = slurm._Job(job)
         assert future.result(timeout=60) == "outcome"
+
+
+@pytest.fixture
+def programs(tmp_path, monkeypatch):
+    """Write programs of Slurm, which run lines of a shell, to the path."""
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+
+    def write(**lines):
+        for name, line in lines.items():
+            (tmp_path / name).write_text(f"#!/bin/sh\n{line}\n")
+            (tmp_path / name).chmod(0o755)
+
+    write(
+        squeue="echo 7 PENDING", srun="", sbatch="echo Submitted batch job 7", scancel="echo Invalid job id >&2; exit 1"
+    )
+    return write
+
+
+def test_a_job_that_slurm_refuses_is_an_error_with_its_words_and_a_hint(tmp_path, programs):
+    programs(sbatch="echo 'sbatch: error: Invalid partition name specified' >&2; exit 1")
+    refused = pytest.raises(MutualignError, match=r"fault .*Invalid partition name specified\n  hint: ")
+    with open_engine("slurm", 1, [f"folder={tmp_path}", "partition=none"]) as engine, refused:
+        engine.submit(str, "work")
+
+
+def test_a_job_that_is_over_before_it_is_cancelled_stops_nothing(tmp_path, programs, monkeypatch):
+    monkeypatch.setattr(slurm, "POLL_SECONDS", 0.01)
+    with open_engine("slurm", 2, [f"folder={tmp_path}"]) as engine:
+        first, second = (engine.submit(str, "work") for _ in range(2))
+        first.cancel()
+        engine._poller.join(1)
+        assert first not in engine._jobs
+        assert engine._poller.is_alive()
+        assert not second.done()

@@ -93,14 +93,21 @@ class Slurm(Engine):
 
     def submit(self, function: Function, text: str) -> Future[str]:
         future: Future[str] = Future()
-        self._jobs[future] = _Job(self._executor.submit(Resumable(function), text))
+        try:
+            job = self._executor.submit(Resumable(function), text)
+        except (OSError, RuntimeError) as error:  # submitit's errors are RuntimeErrors
+            raise MutualignError(
+                f"engine slurm: a job cannot be submitted\n  fault    {' '.join(str(error).split())}\n"
+                "  hint:    see --engine-options; where Slurm limits your jobs, give --jobs that number"
+            ) from error
+        self._jobs[future] = _Job(job)
         return future
 
     def close(self) -> None:
         self._closed.set()
         self._poller.join()
         for one in self._jobs.values():
-            one.job.cancel()
+            one.job.cancel(check=False)
 
     def _poll(self) -> None:
         """Look at the queue until the engine is closed."""
@@ -111,7 +118,7 @@ class Slurm(Engine):
     def _look_at_all(self, queue: Mapping[str, str]) -> None:
         for future, one in list(self._jobs.items()):
             if future.cancelled():
-                one.job.cancel()
+                one.job.cancel(check=False)  # it may be over
                 del self._jobs[future]
             elif self._look(future, one, queue.get(one.job.job_id)):
                 del self._jobs[future]
