@@ -197,7 +197,8 @@ def _domain_accuracy(task: Task) -> tuple[float, int]:
 
 def _fingerprint(network: torch.nn.Module) -> float:
     """A number that changes when a weight does."""
-    return float(torch.stack([weight.double().norm() for weight in network.parameters()]).norm())
+    weights = [weight.cpu() for weight in network.parameters()]  # the GPUs of Macs have no float64
+    return float(torch.stack([weight.double().norm() for weight in weights]).norm())
 
 
 def slight_change(task: Task, images: UnlabelledImages) -> View:
