@@ -1,11 +1,12 @@
 """An adaptation that fails in silence, and which evidence shows it.
 
-Three classes of points; the target is the source turned by an angle. Up to 60 degrees each cloud of the target is
-closest to its own class, and adaptation repairs what the turn broke. Beyond, each is closest to its neighbour's
-class: adaptation makes every answer wrong and sure. Printed for each angle: the accuracy of source only and of the
-adapted classifier, the mean confidence of the latter, the lower bound of its accuracy from a critic, the interval
-from 30 labels, and the alarms of the adapted classifier. Beyond 60 degrees the bound is wrong: it assumes that the
-true classes differ from the predicted ones no more than a critic can, and here they are simply exchanged. No alarm is
+Three classes of points; the target is the source turned by an angle. Up to 60 degrees each cloud of
+the target is closest to its own class, and adaptation repairs what the turn broke. Beyond, each is
+closest to its neighbour's class: adaptation makes every answer wrong and sure. Printed for each
+angle: the accuracy of source only and of the adapted classifier, the mean confidence of the latter,
+the lower bound of its accuracy from a critic, the interval from 30 labels, and the alarms of the
+adapted classifier. Beyond 60 degrees the bound is wrong: it assumes that the true classes differ
+from the predicted ones no more than a critic can, and here they are simply exchanged. No alarm is
 raised either. Thirty labels settle it.
 """
 
@@ -49,7 +50,9 @@ def logits(adapter: DomainAdapter, rows: NDArray[np.float32]) -> torch.Tensor:
 
 def main() -> None:
     """Adapt to turned targets; print accuracy and evidence."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--degrees", type=float, nargs="+", default=[30, 55, 75])
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
@@ -61,13 +64,17 @@ def main() -> None:
         target, classes = points(degrees, seed + 2)
         before, after = (adapted(recipe, source, target, seed) for recipe in ("source_only", "mcc"))
         found = after.predict(target)
-        evidence = EstimatorInputs(logits(after, held_out[0]), torch.from_numpy(held_out[1]), logits(after, target))
+        evidence = EstimatorInputs(
+            logits(after, held_out[0]), torch.from_numpy(held_out[1]), logits(after, target)
+        )
         few = np.random.default_rng(seed).choice(len(target), 30, replace=False)
         known = labelled_accuracy(torch.from_numpy(found[few]), torch.from_numpy(classes[few]))
         alarms = ", ".join(alarm.name for alarm in after.alarms_)
         print(
-            f"{degrees:9.0f}   {before.score(target, classes):11.0%}   {after.score(target, classes):7.0%}   "
-            f"{after.predict_proba(target).max(1).mean():10.0%}   {bound_accuracy(evidence).accuracy:5.0%}   "
+            f"{degrees:9.0f}   {before.score(target, classes):11.0%}   "
+            f"{after.score(target, classes):7.0%}   "
+            f"{after.predict_proba(target).max(1).mean():10.0%}   "
+            f"{bound_accuracy(evidence).accuracy:5.0%}   "
             f"{f'{known.low:.0%} to {known.high:.0%}':<11}   {alarms}".rstrip()
         )
 

@@ -1,7 +1,8 @@
-"""Two folders of images end to end: labelled ones and unlabelled ones in, predictions and an ONNX file out.
+"""Two folders of images end to end: labelled and unlabelled in, predictions and an ONNX file out.
 
-Target accuracy 95.1 ± 0.9 % with the recipe `fast` (n = 5 seeds, 95 % interval, epoch selected without target labels);
-source_only reaches 62 % on these images (docs/results.md). All of it takes about 50 s on one CPU thread.
+Target accuracy 95.1 ± 0.9 % with the recipe `fast` (n = 5 seeds, 95 % interval, epoch selected
+without target labels); source_only reaches 62 % on these images (docs/results.md). All of it takes
+about 50 s on one CPU thread.
 """
 
 from __future__ import annotations
@@ -40,21 +41,24 @@ def _write(folder: Path, images: UnlabelledImages, labels: torch.Tensor | None =
     for row, pixels in enumerate(images.pixels.numpy()):
         place = folder if labels is None else folder / str(int(labels[row]))
         place.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(place / f"{row:05}.png")
+        Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(
+            place / f"{row:05}.png"
+        )
 
 
 def adapt(images: FolderTask, run: Path, epochs: int, seed: int) -> None:
     """Do what `mutualign run --source DIR --target DIR --target-test DIR --recipe fast` does."""
     task = images.load()
     print(*task.notes, sep="\n")
-    result = Experiment.start(load_recipe("fast", [f"stages.0.epochs={epochs}"]), task, seed, run).run()
+    recipe = load_recipe("fast", [f"stages.0.epochs={epochs}"])
+    result = Experiment.start(recipe, task, seed, run).run()
     selected = result.stages[0].selected
     accuracy = percent(selected.target_accuracy)
-    print(f"target accuracy {accuracy} at epoch {selected.epoch}, which was selected without target labels")
+    print(f"target accuracy {accuracy} at epoch {selected.epoch}, selected without target labels")
 
 
 def predict(run: Path, folder: Path, table: Path) -> None:
-    """Do what `mutualign predict RUN FOLDER --out TABLE` does: path, label, probability and entropy of each image."""
+    """Do what `mutualign predict RUN FOLDER --out TABLE` does: label each image of a folder."""
     predictor, paths = Predictor.load(run), list_unlabelled(folder).paths
     images = ((path.name, decode_image(path.read_bytes(), path, predictor.shape)) for path in paths)
     with table.open("w", encoding="utf-8", newline="") as file:
@@ -64,19 +68,24 @@ def predict(run: Path, folder: Path, table: Path) -> None:
 
 def main() -> None:
     """Write images, adapt to the unlabelled ones, predict their labels, export."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, help="a new folder for everything that is written; default: none")
+    parser.add_argument(
+        "--out", type=Path, help="a new folder for everything that is written; default: none"
+    )
     arguments = parser.parse_args()
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # silences its report of mixed precision
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # no report of mixed precision
     with TemporaryDirectory() as temporary:
         folder = arguments.out or Path(temporary)
         images = write_images(folder)
         adapt(images, folder / "run", arguments.epochs, arguments.seed)
         predict(folder / "run", images.target, folder / "predictions.csv")
         exported = export_run(folder / "run", "onnx")  # `mutualign export RUN --format onnx`
-        print(f"{exported.path.name}: {exported.size / 1e6:.1f} MB, probabilities within {exported.difference:.0e}")
+        size, difference = f"{exported.size / 1e6:.1f} MB", f"{exported.difference:.0e}"
+        print(f"{exported.path.name}: {size}, probabilities within {difference}")
 
 
 if __name__ == "__main__":

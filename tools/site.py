@@ -22,6 +22,7 @@ LINK = re.compile(r"(?<=\]\()(?!\w+:|#|/)([^)\s#]+)(?=[)#])")
 CODE = {".py": "python", ".toml": "toml", ".cff": "yaml", ".yml": "yaml", "": "makefile"}
 IMAGE = re.compile(r'<img alt="([^"]*)" src="([^"]+)\.png"[^>]*>')
 WIDE = 4  # columns that a phone cannot show side by side
+NO_CONTENTS = "hide: [toc]"  # of a page: room for code as wide as examples/ruff.toml allows
 EQUATION = re.compile(r'<(span|div) class="arithmatex">(.*?)</\1>', re.DOTALL)
 
 
@@ -83,13 +84,13 @@ def generate(path: str, uri: str, config: MkDocsConfig) -> Iterator[File]:
         for name, content in resources["outputs"].items():
             text = text.replace(f"({name})", f"({file.stem}/{name})")
             yield File.generated(config, f"{folder}/{file.stem}/{name}", content=content)
-        yield File.generated(config, uri, content=text)
+        yield File.generated(config, uri, content=f"---\n{NO_CONTENTS}\n---\n\n{text}")
     elif path.endswith(".md"):
         yield File.generated(config, uri, content=file.read_text(encoding="utf-8"))
     else:
-        hidden = "---\nsearch:\n  exclude: true\n---\n\n" if uri.startswith("repository/") else ""
+        meta = "search: { exclude: true }" if uri.startswith("repository/") else NO_CONTENTS
         code = file.read_text(encoding="utf-8").rstrip()
-        text = f"{hidden}# {path}\n\n````{CODE[file.suffix]}\n{code}\n````\n"
+        text = f"---\n{meta}\n---\n\n# {path}\n\n````{CODE[file.suffix]}\n{code}\n````\n"
         yield File.generated(config, uri, content=text)
 
 

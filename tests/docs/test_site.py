@@ -19,6 +19,8 @@ return {
     broken: shown.filter(image => !image.naturalWidth).map(image => image.src),
     missing: [...document.images].filter(image => !image.alt).map(image => image.src),
     paper: getComputedStyle(document.body).backgroundColor,
+    scrolling: [...document.querySelectorAll('pre > code')]
+        .filter(code => code.scrollWidth > code.clientWidth).map(code => code.innerText.slice(0, 80)),
     raw: /\\$\\$|\\\\\\(|<!-- table/.test(document.querySelector('.md-content').innerText),
 }; }"""
 
@@ -54,6 +56,7 @@ def test_every_page_is_complete_on_a_wide_screen_and_on_a_phone_and_asks_no_othe
         assert facts["overflow"] <= 0, name
         assert facts["broken"] == facts["missing"] == [], name
         assert not facts["raw"], name
+        assert scheme == "dark" or not facts["scrolling"], name
         assert (sum(map(int, facts["paper"][4:-1].split(","))) > 400) == (scheme == "light"), name
     tab.close()
     assert complaints == []
