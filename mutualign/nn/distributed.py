@@ -17,7 +17,7 @@ No message waits for a GPU: `any_process` exchanges its flag between CPUs.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -60,6 +60,12 @@ _state = _State()
 def current_share() -> Share | None:
     """Return the share of the network that is computing; None if the batch is not shared."""
     return _state.share
+
+
+def draw_rows(n: int, draw: Callable[[int], Tensor]) -> Tensor:
+    """Return `draw(n)`, n random rows; of a shared batch the share's of those that all processes draw for the whole."""
+    share = current_share()
+    return draw(n) if share is None else draw(share.total)[share.start : share.stop]
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mutualign.nn.distributed import current_share, sum_over_processes
+from mutualign.nn.distributed import current_share, draw_rows, sum_over_processes
 from mutualign.nn.randomness import random_bytes
 
 # torch.jit.script reads neither jaxtyping's annotations nor `Tensor | float`.
@@ -95,12 +95,9 @@ class Dropout(nn.Module):
 
     @torch.jit.unused
     def _bytes(self, values: Tensor) -> Tensor:
-        """Draw a random byte per value; for a share of a batch, draw those of all rows and take the share's."""
-        share = current_share()
-        if share is None:
-            return random_bytes(values.numel(), values.device).view(values.shape)  # type: ignore[no-any-return]
-        rows = share.total, *values.shape[1:]
-        return random_bytes(math.prod(rows), values.device).view(rows)[share.start : share.stop]  # type: ignore[no-any-return]
+        """Draw a random byte per value."""
+        row = values.shape[1:]
+        return draw_rows(len(values), lambda n: random_bytes(n * math.prod(row), values.device).view(n, *row))
 
     def extra_repr(self) -> str:
         return f"p={self.dropped / 256}"

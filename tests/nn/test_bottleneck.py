@@ -36,7 +36,7 @@ def test_the_view_is_a_function_of_the_seed_and_equal_in_all_processes(monkeypat
 
     def draw(rows: slice, share: Share | None = None) -> list[int]:
         torch.manual_seed(7)
-        monkeypatch.setattr("mutualign.nn.backbones.bottleneck.current_share", lambda: share)
+        monkeypatch.setattr("mutualign.nn.distributed._state.share", share)
         return seen(network, images[rows]).tolist()
 
     whole = draw(slice(None))

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mutualign.nn.backbones.base import Backbone, register_backbone
-from mutualign.nn.distributed import current_share
+from mutualign.nn.distributed import draw_rows
 from mutualign.nn.layers import BatchNorm1d, Dropout
 
 
@@ -35,7 +35,5 @@ class Bottleneck(Backbone):
         views = images.flatten(2)
         if not self.training or views.shape[2] == 1:
             return views[:, :, 0]
-        share = current_share()
-        total, start = (len(views), 0) if share is None else (share.total, share.start)
-        chosen = torch.randint(views.shape[2], (total,), device=views.device)[start : start + len(views)]
+        chosen = draw_rows(len(views), lambda n: torch.randint(views.shape[2], (n,), device=views.device))
         return views[torch.arange(len(views), device=views.device), :, chosen]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from typing import NamedTuple
 
 import torch.nn.functional as F
@@ -11,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mutualign.errors import MutualignError
-from mutualign.nn.backbones.base import Backbone, BackboneFactory, register_backbone
+from mutualign.nn.backbones.base import Backbone, register_backbone
 
 FEATURES = 1280
 SMALLEST = 32  # pixels: five halvings
@@ -105,21 +106,18 @@ class EfficientNetLite(Backbone):
         self.load_state_dict({key: tensor for key, (_, tensor) in zip(own, given, strict=False)})
 
 
-def _variant(name: str) -> BackboneFactory:
-    def build(channels: int, height: int, width: int) -> EfficientNetLite:
-        if channels != 3 or min(height, width) < SMALLEST:
-            raise MutualignError(
-                f"backbone {name}: images of {height}x{width} with {channels} channel(s); it takes colour images of "
-                f"{SMALLEST}x{SMALLEST} or more\n  hint:    give larger images, or choose another backbone"
-            )
-        return EfficientNetLite(name)
-
-    return build
+def _build(name: str, channels: int, height: int, width: int) -> EfficientNetLite:
+    if channels != 3 or min(height, width) < SMALLEST:
+        raise MutualignError(
+            f"backbone {name}: images of {height}x{width} with {channels} channel(s); it takes colour images of "
+            f"{SMALLEST}x{SMALLEST} or more\n  hint:    give larger images, or choose another backbone"
+        )
+    return EfficientNetLite(name)
 
 
-register_backbone("efficientnet_lite0")(_variant("efficientnet_lite0"))
-register_backbone("efficientnet_lite1")(_variant("efficientnet_lite1"))
-register_backbone("efficientnet_lite2")(_variant("efficientnet_lite2"))
+register_backbone("efficientnet_lite0")(partial(_build, "efficientnet_lite0"))
+register_backbone("efficientnet_lite1")(partial(_build, "efficientnet_lite1"))
+register_backbone("efficientnet_lite2")(partial(_build, "efficientnet_lite2"))
 
 
 class Block(nn.Module):

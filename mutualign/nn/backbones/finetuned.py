@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mutualign.nn.backbones.base import Backbone, build_backbone, register_family
-from mutualign.nn.distributed import current_share
+from mutualign.nn.distributed import draw_rows
 from mutualign.nn.layers import BatchNorm1d, Dropout
 
 FINETUNE = "finetune:"
@@ -50,12 +50,10 @@ def random_crops(images: Float[Tensor, "n channels height width"]) -> Float[Tens
     Draws from torch's global generator; processes that share a batch draw for all of it, and use their part. Positions
     are float32 under autocast too: in bf16 they would be off by up to half a pixel of a photo.
     """
-    share = current_share()
-    total, start = (len(images), 0) if share is None else (share.total, share.start)
-    draw = torch.rand(4, total, device=images.device)[:, start : start + len(images)]
-    side = LEAST_SIDE + (1 - LEAST_SIDE) * draw[0]
-    across, down = [(1 - side) * (2 * place - 1) for place in draw[1:3]]
-    mirror = torch.where(draw[3] < 0.5, -1.0, 1.0)
+    size, x, y, coin = draw_rows(len(images), lambda n: torch.rand(4, n, device=images.device).T).T
+    side = LEAST_SIDE + (1 - LEAST_SIDE) * size
+    across, down = [(1 - side) * (2 * place - 1) for place in (x, y)]
+    mirror = torch.where(coin < 0.5, -1.0, 1.0)
     zero = torch.zeros_like(side)
     rows = [torch.stack(row, dim=1) for row in ((side * mirror, zero, across), (zero, side, down))]
     with torch.autocast(images.device.type, enabled=False):
