@@ -128,6 +128,10 @@ class Method(nn.Module):
         """Compute the classifier's features; several processes divide the work."""
         return shared(self.classifier.features, images)
 
+    def logits(self, images: Float[Tensor, "n channels height width"]) -> Float[Tensor, "n classes"]:
+        """Compute the classifier's logits; several processes divide the backbone's work."""
+        return self.classifier.head(self.features(images))  # type: ignore[no-any-return]
+
     def warm_start_from(self, previous: Method) -> Method:
         """Copy the weights of parts that the previous stage has too, such as a discriminator, and return self.
 

@@ -32,8 +32,7 @@ class BNM(Method):
     config: BNMConfig
 
     def forward(self, batch: Batch, progress: Float[Tensor, ""]) -> tuple[Losses, Metrics]:
-        features, n = self.features(batch.images), batch.n_source
-        logits = self.classifier.head(features)
+        logits, n = self.logits(batch.images), batch.n_source
         losses = {
             "class": F.cross_entropy(logits[:n], batch.labels),
             "nuclear_norm": self.config.weight * batch_nuclear_norm(logits[n:]),

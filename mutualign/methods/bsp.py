@@ -32,13 +32,15 @@ class BSP(DANN):
     "Transferability vs. discriminability: batch spectral penalization", ICML 2019, eq. 7.
     """
 
+    config: BSPConfig
+
     def __init__(self, classifier: Classifier, config: BSPConfig) -> None:
         super().__init__(classifier, config.domain)
-        self.penalty, self.largest = config.weight, config.largest
+        self.config = config
 
     def forward(self, batch: Batch, progress: Float[Tensor, ""]) -> tuple[Losses, Metrics]:
         features, n = self.features(batch.images), batch.n_source
         losses, metrics = self.losses_on(features, batch, progress)
-        penalties = [batch_spectral_penalty(part, self.largest) for part in (features[:n], features[n:])]
-        losses["spectral"] = self.penalty * (penalties[0] + penalties[1])
+        penalties = [batch_spectral_penalty(part, self.config.largest) for part in (features[:n], features[n:])]
+        losses["spectral"] = self.config.weight * (penalties[0] + penalties[1])
         return losses, metrics

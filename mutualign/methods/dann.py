@@ -37,8 +37,7 @@ class DANN(Method):
     def __init__(self, classifier: Classifier, config: DANNConfig) -> None:
         super().__init__(classifier, config)
         self.discriminator = DomainDiscriminator(classifier.feature_dim)
-        self.weight = config.weight
-        self.strength = REVERSALS[config.reversal]
+        self.weight, self.strength = config.weight, REVERSALS[config.reversal]
 
     @property
     def adversary(self) -> Adversary:

@@ -56,9 +56,5 @@ class DIRTT(Method):
         }
         return losses, {}
 
-    def logits(self, images: Float[Tensor, "n channels height width"]) -> Float[Tensor, "n classes"]:
-        """Return the classifier's logits; several processes compute the features together."""
-        return self.classifier.head(self.features(images))  # type: ignore[no-any-return]
-
     def after_step(self) -> None:
         self.teacher.update(self.classifier)

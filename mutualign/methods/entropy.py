@@ -32,8 +32,7 @@ class EntropyMinimisation(Method):
     config: EntropyMinimisationConfig
 
     def forward(self, batch: Batch, progress: Float[Tensor, ""]) -> tuple[Losses, Metrics]:
-        features, n = self.features(batch.images), batch.n_source
-        logits = self.classifier.head(features)
+        logits, n = self.logits(batch.images), batch.n_source
         losses = {
             "class": F.cross_entropy(logits[:n], batch.labels),
             "entropy": self.config.weight * entropy_minimisation(logits[n:]),

@@ -42,7 +42,7 @@ class FDA(Method):
         n, target = batch.n_source, batch.target
         rows = torch.randint(len(target), (n,), device=target.device)
         source = fourier_swap(batch.images[:n], target[rows], self.config.beta)
-        logits = self.classifier.head(self.features(torch.cat([source, target])))
+        logits = self.logits(torch.cat([source, target]))
         robust = (entropy(logits[n:].float()).square() + 1e-6) ** self.config.power
         losses = {
             "class": F.cross_entropy(logits[:n], batch.labels),

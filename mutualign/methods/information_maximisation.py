@@ -46,8 +46,7 @@ class InformationMaximisation(Method):
             self.prior.update(look().logits.softmax(1))
 
     def forward(self, batch: Batch, progress: Float[Tensor, ""]) -> tuple[Losses, Metrics]:
-        features, n = self.features(batch.images), batch.n_source
-        logits = self.classifier.head(features)
+        logits, n = self.logits(batch.images), batch.n_source
         losses = {
             "class": F.cross_entropy(logits[:n], batch.labels),
             "information": self.config.weight * information_maximisation(logits[n:], self.prior.shares),

@@ -37,24 +37,25 @@ class MaNi(DANN):
     maximizing mutual information for nuclei cross-domain unsupervised segmentation", MICCAI 2022, eq. 3.
     """
 
+    config: MaNiConfig
+
     def __init__(self, classifier: Classifier, config: MaNiConfig) -> None:
         super().__init__(classifier, config.domain)
+        self.config = config
         self.projection = Projection(classifier.feature_dim)
         self.critic = ConcatenatingCritic()
         self.teacher = EMATeacher(classifier, config.decay)
-        self.mi_weight = config.weight
-        self.threshold = config.threshold
 
     @property
     def pseudo_labeller(self) -> PseudoLabeller:
-        return PseudoLabeller(self.teacher.model, self.threshold)
+        return PseudoLabeller(self.teacher.model, self.config.threshold)
 
     def forward(self, batch: Batch, progress: Float[Tensor, ""]) -> tuple[Losses, Metrics]:
         features = self.features(batch.images)
         losses, metrics = self.losses_on(features, batch, progress)
 
         confidence, pseudo_labels = self.teacher(batch.target).float().softmax(1).max(1)
-        confident = confidence >= self.threshold
+        confident = confidence >= self.config.threshold
         pairs = sample_pairs(batch.labels, pseudo_labels, confident, self.classifier.classes)
 
         projected = self.projection(features)
@@ -65,7 +66,7 @@ class MaNi(DANN):
             torch.cat([anchors_s, anchors_t, source[pairs.other_source], target[pairs.other_target]]),
         )
         joint_t, joint_s, marginal_t, marginal_s = scores.float().chunk(4)
-        losses["mi"] = self.mi_weight * (
+        losses["mi"] = self.config.weight * (
             jsd_mutual_information(joint_t, marginal_t, pairs.valid)
             + jsd_mutual_information(joint_s, marginal_s, pairs.valid)
         )

@@ -34,8 +34,7 @@ class MCC(Method):
     config: MCCConfig
 
     def forward(self, batch: Batch, progress: Float[Tensor, ""]) -> tuple[Losses, Metrics]:
-        features, n = self.features(batch.images), batch.n_source
-        logits = self.classifier.head(features)
+        logits, n = self.logits(batch.images), batch.n_source
         losses = {
             "class": F.cross_entropy(logits[:n], batch.labels),
             "confusion": self.config.weight * class_confusion(logits[n:], self.config.temperature),

@@ -46,12 +46,13 @@ class MutualAlign(DANN):
 
     needs_images = True
 
+    config: MutualAlignConfig
+
     def __init__(self, classifier: Classifier, config: MutualAlignConfig) -> None:
         super().__init__(classifier, config.domain)
+        self.config = config
         self.critic = CosineCritic(classifier.feature_dim)
         self.teacher = EMATeacher(classifier, config.decay)
-        self.threshold = config.threshold
-        self.config = config
 
     @property
     def output_model(self) -> Classifier:
@@ -59,11 +60,11 @@ class MutualAlign(DANN):
 
     @property
     def pseudo_labeller(self) -> PseudoLabeller:
-        return PseudoLabeller(self.teacher.model, self.threshold)
+        return PseudoLabeller(self.teacher.model, self.config.threshold)
 
     def forward(self, batch: Batch, progress: Float[Tensor, ""]) -> tuple[Losses, Metrics]:
         confidence, pseudo_labels = self.teacher(batch.target).float().softmax(1).max(1)
-        confident = confidence >= self.threshold
+        confident = confidence >= self.config.threshold
 
         features, n = self.features(self.strong_views(batch)), batch.n_source
         losses, metrics = self.losses_on(features, batch, progress)

@@ -90,7 +90,7 @@ class NeighbourInformation(Method):
         teacher = (self.teacher(batch.target).float() + self.teacher(views).float()) / 2
         self._latest = (batch.target_rows, teacher.softmax(1))
 
-        logits = self.classifier.head(self.features(batch.images)).float()
+        logits = self.logits(batch.images).float()
         source, target = logits[:n], logits[n:]
         agreed = self.predictions[self.neighbours[batch.target_rows]].mean(1)
         each = -(agreed * target.log_softmax(1)).sum(1)

@@ -59,7 +59,7 @@ class SelfEnsembling(Method):
     def forward(self, batch: Batch, progress: Float[Tensor, ""]) -> tuple[Losses, Metrics]:
         n = batch.n_source
         teacher = self.teacher(strong_views(batch.target, self.config.views)).float().softmax(1)
-        logits = self.classifier.head(self.features(strong_views(batch.images, self.config.views)))
+        logits = self.logits(strong_views(batch.images, self.config.views))
         student = logits[n:].float().softmax(1)
         confident = teacher.amax(1) >= self.config.threshold
         distances = (student - teacher).square().sum(1)

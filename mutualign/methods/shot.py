@@ -51,7 +51,7 @@ class SHOT(Method):
         self.pseudo_labels = labels.to(next(self.classifier.parameters()).device)
 
     def forward(self, batch: Batch, progress: Float[Tensor, ""]) -> tuple[Losses, Metrics]:
-        logits = self.classifier.head(self.features(batch.images))
+        logits = self.logits(batch.images)
         labels = self.pseudo_labels[batch.target_rows]
         losses = {
             "information": information_maximisation(logits),

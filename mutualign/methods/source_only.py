@@ -18,5 +18,5 @@ class SourceOnly(Method):
     uses_target = False
 
     def forward(self, batch: Batch, progress: Float[Tensor, ""]) -> tuple[Losses, Metrics]:
-        logits = self.classifier.head(self.features(batch.images))
+        logits = self.logits(batch.images)
         return {"class": F.cross_entropy(logits, batch.labels)}, {"class_accuracy": accuracy(logits, batch.labels)}

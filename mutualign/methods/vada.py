@@ -35,6 +35,8 @@ class VADA(DANN):
 
     graph_break = "the virtual adversarial direction is a gradient within forward"
 
+    config: VADAConfig
+
     def __init__(self, classifier: Classifier, config: VADAConfig) -> None:
         super().__init__(classifier, config.domain)
         self.config = config
@@ -53,7 +55,3 @@ class VADA(DANN):
             self.logits, source, logits[:n], self.config.radius
         )
         return losses, metrics
-
-    def logits(self, images: Float[Tensor, "n channels height width"]) -> Float[Tensor, "n classes"]:
-        """Return the classifier's logits; several processes compute the features together."""
-        return self.classifier.head(self.features(images))  # type: ignore[no-any-return]
