@@ -22,7 +22,6 @@ from rich.progress import track
 
 from mutualign.data.fetch.data_files import data_folder
 from mutualign.data.task import Task
-from mutualign.data.types import LabelledImages
 from mutualign.evaluation.alarms import verdict_alarms
 from mutualign.evaluation.discrepancy import bound_accuracy
 from mutualign.evaluation.estimators import ESTIMATORS, EstimatorInputs, RunOutputs
@@ -73,9 +72,8 @@ class Half:
 
 def half_of(task: Task, number: int) -> Task:
     """Keep the rows of even (0) or odd (1) number of both tests."""
-    source, rows = task.source_test, torch.arange(number, len(task.source_test), 2)
-    kept = LabelledImages(source.images.subset(rows), source.labels[rows])
-    return replace(task, source_test=kept, target_test=task.target_test.subset(rows))
+    rows = torch.arange(number, len(task.source_test), 2)
+    return replace(task, source_test=task.source_test.subset(rows), target_test=task.target_test.subset(rows))
 
 
 def train_and_measure(task: Task, recipe: Recipe, seed: int) -> list[Half]:

@@ -54,6 +54,10 @@ class LabelledImages:
     def __len__(self) -> int:
         return len(self.images)
 
+    def subset(self, rows: Int64[Tensor, " rows"]) -> LabelledImages:
+        """Return only the images at `rows`, with their labels."""
+        return LabelledImages(self.images.subset(rows), self.labels[rows])
+
     def to(self, device: torch.device) -> LabelledImages:
         """Copy images and labels to a device."""
         return LabelledImages(self.images.to(device), self.labels.to(device))

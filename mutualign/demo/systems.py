@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from mutualign.data.datasets.mnist import DIGIT_NAMES
 from mutualign.data.task import KEPT
 from mutualign.data.types import ImageShape, spread
 from mutualign.demo.images import with_channels
@@ -20,7 +21,6 @@ from mutualign.errors import MutualignError
 from mutualign.runs.folder import RunFolder
 from mutualign.runs.predictor import Predictor
 
-DIGITS = tuple("0123456789")
 BARS = 10  # most classes of a system whose probabilities are shown
 SMALLEST = 8  # pixels of height and width: smaller images cannot be looked at
 
@@ -100,7 +100,7 @@ class Gallery:
     @property
     def is_of_digits(self) -> bool:
         """Whether drawing a digit makes sense."""
-        return self.class_names == DIGITS
+        return self.class_names == DIGIT_NAMES
 
     @cached_property
     def sample_probabilities(self) -> list[list[Float[Tensor, "n classes"]]]:

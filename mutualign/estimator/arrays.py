@@ -210,8 +210,8 @@ def make_task(
         f"arrays in memory: {len(source)} source and {len(target)} target images of {height}x{width}, channels "
         f"{channels} and {target.pixels.shape[3]}, sha256 {digest.hexdigest()[:16]}; {len(test)} held out",
         class_names,
-        LabelledImages(source.images.subset(train), source.labels[train]),
-        LabelledImages(source.images.subset(test), source.labels[test]),
+        source.subset(train),
+        source.subset(test),
         unlabelled,
         unlabelled,
     )

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import torch
-
 from mutualign.data.types import ImageShape, LabelledImages, UnlabelledImages, spread
 from mutualign.nn.randomness import separate_draws
 from mutualign.recipes import Recipe
@@ -25,8 +23,7 @@ def estimate_seconds(
     Trains a network of its own and leaves torch's global generator as it was. Evaluation comes on top.
     """
     total = 0.0
-    some = LabelledImages(source.images.subset(_few(len(source))), source.labels[_few(len(source))])
-    others = target.subset(_few(len(target)))
+    some, others = source.subset(spread(len(source), 2 * FEW)), target.subset(spread(len(target), 2 * FEW))
     with separate_draws(fabric.device), standard_modes():
         classifier = build_classifier(recipe, shape, classes)
         for index, stage in enumerate(recipe.stages):
@@ -43,7 +40,3 @@ def estimate_seconds(
             steps = stage.epochs * steps_per_epoch(images, stage.batch_size, stage.epoch_steps)
             total += (trainer.train_seconds - before) * steps * stage.batch_size / few
     return total
-
-
-def _few(length: int) -> torch.Tensor:
-    return spread(length, 2 * FEW)

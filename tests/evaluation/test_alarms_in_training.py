@@ -31,8 +31,7 @@ def digits(tmp_path_factory) -> Task:
 def few(digits) -> Task:
     """A fifth of the training images: enough for a defect to show at the first epoch's end."""
     rows = torch.arange(0, len(digits.source_train), 5)
-    source = LabelledImages(digits.source_train.images.subset(rows), digits.source_train.labels[rows])
-    return replace(digits, source_train=source, target_train=digits.target_train.subset(rows))
+    return replace(digits, source_train=digits.source_train.subset(rows), target_train=digits.target_train.subset(rows))
 
 
 class Alarms(Observer):
@@ -115,7 +114,7 @@ def test_identical_domains_are_seen(alarms_of, digits, kind):
     ours, theirs = (rows, rows) if kind == "the same images" else (rows[::2], rows[1::2])
     task = replace(
         digits,
-        source_train=LabelledImages(source.images.subset(ours), labels[ours]),
+        source_train=source.subset(ours),
         target_train=TargetDataset(source.images.subset(theirs), labels[theirs]),
     )
     assert "identical domains" in alarms_of(

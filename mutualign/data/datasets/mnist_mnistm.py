@@ -12,7 +12,7 @@ from mutualign.data.datasets.mnist import DIGIT_NAMES, MNIST_IDENTITY, load_mnis
 from mutualign.data.datasets.published import FROZEN_FILES, RESAMPLED_FILES
 from mutualign.data.fetch.data_files import DataFile, require
 from mutualign.data.task import Task
-from mutualign.data.types import LabelledImages, TargetDataset, UnlabelledImages
+from mutualign.data.types import LabelledImages, TargetDataset
 
 RARE_CLASSES, KEPT = range(5, 10), 5  # of the rare classes every fifth image is kept
 
@@ -85,7 +85,7 @@ def imbalanced(images: TargetDataset, labels: Tensor) -> TargetDataset:
     for rare in RARE_CLASSES:
         rows = torch.nonzero(labels == rare)[:, 0]
         keep[rows] = torch.arange(len(rows)) % KEPT == 0
-    return TargetDataset(UnlabelledImages(images.images.pixels[keep]), labels[keep])
+    return images.subset(keep.nonzero().flatten())
 
 
 def _load_digits(task: str, files: tuple[DataFile, ...], folder: Path) -> tuple[LabelledImages, LabelledImages]:

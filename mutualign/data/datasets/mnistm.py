@@ -13,7 +13,7 @@ from mutualign.data.cache import cached
 from mutualign.data.datasets.bsds500 import Photos, load_bsds500
 from mutualign.data.types import LabelledImages, TargetDataset, UnlabelledImages
 from mutualign.io.tensors import digest
-from mutualign.nn.randomness import generator
+from mutualign.nn.randomness import derive_seed
 
 
 def blend(
@@ -54,7 +54,7 @@ def frozen(
 
     def build(digits: LabelledImages, split: str) -> UInt8[Tensor, "n height width 3"]:
         photos = load_bsds500([split], task, folder)
-        key = generator("mnistm", split, seed).initial_seed()
+        key = derive_seed("mnistm", split, seed)
         chunks = torch.split(digits.images.pixels, 5000)  # bounds the size of the index tensors
         return torch.cat([blend_over_photos(chunk, photos, key + i) for i, chunk in enumerate(chunks)])
 

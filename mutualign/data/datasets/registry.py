@@ -171,7 +171,7 @@ def find_task(name: str) -> TaskEntry:
 
 def take_slice(task: Task, size: int) -> Task:
     """Keep at most `size` training images of each domain; a note says if a domain has fewer."""
-    from mutualign.data.types import LabelledImages, spread
+    from mutualign.data.types import spread
 
     domains: dict[str, LabelledImages | TargetDataset] = {"source": task.source_train, "target": task.target_train}
     notes = [f"{domain}: {len(one):,} training images, fewer than {size:,}" for domain, one in domains.items()]
@@ -182,7 +182,7 @@ def take_slice(task: Task, size: int) -> Task:
         name=f"{task.name}@{size}",
         # Part of the identity: editing these words breaks resume for existing runs.
         identity=f"{task.identity}; of the training images {size} of either domain, evenly spread",
-        source_train=LabelledImages(task.source_train.images.subset(source), task.source_train.labels[source]),
+        source_train=task.source_train.subset(source),
         target_train=task.target_train.subset(target),
         notes=(*task.notes, *small),
     )

@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
@@ -19,11 +18,10 @@ from torch import Tensor
 from mutualign.data.features.network import FeatureNetwork, feature_network
 from mutualign.data.features.settings import FeatureSettings
 from mutualign.data.features.views import photo_views
-from mutualign.data.folders.image_cache import cache_file, keep_rows
+from mutualign.data.folders.image_cache import Readable, cache_file, keep_rows
 from mutualign.data.folders.image_io import BYTES_PER_PIXEL, read_image_file
 from mutualign.data.folders.mapped_images import MappedImages, map_rows
 from mutualign.data.folders.scan import Scan
-from mutualign.data.types import UnlabelledImages
 from mutualign.errors import MutualignError
 
 RULE = 1  # raised when views or features of the same file change
@@ -33,22 +31,12 @@ TIMED = 4  # photos that the time is estimated from
 WORTH_SAYING = 5.0  # seconds from which an estimate is printed
 
 
-@dataclass(frozen=True)
-class Extracted:
-    """Features of photos, and which of the scanned ones they belong to."""
-
-    images: UnlabelledImages  # float16 [n, views, 1, features]
-    pictures: UnlabelledImages  # [n, 64, 64, 3]
-    rows: tuple[int, ...]  # of the scan's listing
-    bad: tuple[str, ...]  # one line per photo that cannot be read
-    key: str  # identifies the files' contents, the network and the views
-
-
-def extract(scanned: Scan, settings: FeatureSettings, what: str) -> Extracted:
+def extract(scanned: Scan, settings: FeatureSettings, what: str) -> Readable:
     """Return the features of scanned photos: mapped from the cache, or computed into it now.
 
-    Raises MutualignError if the network's weights are not installed, if the disk has no room for the features (before
-    the work starts), or if no photo can be read.
+    The images are float16 [n, views, 1, features], the small pictures [n, 64, 64, 3]. Raises MutualignError if the
+    network's weights are not installed, if the disk has no room for the features (before the work starts), or if no
+    photo can be read.
     """
     pretrained, views = settings.pretrained, settings.views
     pretrained.check()
@@ -71,9 +59,8 @@ def extract(scanned: Scan, settings: FeatureSettings, what: str) -> Extracted:
     split = row_bytes - PICTURE_BYTES
     features = rows[:, :split].view(torch.float16).view(n, views, 1, split // (2 * views))
     pictures = rows[:, split:].view(n, PICTURE, PICTURE, 3)
-    return Extracted(
-        MappedImages(features, kept.path, state), MappedImages(pictures, kept.path, state), kept.rows, kept.bad, key
-    )
+    images, small = (MappedImages(pixels, kept.path, state) for pixels in (features, pictures))
+    return Readable(images, kept.rows, kept.bad, key, small)
 
 
 def _row(content: bytes, path: Path, settings: FeatureSettings, network: FeatureNetwork) -> bytes:

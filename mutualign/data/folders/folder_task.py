@@ -18,9 +18,10 @@ from torch import Tensor
 from mutualign.data.features.settings import FeatureSettings
 from mutualign.data.folders.checks import copies, ranges
 from mutualign.data.folders.class_names import class_indices
+from mutualign.data.folders.image_cache import Readable
 from mutualign.data.folders.image_io import decode_image, image_shape, read_image_file
 from mutualign.data.folders.listing import Listing, list_labelled, list_unlabelled
-from mutualign.data.folders.readable import Readable, median_side, read_features, read_pixels
+from mutualign.data.folders.readable import median_side, read_features, read_pixels
 from mutualign.data.folders.scan import Scan, scan
 from mutualign.data.folders.tables import TABLES
 from mutualign.data.folders.vector_task import load_vector_task

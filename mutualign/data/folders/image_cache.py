@@ -26,13 +26,14 @@ RULE = 1  # of decoding; raised when `decode_image` returns other pixels for the
 
 
 @dataclass(frozen=True)
-class Decoded:
-    """Images of one shape, and which of the scanned ones they are."""
+class Readable:
+    """The scanned images that could be read, as pixels or as features."""
 
     images: UnlabelledImages
     rows: tuple[int, ...]  # of the scan's listing
-    bad: tuple[str, ...]  # one line per image that cannot be read or decoded: the file and the fault
-    key: str  # identifies the files' contents and how they were decoded
+    bad: tuple[str, ...]  # one line per image that cannot be read: the file and the fault
+    key: str  # identifies the files' contents and how they were read
+    pictures: UnlabelledImages | None = None  # small pictures, if the images are features
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class KeptRows:
     bad: tuple[str, ...]  # one line per image that cannot be read or decoded
 
 
-def decode(scanned: Scan, shape: ImageShape, what: str) -> Decoded:
+def decode(scanned: Scan, shape: ImageShape, what: str) -> Readable:
     """Return the scanned images at a shape: mapped from the cache, or decoded into it now.
 
     A damaged cached file is decoded again. Raises MutualignError if the cache cannot be written, or if no image can be
@@ -68,7 +69,7 @@ def decode(scanned: Scan, shape: ImageShape, what: str) -> Decoded:
         return decode_image(content, path, shape).numpy().tobytes()
 
     kept = keep_rows(f"images/{key}", scanned, pixels, costs, f"decoding {what}")
-    return Decoded(MappedImages.open(kept.path, len(kept.rows), shape), kept.rows, kept.bad, key)
+    return Readable(MappedImages.open(kept.path, len(kept.rows), shape), kept.rows, kept.bad, key)
 
 
 def cache_file(name: str) -> Path:

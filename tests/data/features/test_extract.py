@@ -11,11 +11,12 @@ import pytest
 import torch
 
 from mutualign.data.features import extract as extracting
-from mutualign.data.features.extract import RULE, Extracted, extract
+from mutualign.data.features.extract import RULE, extract
 from mutualign.data.features.settings import FeatureSettings
 from mutualign.data.features.views import photo_views
+from mutualign.data.folders.image_cache import Readable
 from mutualign.data.folders.listing import Listing, list_unlabelled
-from mutualign.data.folders.readable import Readable
+from mutualign.data.folders.readable import part_of
 from mutualign.data.folders.scan import Scan, scan
 from mutualign.data.types import ImageShape, UnlabelledImages
 from mutualign.errors import MutualignError
@@ -121,7 +122,7 @@ def test_the_fault_of_a_photo_goes_to_its_part_whatever_its_path_is_called(tmp_p
     part = Scan(Listing(tmp_path, (bad, good), None), ("1", "2"), (ImageShape(3, 8, 8),) * 2, ())
     images, pictures = (UnlabelledImages(torch.zeros(1, 1, 1, 3, dtype=kind)) for kind in (torch.float16, torch.uint8))
     fault = f"{bad}: floating-point pixels"
-    found = Readable.of_features(part, part, Extracted(images, pictures, (1,), (fault,), "key"))
+    found = part_of(part, part, Readable(images, (1,), (fault,), "key", pictures))
     assert (found.rows, found.bad) == ((1,), (fault,))
 
 
