@@ -22,8 +22,8 @@ from rich.console import Console
 from rich.progress import track
 
 from mutualign.data.fetch.data_files import data_folder
-from mutualign.runs.experiment import Experiment
 from mutualign.runs.folder import RunFolder
+from mutualign.runs.jobs import experiment_of, run_of
 from mutualign.runs.spec import RunSpec
 
 
@@ -48,13 +48,11 @@ def train(task: BlindTask, runs: Path, data: Path) -> list[RunFolder]:
     loaded, folders = None, []
     for seed in task.seeds:
         for recipe in recipes:
-            path = RunSpec(recipe, task.name, seed).path(runs)
+            spec = RunSpec(recipe, task.name, seed)
+            path = spec.path(runs)
             if not (path / "result.json").is_file():
                 loaded = loaded or task.load(data)
-                if path.exists():
-                    Experiment(recipe, loaded, seed, RunFolder.open(path)).run()
-                else:
-                    Experiment.start(recipe, loaded, seed, path).run()
+                experiment_of(spec, loaded, path, run_of(spec, path)).run()
             folders.append(RunFolder.open(path))
     return folders
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from itertools import product
@@ -12,9 +12,8 @@ from typing import Any
 from mutualign.data.task import Task
 from mutualign.errors import MutualignError
 from mutualign.recipes import Recipe
-from mutualign.runs.experiment import Experiment
 from mutualign.runs.folder import RunFolder
-from mutualign.runs.jobs import Job, TaskPlace, run_of
+from mutualign.runs.jobs import Job, TaskPlace, experiment_of, run_of
 from mutualign.runs.rows import Row, rows_of
 from mutualign.runs.spec import RunSpec
 from mutualign.runs.work import Circumstances
@@ -82,19 +81,14 @@ class Comparison:
         for name in self.tasks:
             data = _Data(cache(partial(load, name)))
             for seed in self.seeds:
-                for recipe in self._source_only_first():
-                    run = self.folder(recipe, name, seed)
-                    if run:
-                        data.require_same(run)
-                    if recipe != self._trained_for(recipe) or (run and run.is_complete):
-                        continue
+                for spec, run in self._missing(name, seed, data):
                     task = data.task()
                     try:
-                        self._experiment(recipe, task, seed, run, **settings).run()
+                        experiment_of(spec, task, spec.path(self.out), run, **settings).run()
                     except MutualignError as error:
                         if on_failure is None:
                             raise
-                        on_failure(RunSpec(recipe, name, seed), error)
+                        on_failure(spec, error)
                 for recipe in self.recipes:
                     trained = self.folder(self._trained_for(recipe), name, seed)
                     rows += rows_of(recipe, trained) if trained and trained.is_complete else []
@@ -114,15 +108,10 @@ class Comparison:
             data = _Data(cache(partial(load, name)))
             for seed in self.seeds:
                 source_only: list[str] = []
-                for recipe in self._source_only_first():
-                    run = self.folder(recipe, name, seed)
-                    if run:
-                        data.require_same(run)
-                    if recipe != self._trained_for(recipe) or (run and run.is_complete):
-                        continue
-                    spec, after = RunSpec(recipe, name, seed), () if recipe.is_source_only else tuple(source_only)
+                for spec, _ in self._missing(name, seed, data):
+                    after = () if spec.recipe.is_source_only else tuple(source_only)
                     jobs.append(Job(spec, spec.path(self.out), place(data.task()), command, common, after))
-                    if recipe.is_source_only:
+                    if spec.recipe.is_source_only:
                         source_only.append(jobs[-1].name)
         return jobs
 
@@ -150,20 +139,23 @@ class Comparison:
         spec = RunSpec(recipe, task, seed)
         return run_of(spec, spec.path(self.out))
 
-    def _source_only_first(self) -> list[Recipe]:
-        """The recipes in the order of training: other runs look for source only, to check for negative transfer."""
-        return sorted(self.recipes, key=lambda one: not one.is_source_only)
+    def _missing(self, task: str, seed: int, data: _Data) -> Iterator[tuple[RunSpec, RunFolder | None]]:
+        """Yield the runs to train, each with its folder if it has started.
+
+        Source only comes first, since other runs look for it to check for negative transfer. Raises MutualignError if a
+        folder holds a run with other settings or on other data.
+        """
+        for recipe in sorted(self.recipes, key=lambda one: not one.is_source_only):
+            run = self.folder(recipe, task, seed)
+            if run:
+                data.require_same(run)
+            if recipe == self._trained_for(recipe) and not (run and run.is_complete):
+                yield RunSpec(recipe, task, seed), run
 
     def _trained_for(self, recipe: Recipe) -> Recipe:
         """The longest recipe of the comparison that begins with this one: the one to train."""
         longer = [other for other in self.recipes if recipe.is_prefix_of(other)]
         return max(longer, key=lambda other: len(other.stages))
-
-    def _experiment(self, recipe: Recipe, task: Task, seed: int, run: RunFolder | None, **settings: Any) -> Experiment:
-        if run:
-            return Experiment(recipe, task, seed, run, **settings)
-        path = RunSpec(recipe, task.name, seed).path(self.out)
-        return Experiment.start(recipe, task, seed, path, **settings)
 
 
 class _Data:

@@ -77,11 +77,18 @@ class Job:
 
     def experiment(self, **settings: Any) -> Experiment:
         """Prepare to train the run, or to resume it."""
-        spec, run, task = self.spec, run_of(self.spec, self.path), self.task.load(self.spec.recipe)
+        run, task = run_of(self.spec, self.path), self.task.load(self.spec.recipe)
         settings |= {"accelerator": self.circumstances.accelerator}
-        if run:
-            return Experiment(spec.recipe, task, spec.seed, run, **settings)
-        return Experiment.start(spec.recipe, task, spec.seed, self.path, command=self.command, **settings)
+        return experiment_of(self.spec, task, self.path, run, self.command, **settings)
+
+
+def experiment_of(
+    spec: RunSpec, task: Task, path: Path, run: RunFolder | None, command: str | None = None, **settings: Any
+) -> Experiment:
+    """Prepare to resume a run that has started, or to start it at a path; the rest is as in `Experiment.start`."""
+    if run:
+        return Experiment(spec.recipe, task, spec.seed, run, **settings)
+    return Experiment.start(spec.recipe, task, spec.seed, path, command, **settings)
 
 
 def train_job(text: str) -> str:
