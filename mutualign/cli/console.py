@@ -54,11 +54,9 @@ class PlainConsole(Console):
         self.quiet = True
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at its end
 
-    def print(self, *objects: Any, soft_wrap: bool | None = None, **settings: Any) -> None:
+    def print(self, *objects: Any, **settings: Any) -> None:
         """Print objects; strings are not wrapped."""
-        if soft_wrap is None:
-            soft_wrap = all(isinstance(one, str) for one in objects)
-        super().print(*objects, soft_wrap=soft_wrap, **settings)
+        super().print(*objects, **{"soft_wrap": all(isinstance(one, str) for one in objects)} | settings)
 
 
 AnyBars = TypeVar("AnyBars", bound="Bars")

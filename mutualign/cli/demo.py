@@ -39,7 +39,7 @@ class Demo:
         # Each of these ends the server without failure, and removes its temporary files.
         for number in [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if sys.platform != "win32" else [])]:
             signal.signal(number, lambda *_: ended.set())
-        console.print(f"{server.url} (Ctrl-C ends it)", highlight=False, soft_wrap=True, markup=False)
+        console.print(f"{server.url} (Ctrl-C ends it)")
         ended.wait()
         server.close()
 

@@ -33,7 +33,6 @@ def print_evidence(console: Console, found: Sequence[RunEstimates]) -> None:
             f"{run.run.path}\n"
             f"  at least {percent(run.bound.accuracy)} right, by a bound at 95 % confidence\n"
             f"  about {percent(best.accuracy)} right, by {name.replace('_', ' ')}",
-            highlight=False,
         )
     table = Table("estimator", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title="estimated target accuracy in %")
     shown = found[:MOST]
@@ -45,7 +44,7 @@ def print_evidence(console: Console, found: Sequence[RunEstimates]) -> None:
     console.print(table)
     if len(found) > MOST:
         console.print(f"the table shows the first {MOST} of {len(found)} runs")
-    console.print(textwrap.fill(UNSEEN, min(console.width, WIDTH)), style="dim", highlight=False)
+    console.print(textwrap.fill(UNSEEN, min(console.width, WIDTH)), style="dim")
 
 
 def print_labelled(console: Console, folder: RunFolder, table: Path) -> None:
@@ -63,4 +62,4 @@ def print_labelled(console: Console, folder: RunFolder, table: Path) -> None:
         low, value, high = (f"{100 * share:+.1f}" for share in (found.gain.low, found.gain.value, found.gain.high))
         lines.append(f"  {value} points over source only, {low} to {high}")
         lines.append(f"  (95 % interval from {found.differing} labels of images on which the two runs differ)")
-    console.print("\n".join(lines), highlight=False)
+    console.print("\n".join(lines))

@@ -52,5 +52,4 @@ class Export:
             "",
             done.usage,
         )
-        for line in lines:
-            console.print(line, highlight=False, soft_wrap=True, markup=False)
+        console.print("\n".join(lines))

@@ -72,7 +72,7 @@ class ManyRuns(Bars, DispatchObserver):
             return
         text = self._result(job) if outcome.state == "complete" else f"{outcome.state}: {outcome.message}"
         number = f"[{len(self.jobs) - len(self.open)}/{len(self.jobs)}]"
-        self.console.print(f"{number} {work.name}: {text}{self.forecast()}", soft_wrap=True)
+        self.console.print(f"{number} {work.name}: {text}{self.forecast()}")
         self.on_done()
 
     def forecast(self) -> str:

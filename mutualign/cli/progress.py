@@ -46,7 +46,7 @@ class ProgressDisplay(Bars, Observer):
     def expects(self, seconds: float) -> None:
         if seconds > WORTH_SAYING:
             line = f"{self.title}: about {duration(seconds)} of training on this CPU; Ctrl-C saves, --resume resumes"
-            self.console.print(line, soft_wrap=True)
+            self.console.print(line)
 
     def step(self, stage: int, done: int, total: int) -> None:
         key = (self.title, stage)
@@ -67,14 +67,14 @@ class ProgressDisplay(Bars, Observer):
         line = f"{self.title}: {number}  {'  '.join(accuracies)}"
         if record.pseudo_labels:
             line += f"  pseudo-labels {percent(record.pseudo_labels.coverage)}"
-        self.console.print(f"{line}  {record.train_seconds:.0f} s", soft_wrap=True)
+        self.console.print(f"{line}  {record.train_seconds:.0f} s")
 
     def alarm(self, alarm: Alarm) -> None:
         print_alarm(self.console, alarm)
 
     def damaged(self, fault: str) -> None:
         message = f"damaged, set aside: {fault}\ntraining resumes from the checkpoint before it"
-        self.console.print(message, style="yellow", soft_wrap=True)
+        self.console.print(message, style="yellow")
 
 
 def duration(seconds: float) -> str:

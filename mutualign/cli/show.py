@@ -73,7 +73,7 @@ def _columns(console: Console) -> int:
 
 def _wrapped(console: Console, text: str) -> None:
     for line in textwrap.wrap(text, _columns(console) - 2, break_long_words=False, break_on_hyphens=False):
-        console.print(f"  {line}", highlight=False)
+        console.print(f"  {line}")
 
 
 def _settings(stage: Stage) -> dict[str, object]:

@@ -132,7 +132,7 @@ class Run:
             return
         show_run(console, RunFolder.open(path))
         for line in next_commands(path):
-            console.print(line, soft_wrap=True)
+            console.print(line)
         if self.strict and result and result.alarms:
             raise SystemExit(ALARMED)
 

@@ -8,8 +8,8 @@ from io import StringIO
 
 import pytest
 import torch
-from rich.console import Console
 
+from mutualign.cli.console import PlainConsole
 from mutualign.cli.export import Export as ExportCommand
 from mutualign.data.task import Task
 from mutualign.data.types import LabelledImages, TargetDataset, UnlabelledImages
@@ -217,7 +217,7 @@ def test_weights_that_are_not_finite_are_refused(run, value):
 
 
 def test_the_command_prints_file_size_difference_and_how_to_use_it_and_nothing_else(run, tmp_path, capfd):
-    page, out = Console(file=StringIO(), width=80), tmp_path / "made" / "my [v2].onnx"
+    page, out = PlainConsole(file=StringIO(), width=80), tmp_path / "made" / "my [v2].onnx"
     ExportCommand(run, out=out).main(page)
     printed = page.file.getvalue()
     assert f"{out} (" in printed
@@ -235,7 +235,7 @@ def test_a_run_on_vectors_takes_vectors_and_is_not_shown_as_pictures(tmp_path):
     task = Task("vectors", "made in a test", ("a", "b", "c"), source, source, target, target)
     run = tmp_path / "run"
     Experiment.start(load_recipe("source_only", [*SHORT, "backbone=mlp"]), task, 0, run).run()
-    page = Console(file=StringIO(), width=200)
+    page = PlainConsole(file=StringIO(), width=200)
     ExportCommand(run, "safetensors").main(page)
     printed = page.file.getvalue()
     assert "64 real vectors: the same classes" in printed
