@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import base64
 import binascii
-import io
 
 import torch
 from jaxtyping import UInt8
-from PIL import Image
 from torch import Tensor
 
 from mutualign.data.folders.image_io import decode_image, image_shape
@@ -17,7 +15,6 @@ from mutualign.errors import MutualignError
 
 LARGEST_UPLOAD = 20_000_000  # bytes of a file: a photo of a phone has up to 15 MB
 LONGER_SIDE = 280  # pixels that an uploaded digit is scaled down to, before it is normalised
-PIXELATED = 64  # pixels of the longer side up to which an image is shown pixel by pixel
 LUMA = (0.299, 0.587, 0.114)  # weights of red, green, blue: ITU-R BT.601
 
 UNREADABLE = (
@@ -33,19 +30,6 @@ def with_channels(
     if channels == 1 and pixels.shape[-1] == 3:
         return (pixels.float() @ torch.tensor(LUMA)).round().to(torch.uint8)[..., None]
     return pixels.expand(*pixels.shape[:3], channels)
-
-
-def to_data_url(image: UInt8[Tensor, "height width channels"], longer_side: int) -> str:
-    """Encode an image for the page: PNG up to 64 pixels, else JPEG scaled down to `longer_side` pixels."""
-    pixels = image.numpy()
-    picture = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
-    buffer, kind = io.BytesIO(), "png" if max(picture.size) <= PIXELATED else "jpeg"
-    if kind == "png":
-        picture.save(buffer, "PNG", optimize=True)
-    else:
-        picture.thumbnail((longer_side, longer_side))
-        picture.save(buffer, "JPEG", quality=88)
-    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def from_data_url(url: object) -> bytes:

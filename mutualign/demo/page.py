@@ -14,8 +14,9 @@ from jaxtyping import UInt8
 from markupsafe import Markup, escape
 from torch import Tensor
 
+from mutualign.data.pictures import PIXELATED, to_data_url
 from mutualign.demo.digits import DigitBench, Square, normalise_digit
-from mutualign.demo.images import LARGEST_UPLOAD, PIXELATED, decode_digit, decode_upload, from_data_url, to_data_url
+from mutualign.demo.images import LARGEST_UPLOAD, decode_digit, decode_upload, from_data_url
 from mutualign.demo.systems import Gallery, Verdict
 from mutualign.demo.uploads import Uploads
 from mutualign.errors import MutualignError

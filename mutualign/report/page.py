@@ -14,9 +14,12 @@ from jaxtyping import UInt8
 from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
+from mutualign.data.pictures import to_data_url
 from mutualign.report.figure_style import to_png, to_svg
-from mutualign.report.pictures import SMOOTH, data_uri, mosaic
+from mutualign.report.pictures import mosaic
 
+SMOOTH = 48  # pixels; images of this size are shown smoothly, smaller ones with their pixels as squares
+THUMBNAIL = 128  # pixels; larger images are shrunk to this size
 PHONE_COLUMNS = 3  # of a table, that a phone has room for
 
 
@@ -69,7 +72,7 @@ class Gallery:
         """Yield each image's data URI, description and line."""
         lines = self.lines or [""] * len(self.pixels)
         for number, (image, line) in enumerate(zip(self.pixels, lines, strict=True), start=1):
-            yield data_uri(image), f"{self.alt} {number}: {line}".removesuffix(": "), line
+            yield to_data_url(image, THUMBNAIL), f"{self.alt} {number}: {line}".removesuffix(": "), line
 
 
 @dataclass(frozen=True)

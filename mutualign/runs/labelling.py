@@ -12,11 +12,11 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Int64, UInt8
-from PIL import Image
 from torch import Tensor
 
 from mutualign.data.folders.class_names import class_indices, clean_name
 from mutualign.data.folders.tables import read_csv
+from mutualign.data.pictures import to_picture
 from mutualign.data.task import Task, kept_rows
 from mutualign.errors import MutualignError
 from mutualign.evaluation.few_labels import (
@@ -148,9 +148,9 @@ def load_task_of(folder: RunFolder, data: Path) -> Task:
 
 def _png(pixels: UInt8[Tensor, "height width channels"]) -> bytes:
     factor = max(1, SIDE // max(pixels.shape[:2]))
-    large = pixels.repeat_interleave(factor, 0).repeat_interleave(factor, 1).cpu()
+    large = pixels.repeat_interleave(factor, 0).repeat_interleave(factor, 1)
     file = io.BytesIO()
-    Image.fromarray((large[..., 0] if large.shape[2] == 1 else large).numpy()).save(file, "PNG")
+    to_picture(large).save(file, "PNG")
     return file.getvalue()
 
 

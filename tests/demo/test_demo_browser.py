@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mutualign.data.pictures import to_data_url
 from mutualign.demo.digits import DigitBench, normalise_digit, over
-from mutualign.demo.images import LARGEST_UPLOAD, decode_digit, from_data_url, to_data_url
+from mutualign.demo.images import LARGEST_UPLOAD, decode_digit, from_data_url
 from mutualign.demo.server import DemoServer
 
 # Gradio uses deprecated parts of pandas; as errors, these warnings would end its tasks.

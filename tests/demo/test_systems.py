@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
+from mutualign.data.pictures import to_data_url
 from mutualign.data.types import ImageShape
 from mutualign.demo.images import (
     LARGEST_UPLOAD,
@@ -21,7 +22,6 @@ from mutualign.demo.images import (
     decode_digit,
     decode_upload,
     from_data_url,
-    to_data_url,
     with_channels,
 )
 from mutualign.demo.systems import Gallery
