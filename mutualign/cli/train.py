@@ -94,7 +94,8 @@ class Run:
     """Number of processes that share each batch, one per GPU; on a CPU they save no time. The result is the same, up to
     rounding. Default: 1, or as many as torchrun has started."""
     nodes: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
-    """Number of computers that train together, with --devices processes each; start this command on all of them."""
+    """Number of computers that train together, with --devices processes each; start this command on all of them.
+    Default: 1, or as many as torchrun has started it on."""
     save_every: Annotated[float, tyro.conf.arg(metavar="SECONDS")] = 60.0
     """Seconds between checkpoints to resume from; one is also saved after each epoch."""
     keep: Annotated[int, tyro.conf.arg(metavar="N")] = 2
