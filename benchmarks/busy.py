@@ -24,7 +24,7 @@ from throughput import OurStep
 
 from mutualign.data.datasets import find_task
 from mutualign.data.fetch.data_files import data_folder
-from mutualign.training.hardware import keep_freed_memory, versions
+from mutualign.training.hardware import keep_freed_memory
 
 OURS, DEFAULT = "mutualign", "OpenMP's default"
 SETTINGS = {  # environment variables of each process
@@ -149,8 +149,7 @@ def main() -> None:
     print_table(origin["hardware"], rows)
     used = {key: getattr(settings, key) for key in ("task", "recipe", "precision", "loops", "rounds")}
     used |= {"spins": SETTINGS[OURS]["GOMP_SPINCOUNT"]}
-    software = {name: version for name, version in versions().items() if name != "commit"}
-    results_file.write(settings.out, origin, rows, versions=software, settings=used)
+    results_file.write(settings.out, origin, rows, versions=results_file.software(), settings=used)
 
 
 if __name__ == "__main__":

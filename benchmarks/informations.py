@@ -33,7 +33,6 @@ from mutualign.methods.mutual_align import MutualAlign, MutualAlignConfig
 from mutualign.methods.registry import register_method
 from mutualign.recipes import Recipe, load_recipe, parse_recipe
 from mutualign.runs.experiment import Experiment
-from mutualign.runs.folder import RunFolder
 from mutualign.runs.loading import load_task
 from mutualign.runs.statistics import Interval
 
@@ -114,10 +113,9 @@ def measure(case: dict[str, Any], task: Task, steps: int) -> dict[str, Any]:
     """Train one case, and return its row."""
     recipe = recipe_of(case["task"], case["others"], case["terms"], steps)
     with tempfile.TemporaryDirectory() as folder:
-        result = Experiment.start(recipe, task, case["seed"], Path(folder) / "run").run()
-        last = RunFolder.open(Path(folder) / "run").metrics()[-1]
-    if result is None:
-        raise RuntimeError("this is one process")
+        experiment = Experiment.start(recipe, task, case["seed"], Path(folder) / "run")
+        experiment.run()
+        result, last = experiment.folder.require_result(), experiment.folder.metrics()[-1]
     found = {"target_accuracy": last.target_accuracy, "source_accuracy": last.source_accuracy}
     return case | found | {"score": last.scores[DEFAULT_VALIDATOR], "hardware": result.hardware}
 

@@ -80,9 +80,9 @@ def measure(settings: Settings) -> list[dict[str, Any]]:
             for recipe in recipes:
                 for seed in range(settings.seeds):
                     with tempfile.TemporaryDirectory() as folder:
-                        result = Experiment.start(recipe, task, seed, Path(folder) / "run").run()
-                    if result is None:
-                        raise RuntimeError("this is one process")
+                        experiment = Experiment.start(recipe, task, seed, Path(folder) / "run")
+                        experiment.run()
+                        result = experiment.folder.require_result()
                     what = {"pair": pair, "share": share, "images": len(task.target_train)}
                     accuracy = result.stages[-1].last.target_accuracy
                     rows.append({**what, "recipe": recipe.name, "seed": seed, "target_accuracy": accuracy})

@@ -34,7 +34,7 @@ from mutualign.data.types import TargetDataset, spread, to_floats
 from mutualign.errors import MutualignError
 from mutualign.evaluation.target_labels import target_accuracy
 from mutualign.nn.layers import GradientReversal
-from mutualign.training.hardware import has_bf16, keep_freed_memory, versions
+from mutualign.training.hardware import has_bf16, keep_freed_memory
 
 CPU = torch.device("cpu")
 BATCH = 64  # source images, and as many target images
@@ -322,8 +322,7 @@ def main() -> None:
         raise SystemExit(f"benchmarks/peers.py: {error}") from None
     print_table(origin["hardware"], rows)
     used = {key: getattr(settings, key) for key in ("task", "rounds", "steps", "learning_rate", "goal", "limit")}
-    software = {name: version for name, version in versions().items() if name != "commit"}
-    software |= {name: metadata.version(name) for name in PACKAGES}
+    software = results_file.software() | {name: metadata.version(name) for name in PACKAGES}
     results_file.write(settings.out, origin, rows, versions=software, settings=used)
 
 

@@ -14,7 +14,7 @@ from mutualign.runs.rows import write_results as write
 from mutualign.training.distributed import make_fabric
 from mutualign.training.hardware import describe_hardware, versions
 
-__all__ = ["origin", "origin_of_runs", "rows_of", "write"]
+__all__ = ["origin", "origin_of_runs", "rows_of", "software", "write"]
 
 
 def origin() -> dict[str, str]:
@@ -24,6 +24,11 @@ def origin() -> dict[str, str]:
         "commit": versions()["commit"],
         "hardware": describe_hardware(make_fabric("auto")),
     }
+
+
+def software() -> dict[str, str]:
+    """Return the versions of Python, of mutualign and of the libraries that affect results."""
+    return {name: version for name, version in versions().items() if name != "commit"}
 
 
 def origin_of_runs(results: Iterable[Result]) -> dict[str, str]:

@@ -43,7 +43,7 @@ from mutualign.recipes import Recipe, load_recipe
 from mutualign.runs.experiment import Experiment
 from mutualign.training.batches import Batches
 from mutualign.training.distributed import make_fabric
-from mutualign.training.hardware import has_bf16, keep_freed_memory, versions
+from mutualign.training.hardware import has_bf16, keep_freed_memory
 from mutualign.training.loop import StageTrainer
 from mutualign.training.setup import build_classifier, build_method
 
@@ -333,8 +333,7 @@ def main() -> None:
         raise SystemExit(f"benchmarks/throughput.py: {error}") from None
     print_table(origin["hardware"], rows)
     used = {key: getattr(settings, key) for key in ("task", "steps", "rounds", "warm_up", "size")}
-    software = {name: version for name, version in versions().items() if name != "commit"}
-    results_file.write(settings.out, origin, rows, versions=software, settings=used)
+    results_file.write(settings.out, origin, rows, versions=results_file.software(), settings=used)
 
 
 if __name__ == "__main__":

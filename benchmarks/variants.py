@@ -124,9 +124,9 @@ def load(name: str, settings: Settings) -> Task:
 def measure(case: dict[str, Any], recipe: Recipe, task: Task) -> dict[str, Any]:
     """Train one recipe on one variant, and return the row."""
     with tempfile.TemporaryDirectory() as folder:
-        result = Experiment.start(recipe, task, case["seed"], Path(folder) / "run").run()
-    if result is None:
-        raise RuntimeError("this is one process")
+        experiment = Experiment.start(recipe, task, case["seed"], Path(folder) / "run")
+        experiment.run()
+        result = experiment.folder.require_result()
     last = result.stages[-1].last
     found = {"target_accuracy": last.target_accuracy, "source_accuracy": last.source_accuracy}
     return case | found | {"hardware": result.hardware}
