@@ -37,9 +37,7 @@ class EpochAudit:
     pseudo_label_shares: list[float] | None = None  # of each class among those labels
     teacher_agreement: float | None = None  # share of images that teacher and student put into the same class
     teacher_fingerprint: float | None = None  # changes if any weight of the teacher does
-    gradients: dict[str, float] = field(
-        default_factory=dict
-    )  # norm at the features, by loss, at the weights of the stage's end
+    gradients: dict[str, float] = field(default_factory=dict)  # at the features, by loss, weighted as at the end
     reversal: float | None = None  # cosine of the domain gradient before and after the reversal: -1 if it works
 
 

@@ -29,9 +29,7 @@ class Format(ABC):
     name: ClassVar[str]  # set by `register_format`
     suffix: ClassVar[str]
     tolerance: ClassVar[float] = 1e-4  # largest accepted difference between a probability of the file and of the run
-    usage: ClassVar[
-        str
-    ]  # Python lines that compute `probabilities` and `names` from `pixels`, with {path!r} for a file
+    usage: ClassVar[str]  # Python lines: `probabilities` and `names` of `pixels`, by the file {path!r}
 
     @abstractmethod
     def encode(self, network: ExportedNetwork, metadata: Mapping[str, str]) -> bytes:
