@@ -61,6 +61,6 @@ def mano(inputs: ValidatorInputs) -> float:
 
 
 @register_validator("coverage")
-def coverage(inputs: ValidatorInputs, threshold: float = 0.9) -> float:
+def coverage(inputs: ValidatorInputs) -> float:
     """Share of target images whose top probability reaches 0.9."""
-    return float((probabilities(inputs.target_logits).amax(1) >= threshold).double().mean())
+    return float((probabilities(inputs.target_logits).amax(1) >= 0.9).double().mean())
