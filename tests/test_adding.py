@@ -27,7 +27,7 @@ class Mine(Method):
     """Source cross-entropy and target entropy."""
 
     def forward(self, batch, progress):
-        logits = self.classifier(batch.images).float()
+        logits = self.logits(batch.images).float()
         source, target = logits[: batch.n_source], logits[batch.n_source :]
         entropy = -(target.softmax(1) * target.log_softmax(1)).sum(1).mean()
         return {"class": F.cross_entropy(source, batch.labels), "entropy": 0.1 * entropy}, {}
