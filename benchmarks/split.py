@@ -115,7 +115,7 @@ def judged(evidence: Half, truth: Half) -> dict[str, float]:
         evidence.outputs["source_logits"], evidence.outputs["source_labels"], truth.outputs["target_logits"]
     )
     run = RunOutputs(inputs, "", 0, 0.0)
-    found["error: lower bound"] = bound_accuracy(inputs).accuracy - accuracy[-1]
+    found["error: lower bound"] = bound_accuracy(inputs) - accuracy[-1]
     for name in ESTIMATES:
         estimate = ESTIMATORS[name](run, [run])
         if estimate is not None:

@@ -74,7 +74,7 @@ def main() -> None:
             f"{degrees:9.0f}   {before.score(target, classes):11.0%}   "
             f"{after.score(target, classes):7.0%}   "
             f"{after.predict_proba(target).max(1).mean():10.0%}   "
-            f"{bound_accuracy(evidence).accuracy:5.0%}   "
+            f"{bound_accuracy(evidence):5.0%}   "
             f"{f'{known.low:.0%} to {known.high:.0%}':<11}   {alarms}".rstrip()
         )
 

@@ -31,7 +31,7 @@ def print_evidence(console: Console, found: Sequence[RunEstimates]) -> None:
         name, best = run.best
         console.print(
             f"{run.run.path}\n"
-            f"  at least {percent(run.bound.accuracy)} right, by a bound at 95 % confidence\n"
+            f"  at least {percent(run.bound)} right, by a bound at 95 % confidence\n"
             f"  about {percent(best.accuracy)} right, by {name.replace('_', ' ')}",
         )
     table = Table("estimator", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title="estimated target accuracy in %")

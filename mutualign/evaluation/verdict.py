@@ -99,10 +99,10 @@ def judge(evidence: Evidence) -> Verdict:
     of target images that the two runs put into different classes.
     """
     ours, theirs = evidence.run, evidence.baseline
-    bound, gain = bound_accuracy(ours.outputs).accuracy, None
+    bound, gain = bound_accuracy(ours.outputs), None
     kind: Kind = "cannot tell"
     if theirs is not None:
-        rise = bound - bound_accuracy(theirs.outputs).accuracy
+        rise = bound - bound_accuracy(theirs.outputs)
         apart = float((ours.outputs.predicted != theirs.outputs.predicted).double().mean())
         gain = Range(min(max(rise, -apart), apart), -apart, apart)
         kind = kind_without_labels(apart, rise, _rise(ours.consistency, theirs.consistency))

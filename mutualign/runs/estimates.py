@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from mutualign.errors import MutualignError
-from mutualign.evaluation.discrepancy import AccuracyBound, bound_accuracy
+from mutualign.evaluation.discrepancy import bound_accuracy
 from mutualign.evaluation.estimators import Estimate, EstimatorInputs, RunOutputs, estimates
 from mutualign.evaluation.validators import DEFAULT_VALIDATOR
 from mutualign.io.plugins import resume_command
@@ -19,7 +19,7 @@ class RunEstimates(NamedTuple):
 
     run: RunFolder
     estimates: Mapping[str, Estimate | None]
-    bound: AccuracyBound
+    bound: float
 
     @property
     def best(self) -> tuple[str, Estimate]:

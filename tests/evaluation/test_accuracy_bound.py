@@ -58,16 +58,14 @@ def test_the_bound_holds_if_the_shift_moves_images_across_the_classifiers_bounda
     held = []
     for seed in range(20):
         found, accuracy = inputs(torch.tensor([move, 0.0, 0.0, -move / 2]), seed)
-        held.append(bound_accuracy(found).accuracy <= accuracy)
+        held.append(bound_accuracy(found) <= accuracy)
     assert sum(held) >= 19
 
 
 def test_without_a_shift_the_bound_is_near_the_accuracy_and_a_shift_lowers_it():
     bounds = [bound_accuracy(inputs(torch.tensor([move, 0.0, 0.0, 0.0]), 3, n=4000)[0]) for move in (0.0, 1.5, 4.0)]
-    assert bounds[0].accuracy > 0.9
-    assert bounds[0].accuracy > bounds[1].accuracy + 0.05 > bounds[2].accuracy + 0.1
-    one = bounds[1]
-    assert one.accuracy == pytest.approx(1 - one.source_error - one.discrepancy - one.margin)
+    assert bounds[0] > 0.9
+    assert bounds[0] > bounds[1] + 0.05 > bounds[2] + 0.1
 
 
 def test_an_error_that_the_logits_do_not_show_is_invisible():
@@ -75,7 +73,7 @@ def test_an_error_that_the_logits_do_not_show_is_invisible():
     found, _ = inputs(torch.zeros(4), 0, n=2000)
     truth = found.predicted.clone()
     truth[::2] = (truth[::2] + 1) % 4
-    assert bound_accuracy(found).accuracy > 0.8 > float((found.predicted == truth).double().mean())
+    assert bound_accuracy(found) > 0.8 > float((found.predicted == truth).double().mean())
 
 
 def test_neither_the_order_of_the_classes_nor_a_shift_of_all_logits_matters():
@@ -86,11 +84,11 @@ def test_neither_the_order_of_the_classes_nor_a_shift_of_all_logits_matters():
         order[found.source_labels],
         found.target_logits[:, order.argsort()] + 5,
     )
-    assert bound_accuracy(renamed).accuracy == pytest.approx(bound_accuracy(found).accuracy, abs=0.02)
+    assert bound_accuracy(renamed) == pytest.approx(bound_accuracy(found), abs=0.02)
 
 
 @pytest.mark.parametrize(("n", "classes"), [(1, 3), (2, 2), (3, 1)])
 @pytest.mark.parametrize("value", [0.0, 1e4])
 def test_the_bound_of_few_images_or_extreme_logits_is_between_zero_and_one(n, classes, value):
     logits = torch.full((n, classes), value)
-    assert 0 <= bound_accuracy(EstimatorInputs(logits, torch.zeros(n).long(), logits)).accuracy <= 1
+    assert 0 <= bound_accuracy(EstimatorInputs(logits, torch.zeros(n).long(), logits)) <= 1
