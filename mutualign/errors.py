@@ -6,11 +6,42 @@ import difflib
 import shlex
 from collections.abc import Iterable
 
+OUT_OF_MEMORY = (
+    "out of memory, or above the limit that is set for this process (ulimit -v)\n"
+    "  hint:    close other programs or raise the limit, or use a smaller batch (--set stages.0.batch_size=16),\n"
+    "           smaller images (--image-size), or fewer of them"
+)
+_ALLOCATION_FAILED = ("can't allocate memory", "out of memory")  # on a CPU, and on a GPU
 LIKELY = 0.65  # similarity from which a name counts as a misspelling; "resnet18" and "small_resnet" have 0.6
 
 
 class MutualignError(Exception):
     """Bad input or a bad environment; the command line prints it without a traceback."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory could not be had, on a CPU or a GPU.
+
+    >>> is_out_of_memory(RuntimeError("CUDA out of memory. Tried to allocate 9 GiB.")), is_out_of_memory(KeyError())
+    (True, False)
+    """
+    failed = isinstance(error, RuntimeError) and any(words in str(error) for words in _ALLOCATION_FAILED)
+    return failed or isinstance(error, MemoryError)
+
+
+def described(error: BaseException) -> str:
+    """Return what an error says; the name of its type stands before it, unless it is a MutualignError.
+
+    Its notes follow, a line each. What is not UTF-8 text, as names of files may be, is escaped.
+
+    >>> described(MutualignError("no such task")), described(RuntimeError("a bug")), described(KeyError())
+    ('no such task', 'RuntimeError: a bug', 'KeyError')
+    """
+    if is_out_of_memory(error):
+        return OUT_OF_MEMORY
+    kind = "" if isinstance(error, MutualignError) else type(error).__name__
+    text = ": ".join(filter(None, [kind, str(error)]))
+    return "\n".join([text, *getattr(error, "__notes__", [])]).encode("utf-8", "backslashreplace").decode()
 
 
 def nearest(word: str, allowed: Iterable[str]) -> str:

@@ -16,7 +16,7 @@ import tyro
 import mutualign
 from mutualign.cli.console import PlainConsole, printable
 from mutualign.cli.help import tidied, wrapped
-from mutualign.errors import MutualignError, nearest
+from mutualign.errors import OUT_OF_MEMORY, MutualignError, is_out_of_memory, nearest
 
 DESCRIPTION = """Adapt an image classifier to images without labels, and see whether it helped.
 
@@ -71,15 +71,13 @@ def main() -> None:
         raise SystemExit(128 + signal.SIGPIPE) from None
     except KeyboardInterrupt:
         raise SystemExit(128 + signal.SIGINT) from None
-    except MemoryError:
-        _fail(_OUT_OF_MEMORY)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         _fail(f"{where}{error.strerror or error}")
-    except RuntimeError as error:
-        if not any(words in str(error) for words in _ALLOCATION_FAILED):
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
             raise
-        _fail(_OUT_OF_MEMORY)
+        _fail(OUT_OF_MEMORY)
 
 
 def _run(arguments: Sequence[str]) -> None:
@@ -147,14 +145,6 @@ def _import_plugins(names: Sequence[str]) -> None:
     load_installed_plugins()
     for name in names:
         load_plugin(name)
-
-
-_ALLOCATION_FAILED = ("can't allocate memory", "out of memory")  # on a CPU, and on a GPU
-_OUT_OF_MEMORY = (
-    "out of memory, or above the limit that is set for this process (ulimit -v)\n"
-    "  hint:    close other programs or raise the limit, or use a smaller batch (--set stages.0.batch_size=16),\n"
-    "           smaller images (--image-size), or fewer of them"
-)
 
 
 def _fail(message: str) -> None:

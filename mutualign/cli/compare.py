@@ -29,7 +29,7 @@ from mutualign.cli.options import (
     require_place,
 )
 from mutualign.cli.stopping import StopSignal
-from mutualign.errors import MutualignError, shell_command
+from mutualign.errors import MutualignError, described, shell_command
 from mutualign.io.plugins import mutualign_command
 
 if TYPE_CHECKING:
@@ -123,9 +123,9 @@ class Compare:
         def place(task: Task) -> TaskPlace:
             return TaskPlace(task.name, folder, own, task.identity)
 
-        def fail(spec: RunSpec, error: MutualignError) -> None:
-            lost[str(spec)] = str(error)
-            console.print(f"{spec}: failed: {error}", style="red")
+        def fail(spec: RunSpec, error: Exception) -> None:
+            lost[str(spec)] = described(error)
+            console.print(f"{spec}: failed: {lost[str(spec)]}", style="red")
 
         def keep(rows: list[Row]) -> None:
             if self.save:

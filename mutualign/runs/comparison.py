@@ -17,6 +17,7 @@ from mutualign.runs.jobs import Job, TaskPlace, experiment_of, run_of
 from mutualign.runs.rows import Row, rows_of
 from mutualign.runs.spec import RunSpec
 from mutualign.runs.work import Circumstances
+from mutualign.training.loop import Stopped
 
 
 def with_baselines(recipes: Sequence[Recipe]) -> tuple[Recipe, ...]:
@@ -67,14 +68,15 @@ class Comparison:
         self,
         load: Callable[[str], Task],
         on_row: Callable[[list[Row]], None] = lambda rows: None,
-        on_failure: Callable[[RunSpec, MutualignError], None] | None = None,
+        on_failure: Callable[[RunSpec, Exception], None] | None = None,
         **settings: Any,
     ) -> list[Row]:
         """Train what is missing and return all rows; `on_row` gets the rows so far after each seed.
 
         `load` returns a task by its name. It is called at most once per task: to train, and to check that finished runs
         on a user's own images are on the images of this comparison. `settings` are those of `Experiment`. A run that
-        fails, such as one that diverges, ends the comparison, or goes to `on_failure` and costs its own rows only.
+        fails, because training diverges or a method has a fault, ends the comparison, or goes to `on_failure` and costs
+        its own rows only.
         Raises MutualignError if a folder holds a run with other settings or on other data.
         """
         rows: list[Row] = []
@@ -85,7 +87,9 @@ class Comparison:
                     task = data.task()
                     try:
                         experiment_of(spec, task, spec.path(self.out), run, **settings).run()
-                    except MutualignError as error:
+                    except Stopped:
+                        raise
+                    except Exception as error:
                         if on_failure is None:
                             raise
                         on_failure(spec, error)

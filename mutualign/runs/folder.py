@@ -12,7 +12,7 @@ from typing import Any
 import tomli_w
 
 from mutualign.data.types import ImageShape
-from mutualign.errors import MutualignError
+from mutualign.errors import MutualignError, described
 from mutualign.evaluation.records import EpochRecord
 from mutualign.io.atomic import cannot_write, flush_to_disk, write_atomically
 from mutualign.io.plugins import mutualign_command, require_plugins, resume_command
@@ -230,17 +230,21 @@ class RunFolder:
 
     @contextmanager
     def recording_failure(self, except_for: type[Exception]) -> Iterator[None]:
-        """Keep the error, if one ends the context, in failure.txt; the error of an earlier attempt is removed."""
+        """Keep the error, if one ends the context, in failure.txt; the error of an earlier attempt is removed.
+
+        A note says so on an error that is no MutualignError: only the file has its traceback where runs are many.
+        """
         path = self.path / FAILURE
         path.unlink(missing_ok=True)
         try:
             yield
         except Exception as error:
             if not isinstance(error, except_for):
-                kind = "" if isinstance(error, MutualignError) else f"{type(error).__name__}: "
-                text = f"{kind}{error}\n\n{''.join(traceback.format_exception(error))}"
+                text = f"{described(error)}\n\n{''.join(traceback.format_exception(error))}"
                 with suppress(MutualignError):  # a full disk may be the very error
                     write_atomically(path, text.encode("utf-8", "backslashreplace"))
+                    if not isinstance(error, MutualignError):
+                        error.add_note(f"  details  {path}")
             raise
 
     def failure(self) -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from mutualign.errors import MutualignError
+from mutualign.errors import MutualignError, described
 from mutualign.io.plugins import load_plugin, loaded_plugins
 from mutualign.io.text import parse_json
 from mutualign.io.typed import encode_json, parse_typed
@@ -89,10 +89,8 @@ def do_work(text: str, expected: type[Any], work: Callable[[Any, StopFile], None
                     work(found, stop)
         except Stopped:
             return encode_json(Outcome("stopped"))
-        except MutualignError as error:
-            return encode_json(Outcome("failed", str(error)))
         except Exception as error:
-            return encode_json(Outcome("failed", f"{type(error).__name__}: {error}"))
+            return encode_json(Outcome("failed", described(error)))
     return encode_json(Outcome("complete"))
 
 

@@ -33,13 +33,23 @@ def test_a_killed_worker_costs_its_run_only_and_a_run_that_kills_twice_is_named_
     assert "once.toml" not in faults.err
     assert "once on bright, seed 0: its worker was lost: TerminatedWorkerError" in faults.out
     assert "missing: always on bright, seed 0: its worker was lost" in faults.out
-    assert "missing: broken on bright, seed 0: RuntimeError: a bug" in faults.out
+    assert "missing: broken on bright, seed 0: RuntimeError: a bug\nin two lines\n  details  out/bright/" in faults.out
     assert f"the same command trains them again: mutualign compare --plugin {PLUGIN}" in faults.out
     counts = {name: len(attempts(name)) for name in ("steady", "once", "always", "broken")}
     assert counts == {"steady": 1, "once": 2, "always": 2, "broken": 1}
     assert len(set(attempts("once"))) == len(set(attempts("always"))) == 2  # each time in a new process
     rows = json.loads(Path("rows.json").read_text())["rows"]
     assert {row["recipe"] for row in rows} == {"steady", "once"}
+
+
+def test_a_fault_in_a_method_costs_its_run_only_also_where_this_process_trains(place):
+    answer = compare("broken,dann", "here", "--seeds", "1", "--save", "here.json")
+    assert answer.code == 1, answer
+    details = "  details  here/bright/broken/seed-0/failure.txt\n"
+    assert f"broken on bright, seed 0: failed: RuntimeError: a bug\nin two lines\n{details}" in answer.out
+    assert f"missing: broken on bright, seed 0: RuntimeError: a bug\nin two lines\n{details}" in answer.out
+    assert {row["recipe"] for row in json.loads(Path("here.json").read_text())["rows"]} == {"dann"}
+    assert "Traceback" in Path("here/bright/broken/seed-0/failure.txt").read_text()
 
 
 def test_if_every_run_is_missing_no_run_is_recommended_and_nothing_is_said_of_labels(place, monkeypatch):

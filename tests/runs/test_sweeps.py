@@ -233,7 +233,7 @@ def test_settings_with_which_training_fails_cost_their_trial_and_a_sweep_of_them
     Path("failing.toml").write_text(SPACE.replace("dann.toml", "broken.toml"))
     failed = sweep("failing.toml", 2, "sweeps")
     assert failed.code == 2
-    assert "no trial is complete; a bug" in failed.err
+    assert "no trial is complete; RuntimeError: a bug" in failed.err
 
 
 def test_many_that_ask_at_once_get_different_trials_and_together_no_more_than_asked_for(swept, tmp_path):

@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from mutualign.errors import described
 from mutualign.evaluation.records import EpochRecord
 from mutualign.evaluation.selection import best_epoch
 from mutualign.evaluation.validators import DEFAULT_VALIDATOR
@@ -67,7 +68,7 @@ def _train(trial: TrialJob, stop: StopFile) -> None:
                 raise
             study.finish(trial.number, None, pruned=True)
         except Exception as error:  # training that diverges, a fault in a method: the settings cost their trial only
-            study.finish(trial.number, None, error=str(error) or type(error).__name__)
+            study.finish(trial.number, None, error=described(error))
             raise
         else:
             study.finish(trial.number, reporter.mean())
