@@ -125,3 +125,24 @@ def test_a_job_that_is_over_before_it_is_cancelled_stops_nothing(tmp_path, progr
         assert first not in engine._jobs
         assert engine._poller.is_alive()
         assert not second.done()
+
+
+def test_a_fault_in_the_look_at_the_queue_ends_all_work_with_its_words_and_none_is_taken(tmp_path, monkeypatch):
+    def fault(jobs):
+        if jobs:
+            raise ValueError("a bug")
+        return {}
+
+    monkeypatch.setattr(slurm, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(slurm, "_processes", fault)
+    job = SimpleNamespace(cancel=lambda check: None)
+    words = r"engine slurm: the jobs can no longer be followed\n  fault    ValueError: a bug\n  hint: "
+    with open_engine("slurm", 1, ["cluster=local", f"folder={tmp_path}"]) as engine:
+        engine._executor = SimpleNamespace(submit=lambda function, text: job)
+        over, first = Future(), Future()
+        over.cancel()
+        engine._jobs |= {over: slurm._Job(job), first: slurm._Job(job)}
+        with pytest.raises(MutualignError, match=words):
+            first.result(timeout=60)
+        with pytest.raises(MutualignError, match=words):
+            engine.submit(str, "work")

@@ -6,13 +6,13 @@ import subprocess
 import threading
 import time
 from collections.abc import Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from mutualign.errors import MutualignError
+from mutualign.errors import MutualignError, described
 from mutualign.runs.engines.base import Engine, missing_package, register_engine
 from mutualign.runs.work import Function
 
@@ -87,6 +87,7 @@ class Slurm(Engine):
             **{f"slurm_{name}": value for name, value in asked.items() if value},
         )
         self._jobs: dict[Future[str], _Job] = {}
+        self._fault = ""  # that ended the look at the queue
         self._closed = threading.Event()
         self._poller = threading.Thread(target=self._poll, daemon=True)
         self._poller.start()
@@ -101,6 +102,8 @@ class Slurm(Engine):
                 "  hint:    see --engine-options; where Slurm limits your jobs, give --jobs that number"
             ) from error
         self._jobs[future] = _Job(job)
+        if self._fault:  # nobody would see the job end
+            raise MutualignError(self._fault)
         return future
 
     def close(self) -> None:
@@ -110,10 +113,19 @@ class Slurm(Engine):
             one.job.cancel(check=False)
 
     def _poll(self) -> None:
-        """Look at the queue until the engine is closed."""
-        while not self._closed.wait(POLL_SECONDS):
-            with suppress(MutualignError, OSError):  # a busy controller, or a shared disk, answers another time
-                self._look_at_all(_queue() if self._on_slurm else _processes(self._jobs))
+        """Look at the queue until the engine is closed. A fault ends that: all work is lost, and none is taken."""
+        try:
+            while not self._closed.wait(POLL_SECONDS):
+                with suppress(MutualignError, OSError):  # a busy controller, or a shared disk, answers another time
+                    self._look_at_all(_queue() if self._on_slurm else _processes(self._jobs))
+        except Exception as error:
+            self._fault = (
+                f"engine slurm: the jobs can no longer be followed\n  fault    {described(error)}\n"
+                "  hint:    the same command resumes; jobs that run are cancelled, what they have saved is kept"
+            )
+            for future in list(self._jobs):
+                with suppress(InvalidStateError):  # it is over, or cancelled
+                    future.set_exception(MutualignError(self._fault))
 
     def _look_at_all(self, queue: Mapping[str, str]) -> None:
         for future, one in list(self._jobs.items()):
