@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mutualign.cli.progress import print_alarm
-from mutualign.evaluation.verdict import Kind, Verdict
+from mutualign.evaluation.verdict import Headline, Verdict
 from mutualign.io.plugins import resume_command
 from mutualign.io.typed import to_plain
 from mutualign.recipes import Stage
@@ -21,12 +21,13 @@ from mutualign.runs.spec import RunConfig
 from mutualign.runs.statistics import percent
 
 BARS = "▁▂▃▄▅▆▇█"
-STYLES: dict[Kind, str] = {
+STYLES: dict[Headline, str] = {
     "helped": "bold green",
     "made it worse": "bold red",
     "no difference": "bold",
     "cannot tell": "bold yellow",
     "baseline": "bold",
+    "source not learnt": "bold red",
 }
 
 
@@ -55,7 +56,7 @@ def show_run(console: Console, run: RunFolder) -> None:
 
 def print_verdict(console: Console, verdict: Verdict) -> None:
     """Print a verdict: in a word, in a sentence, and the numbers that it rests on."""
-    console.print(verdict.kind, style=STYLES[verdict.kind])
+    console.print(verdict.headline, style=STYLES[verdict.headline])
     _wrapped(console, verdict.sentence)
     if verdict.true_accuracy is not None:
         console.print(f"  {percent(verdict.true_accuracy)} of the target test images right, by their labels")

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 
 from mutualign.evaluation.binomial import upper_limit
 from mutualign.evaluation.records import Alarm, EpochAudit, EpochRecord
-from mutualign.evaluation.verdict import Verdict
+from mutualign.evaluation.verdict import Verdict, source_is_learnt
 
-LEARNT = 0.1  # of the way from guessing to always right, on held-out source images
 DEAD = 1e-6  # of the largest gradient norm: anything smaller counts as zero
 SATURATED = 0.995  # accuracy of the discriminator
 COLLAPSED = 0.5  # of the prior's effective number of classes
@@ -142,7 +141,7 @@ def _frozen_teacher(epochs: Sequence[EpochRecord]) -> Alarm | None:
 
 def _source_not_learnt(epoch: EpochRecord, source: SourceClasses) -> Alarm | None:
     accuracy, guessing = epoch.scores["source_accuracy"], max(source.shares)
-    if accuracy > guessing + LEARNT * (1 - guessing):
+    if source_is_learnt(accuracy, guessing):
         return None
     return Alarm(
         "source is not learnt",

@@ -11,11 +11,13 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from mutualign.evaluation.discrepancy import bound_accuracy
-from mutualign.evaluation.estimators import RunOutputs
+from mutualign.evaluation.estimators import EstimatorInputs, RunOutputs
 from mutualign.evaluation.estimators.confidence import average_thresholded_confidence
 
 Kind = Literal["helped", "made it worse", "no difference", "cannot tell", "baseline"]
+Headline = Kind | Literal["source not learnt"]
 Basis = Literal["target labels", "no target labels"]
+LEARNT = 0.1  # of the way from guessing to always right, on held-out source images
 NEGLIGIBLE = 0.01  # of the target images: a gain that is certainly smaller counts as none
 BOUND_SIGN, CONSISTENCY_SIGN = 0.05, 0.02  # changes that together are a sign; smaller ones say nothing
 
@@ -41,6 +43,7 @@ class Verdict:
     gain            estimated without labels over the source-only run `compared_with`
     true_accuracy, true_gain
                     from target test labels, where there are any; the range of the gain is for the finite sample
+    source_learnt   whether the source is classified clearly better than by guessing, if the last stage trains on it
     """
 
     kind: Kind
@@ -53,6 +56,17 @@ class Verdict:
     compared_with: str | None = None
     true_accuracy: float | None = None
     true_gain: Range | None = None
+    source_learnt: bool = True
+
+    @property
+    def headline(self) -> Headline:
+        """The verdict in a word: the kind, unless that has no meaning because the source is not learnt."""
+        return _headline(self.kind, self.source_learnt)
+
+
+def source_is_learnt(accuracy: float, guessing: float) -> bool:
+    """Whether an accuracy on held-out source images is above that of always predicting the commonest class."""
+    return accuracy > guessing + LEARNT * (1 - guessing)
 
 
 def kind_of_gain(gain: Range) -> Kind:
@@ -88,6 +102,7 @@ class Evidence:
     baseline: RunOutputs | None  # the fair source-only run; None if there is none
     compared_with: str | None = None  # the recipe of that run
     is_baseline: bool = False  # whether the run itself is a source-only run
+    trains_on_source: bool = True  # whether its last stage does; another one may forget the source
     true_accuracy: float | None = None
     true_gain: Range | None = None
 
@@ -110,9 +125,11 @@ def judge(evidence: Evidence) -> Verdict:
         kind = kind_of_gain(evidence.true_gain)
     if evidence.is_baseline:
         kind = "baseline"
+    source = ours.outputs.source_accuracy
+    learnt = not evidence.trains_on_source or source_is_learnt(source, _guessing(ours.outputs))
     return Verdict(
         kind,
-        _sentence(kind, gain, evidence.true_gain),
+        _not_learnt(source) if _headline(kind, learnt) != kind else _sentence(kind, gain, evidence.true_gain),
         "no target labels" if evidence.true_gain is None else "target labels",
         average_thresholded_confidence(ours).accuracy,
         "average_thresholded_confidence",
@@ -121,6 +138,7 @@ def judge(evidence: Evidence) -> Verdict:
         evidence.compared_with,
         evidence.true_accuracy,
         evidence.true_gain,
+        learnt,
     )
 
 
@@ -144,6 +162,22 @@ def kind_without_labels(apart: float, bound: float, consistency: float | None) -
 
 def _rise(ours: float | None, theirs: float | None) -> float | None:
     return None if ours is None or theirs is None else ours - theirs
+
+
+def _headline(kind: Kind, source_learnt: bool) -> Headline:
+    return kind if source_learnt or kind in ("helped", "made it worse") else "source not learnt"
+
+
+def _guessing(outputs: EstimatorInputs) -> float:
+    """The accuracy on the source of always predicting its commonest class."""
+    return float(outputs.source_labels.bincount().max()) / len(outputs.source_labels)
+
+
+def _not_learnt(accuracy: float) -> str:
+    return (
+        f"The source is not learnt, so nothing else can be read: {100 * accuracy:.1f} % of held-out source images are "
+        "right."
+    )
 
 
 def _sentence(kind: Kind, gain: Range | None, true: Range | None) -> str:

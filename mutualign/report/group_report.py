@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from statistics import mean
 
 from mutualign.evaluation.estimators import Estimate
-from mutualign.evaluation.verdict import Kind
+from mutualign.evaluation.verdict import Headline
 from mutualign.report.comparison_data import ComparedRun, RunGroup
 from mutualign.report.comparison_samples import sample_gallery
 from mutualign.report.group_plots import group_plots
@@ -77,18 +77,18 @@ class GroupReport:
     def badge(self) -> Badge | None:
         """Return the verdict on the best system, `cannot tell` if its runs do not agree; None if there is none."""
         best = self.summaries[0].recipe
-        if not (kinds := self._kinds(best)):
+        if not (words := self._headlines(best)):
             return None
-        kind: Kind = next(iter(kinds)) if len(kinds) == 1 else "cannot tell"
+        word: Headline = next(iter(words)) if len(words) == 1 else "cannot tell"
         first = next(one.run for one in self.systems[best] if one.run.verdict is not None)
         assert first.verdict is not None  # noqa: S101
         steps = next_steps(first.verdict, first.folder.path, alarms=bool(first.result.alarms))
-        return Badge(f"{best}: {kind}", TONES[kind], steps)
+        return Badge(f"{best}: {word}", TONES[word], steps)
 
-    def _kinds(self, system: str) -> Counter[Kind]:
+    def _headlines(self, system: str) -> Counter[Headline]:
         """Count the verdicts on the runs of a system."""
         verdicts = [one.run.verdict for one in self.systems[system]]
-        return Counter(verdict.kind for verdict in verdicts if verdict is not None)
+        return Counter(verdict.headline for verdict in verdicts if verdict is not None)
 
     def _bound(self, system: str) -> float | None:
         verdicts = [one.run.verdict for one in self.systems[system]]
@@ -119,7 +119,7 @@ class GroupReport:
                 (
                     summary.recipe,
                     str(summary.source.n),
-                    _counted(self._kinds(summary.recipe)),
+                    _counted(self._headlines(summary.recipe)),
                     _points(self._bound(summary.recipe)),
                     _points(self._estimate(summary.recipe)),
                     _number(self._score(summary.recipe)),
@@ -227,9 +227,9 @@ class GroupReport:
         ]
 
 
-def _counted(kinds: Counter[Kind]) -> str:
-    total = kinds.total()
-    return ", ".join(kind if count == total else f"{kind} {count} of {total}" for kind, count in kinds.most_common())
+def _counted(words: Counter[Headline]) -> str:
+    total = words.total()
+    return ", ".join(word if count == total else f"{word} {count} of {total}" for word, count in words.most_common())
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

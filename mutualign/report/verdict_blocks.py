@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from mutualign.evaluation.verdict import Kind, Range, Verdict
+from mutualign.evaluation.verdict import Headline, Range, Verdict
 from mutualign.report.page import Badge, KeyNumber
 from mutualign.report.run_data import FinishedRun, spaced
 from mutualign.runs.next_steps import next_steps
 from mutualign.runs.statistics import percent
 
-TONES: dict[Kind, str] = {
+TONES: dict[Headline, str] = {
     "helped": "good",
     "made it worse": "bad",
     "no difference": "even",
     "cannot tell": "open",
     "baseline": "even",
+    "source not learnt": "bad",
 }
 LIMITS = (
     "No evidence without target labels can see target classes that the source lacks, whose images are put into known "
@@ -28,7 +29,7 @@ def badge(run: FinishedRun) -> Badge | None:
     if (verdict := run.verdict) is None:
         return None
     steps = next_steps(verdict, run.folder.path, alarms=bool(run.result.alarms))
-    return Badge(verdict.kind, TONES[verdict.kind], steps)
+    return Badge(verdict.headline, TONES[verdict.headline], steps)
 
 
 def summary(run: FinishedRun) -> str:

@@ -30,6 +30,11 @@ def current_verdict(folder: RunFolder) -> Verdict | None:
 def next_steps(verdict: Verdict, run: Path, *, alarms: bool) -> list[str]:
     """Return sentences on what to do with a run; commands stand between backticks."""
     steps = ["Read the alarms before you use the run."] if alarms else []
+    if verdict.headline == "source not learnt":
+        steps.append(
+            "Train until the source is learnt: more epochs, another learning rate, labels that fit the images."
+        )
+        return steps
     if verdict.kind == "made it worse":
         steps.append(f"Use the source-only run `{verdict.compared_with}` instead, or try another recipe.")
     elif verdict.kind == "no difference":

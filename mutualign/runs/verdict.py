@@ -7,6 +7,7 @@ from torch import Tensor
 
 from mutualign.errors import MutualignError
 from mutualign.evaluation.verdict import Evidence, Verdict, judge, paired_gain
+from mutualign.methods import METHODS
 from mutualign.runs.estimates import run_outputs
 from mutualign.runs.folder import RunFolder
 
@@ -28,6 +29,7 @@ def verdict_of(folder: RunFolder, true_accuracy: float | None = None) -> Verdict
             run,
             other,
             is_baseline=recipe.is_source_only,
+            trains_on_source=METHODS[recipe.stages[-1].method].method.uses_source,
             compared_with=baseline.config().recipe.name if baseline else None,
             true_accuracy=result.stages[-1].selected.target_accuracy if result else true_accuracy,
             true_gain=gain,

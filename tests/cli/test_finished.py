@@ -27,7 +27,7 @@ def test_show_begins_with_the_verdict_and_fits_80_columns(mutualign, runs, monke
     monkeypatch.setenv("COLUMNS", "80")
     out = mutualign("show", runs["dann"]).out
     verdict = current_verdict(RunFolder.open(runs["dann"]))
-    assert out.splitlines()[1] == verdict.kind
+    assert out.splitlines()[1] == verdict.headline
     assert verdict.sentence in " ".join(out.split())
     assert f"at least {100 * verdict.lower_bound:.1f} % right" in " ".join(out.split())
     long = [line for line in out.splitlines() if len(line) > 80]

@@ -35,9 +35,9 @@ def test_the_range_of_a_paired_gain_holds_the_true_one_at_its_rate():
     assert 0.935 <= held / trials <= 0.97
 
 
-def run(predicted, consistency=0.9, sure=4.0, classes=3):
+def run(predicted, consistency=0.9, sure=4.0, classes=3, learnt=True):
     source = EstimatorInputs(
-        4 * torch.eye(classes).repeat(40, 1),
+        4 * (torch.eye(classes) if learnt else torch.eye(classes)[[0] * classes]).repeat(40, 1),
         torch.arange(classes).repeat(40),
         sure * torch.eye(classes)[torch.tensor(predicted)],
     )
@@ -60,6 +60,29 @@ def test_target_labels_decide_where_there_are_any():
 def test_without_a_baseline_nothing_is_claimed():
     assert judge(Evidence(run([0, 1, 2]), None)).kind == "cannot tell"
     assert judge(Evidence(run([0, 1, 2]), None, is_baseline=True)).kind == "baseline"
+
+
+GAIN = {kind: Range(low + 0.05, low, low + 0.1) for kind, low in {"helped": 0.1, "made it worse": -0.2}.items()}
+
+
+@pytest.mark.parametrize(
+    ("evidence", "kind", "decided"),
+    [
+        ({"baseline": None}, "cannot tell", False),
+        ({"baseline": run([0, 1, 2])}, "no difference", False),
+        ({"baseline": None, "is_baseline": True}, "baseline", False),
+        ({"baseline": run([0, 1, 2]), "true_gain": Range(0.0, -0.1, 0.1)}, "cannot tell", False),
+        ({"baseline": run([0, 1, 2]), "true_gain": GAIN["helped"]}, "helped", True),
+        ({"baseline": run([0, 1, 2]), "true_gain": GAIN["made it worse"]}, "made it worse", True),
+        ({"baseline": None, "trains_on_source": False}, "cannot tell", True),
+    ],
+)
+def test_a_source_that_is_not_learnt_is_the_headline_where_no_sign_is_known(evidence, kind, decided):
+    verdict = judge(Evidence(run([0, 1, 2], learnt=False), **evidence))
+    assert (verdict.kind, verdict.headline) == (kind, kind if decided else "source not learnt")
+    words = "The source is not learnt, so nothing else can be read: 33.3 % of held-out source images are right."
+    assert (verdict.sentence == words) != decided
+    assert judge(Evidence(run([0, 1, 2]), **evidence)).headline == kind
 
 
 @pytest.mark.parametrize(

@@ -78,11 +78,11 @@ def labelled(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def unlabelled(tmp_path_factory):
-    """Two seeds of dann and of source only under another name, without target labels."""
+    """Two seeds of dann and of source only under another name, which learn the source, without target labels."""
     out, task = tmp_path_factory.mktemp("unlabelled"), without_labels(make_tiny_task())
     for seed in (0, 1):
-        train(task, out / "tiny" / "baseline" / f"seed-{seed}", seed=seed, name="baseline")
-        train(task, out / "tiny" / "dann" / f"seed-{seed}", "dann", seed)
+        train(task, out / "tiny" / "baseline" / f"seed-{seed}", seed=seed, epochs=2, name="baseline")
+        train(task, out / "tiny" / "dann" / f"seed-{seed}", "dann", seed, epochs=2)
     return out
 
 

@@ -59,7 +59,7 @@ def test_a_run_page_without_target_labels_begins_with_verdict_bound_estimate_and
     page, run = opened["unlabelled run"], RunFolder.open(unlabelled / "tiny" / "dann" / "seed-0")
     assert page.sections == UNLABELLED
     verdict, top = current_verdict(run), page.text[: page.text.index("No evidence without target labels")]
-    assert f" {verdict.kind} {verdict.sentence}" in top
+    assert f" {verdict.headline} {verdict.sentence}" in top
     assert f"≥ {100 * verdict.lower_bound:.0f} %" in top
     assert f"~ {100 * verdict.accuracy:.0f} %" in top
     assert f"mutualign report {run.path} --label-these 50" in top
@@ -202,7 +202,7 @@ def smaller(images: UnlabelledImages) -> UnlabelledImages:
 def test_recipes_with_one_name_and_other_settings_are_two_systems_and_a_copy_counts_once(unlabelled, tmp_path):
     runs = shutil.copytree(unlabelled, tmp_path / "runs")
     shutil.copytree(runs / "tiny" / "dann" / "seed-0", runs / "zcopy" / "seed-0")
-    train(without_labels(make_tiny_task()), runs / "more" / "dann" / "seed-0", "dann", epochs=2)
+    train(without_labels(make_tiny_task()), runs / "more" / "dann" / "seed-0", "dann", epochs=1)
     page = read(runs, tmp_path)
     systems = page.column(0, "n")
     names = sorted(re.sub(r"\(.{8}\)", "(digest)", name) for name in systems)

@@ -21,3 +21,9 @@ def test_after_every_verdict_there_is_something_to_do(kind, labels, compared_wit
     assert steps
     assert any("--label-these" in step for step in steps) != labels
     assert len(next_steps(verdict, Path("runs/a"), alarms=True)) == len(steps) + 1
+
+
+def test_where_the_source_is_not_learnt_nothing_comes_before_learning_it():
+    verdict = Verdict("cannot tell", "A sentence.", "no target labels", source_learnt=False)
+    (step,) = next_steps(verdict, Path("runs/a"), alarms=False)
+    assert step.startswith("Train until the source is learnt")
