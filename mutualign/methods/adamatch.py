@@ -14,7 +14,7 @@ from mutualign.data.augment import AugmentConfig, strong_views
 from mutualign.data.types import Batch
 from mutualign.methods.base import Losses, Method, Metrics, accuracy, mean_of
 from mutualign.methods.registry import register_method
-from mutualign.nn.classifier import Classifier
+from mutualign.nn.layers import statistics_momentum
 
 
 @dataclass(frozen=True)
@@ -40,16 +40,12 @@ class AdaMatch(Method):
 
     config: AdaMatchConfig
 
-    def __init__(self, classifier: Classifier, config: AdaMatchConfig) -> None:
-        super().__init__(classifier, config)
-        self._statistics: list[Tensor] | None = None  # of both domains, until they are restored after the step
-
     def forward(self, batch: Batch, progress: Float[Tensor, ""]) -> tuple[Losses, Metrics]:
         n, total = batch.n_source, len(batch.images)
         strong = strong_views(batch.images, self.config.views)
         together = self.logits(torch.cat([batch.images, strong])).float()
-        self._statistics = [buffer.clone() for buffer in self.classifier.buffers()]
-        alone = self.logits(torch.cat([batch.images[:n], strong[:n]])).float()
+        with statistics_momentum(self.classifier, 0.0):
+            alone = self.logits(torch.cat([batch.images[:n], strong[:n]])).float()
         source = torch.cat([together[:n], together[total : total + n]])
         mixed = alone + torch.rand_like(alone) * (source - alone)
         weak_source, strong_source = mixed.chunk(2)
@@ -66,10 +62,3 @@ class AdaMatch(Method):
             "self_training": ramp * (each * confident).mean(),
         }
         return losses, {"class_accuracy": accuracy(weak_source, batch.labels), "coverage": mean_of(confident)}
-
-    @torch.no_grad()
-    def after_step(self) -> None:
-        if self._statistics is not None:
-            for buffer, before in zip(self.classifier.buffers(), self._statistics, strict=True):
-                buffer.copy_(before)
-            self._statistics = None

@@ -12,6 +12,7 @@ from mutualign.methods.base import Losses, Method, Metrics
 from mutualign.methods.registry import register_method
 from mutualign.nn.classifier import Classifier
 from mutualign.nn.ema import EMATeacher
+from mutualign.nn.layers import statistics_momentum
 from mutualign.nn.losses import divergence, entropy_minimisation, virtual_adversarial_loss
 
 
@@ -30,7 +31,8 @@ class DIRTT(Method):
     """Entropy minimisation and virtual adversarial training on the target, close to a slowly moving teacher.
 
     L = w (E H(p_t) + VAT(target)) + b KL(teacher || p_t). A second stage after VADA; it does not see the source, and
-    produces the teacher. Source: Shu et al., "A DIRT-T approach to unsupervised domain adaptation", ICLR 2018, eq. 10.
+    produces the teacher. Adversarial images do not enter the running statistics of batch norm.
+    Source: Shu et al., "A DIRT-T approach to unsupervised domain adaptation", ICLR 2018, eq. 10.
     """
 
     uses_source = False
@@ -48,7 +50,8 @@ class DIRTT(Method):
 
     def forward(self, batch: Batch, progress: Float[Tensor, ""]) -> tuple[Losses, Metrics]:
         logits = self.logits(batch.images).float()
-        vat = virtual_adversarial_loss(self.logits, batch.images, logits, self.config.radius)
+        with statistics_momentum(self.classifier, 0.0):
+            vat = virtual_adversarial_loss(self.logits, batch.images, logits, self.config.radius)
         losses = {
             "entropy": self.config.weight * entropy_minimisation(logits),
             "target_vat": self.config.weight * vat,

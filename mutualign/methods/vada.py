@@ -12,6 +12,7 @@ from mutualign.methods.base import Losses, Metrics
 from mutualign.methods.dann import DANN, DANNConfig
 from mutualign.methods.registry import register_method
 from mutualign.nn.classifier import Classifier
+from mutualign.nn.layers import statistics_momentum
 from mutualign.nn.losses import entropy_minimisation, virtual_adversarial_loss
 
 
@@ -29,8 +30,9 @@ class VADAConfig:
 class VADA(DANN):
     """DANN, with entropy minimisation on the target and virtual adversarial training on both domains.
 
-    L = L_DANN + w_t (E H(p_t) + VAT(target)) + w_s VAT(source). Source: Shu et al., "A DIRT-T approach to unsupervised
-    domain adaptation", ICLR 2018, eq. 8.
+    L = L_DANN + w_t (E H(p_t) + VAT(target)) + w_s VAT(source). Adversarial images do not enter the running statistics
+    of batch norm, as in the authors' code.
+    Source: Shu et al., "A DIRT-T approach to unsupervised domain adaptation", ICLR 2018, eq. 8.
     """
 
     graph_break = "the virtual adversarial direction is a gradient within forward"
@@ -48,10 +50,11 @@ class VADA(DANN):
         source, target = batch.images[:n], batch.target
         target_weight, source_weight = self.config.target_weight, self.config.source_weight
         losses["entropy"] = target_weight * entropy_minimisation(logits[n:])
-        losses["target_vat"] = target_weight * virtual_adversarial_loss(
-            self.logits, target, logits[n:], self.config.radius
-        )
-        losses["source_vat"] = source_weight * virtual_adversarial_loss(
-            self.logits, source, logits[:n], self.config.radius
-        )
+        with statistics_momentum(self.classifier, 0.0):
+            losses["target_vat"] = target_weight * virtual_adversarial_loss(
+                self.logits, target, logits[n:], self.config.radius
+            )
+            losses["source_vat"] = source_weight * virtual_adversarial_loss(
+                self.logits, source, logits[:n], self.config.radius
+            )
         return losses, metrics

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Union
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Union, no_type_check
 
 import torch
 import torch.nn.functional as F
@@ -137,6 +139,30 @@ class BatchNorm1d(BatchNorm2d):
 
     def forward(self, rows: Float[Tensor, "n features"]) -> Float[Tensor, "n features"]:
         return super().forward(rows[:, :, None, None])[:, :, 0, 0]
+
+
+def batch_norms(module: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
+    """Return the batch norm layers of a module, torch's own and those of other packages included."""
+    return [layer for layer in module.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
+
+
+@contextmanager
+@no_type_check  # torch.compile traces a generator, but not the wrapper with which tests check types
+def statistics_momentum(module: nn.Module, momentum: float | None) -> Iterator[None]:
+    """Context in which the running statistics of batch norm have another momentum.
+
+    0 keeps them as they are, for passes over images that are not of the data, such as adversarial ones. None makes them
+    plain averages over all batches since they were reset.
+    """
+    layers = batch_norms(module)
+    before = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.momentum = momentum
+    try:
+        yield
+    finally:
+        for layer, own in zip(layers, before, strict=True):
+            layer.momentum = own
 
 
 def standardise(images: Float[Tensor, "n channels height width"]) -> Float[Tensor, "n channels height width"]:

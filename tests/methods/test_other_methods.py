@@ -81,6 +81,20 @@ def test_vada_is_dann_with_entropy_and_virtual_adversarial_losses(build, make_ba
     assert found["source_vat"].item() > 0 < found["target_vat"].item()
 
 
+@pytest.mark.parametrize("name", ["vada", "dirt_t"])
+def test_adversarial_images_do_not_enter_running_statistics(make_batch, name):
+    torch.manual_seed(0)
+    entry = METHODS[name]
+    method = entry.build(Classifier(TwoBlockCNN(3, 12, 12), 3), entry.config()).train()
+    batch, alone = make_batch(method), copy.deepcopy(method.classifier)
+    for forward in (lambda: method(batch, HALFWAY), lambda: alone.features(batch.images)):
+        torch.manual_seed(1)
+        forward()
+    found, expected = method.classifier.state_dict(), alone.state_dict()
+    assert all(torch.equal(found[name], expected[name]) for name in expected if "running" in name)
+    assert method.classifier.features.norm1.momentum == 0.1  # as the next step needs it
+
+
 def test_dirt_t_starts_at_its_teacher_and_sees_no_source(build, make_batch):
     method = build("dirt_t").eval()
     batch = make_batch(method)
