@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 import shlex
+import sys
 from collections.abc import Iterable
+from pathlib import Path
 
 OUT_OF_MEMORY = (
     "out of memory, or above the limit that is set for this process (ulimit -v)\n"
@@ -71,3 +73,9 @@ def shell_command(*words: object) -> str:
     "mutualign show 'my runs/first'"
     """
     return shlex.join(map(str, words))
+
+
+def this_command() -> str:
+    """Return the command that this process was started with; `python -m mutualign` is written as `mutualign`."""
+    program = Path(sys.argv[0])
+    return shell_command(program.parent.name if program.name == "__main__.py" else program.name, *sys.argv[1:])

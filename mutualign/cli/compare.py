@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -29,7 +28,7 @@ from mutualign.cli.options import (
     require_place,
 )
 from mutualign.cli.stopping import StopSignal
-from mutualign.errors import MutualignError, described, shell_command
+from mutualign.errors import described, this_command
 from mutualign.io.plugins import mutualign_command
 
 if TYPE_CHECKING:
@@ -113,7 +112,7 @@ class Compare:
         names = self.recipes or (PHOTO_RECIPES if photos else RECIPES_BY_DEFAULT)
         recipes = recipes_for(own, names, self.set, photos=photos)
         recipes = with_baselines(recipes) if self.baselines else recipes
-        command = shell_command("mutualign", *sys.argv[1:])
+        command = this_command()
         if self.save:
             self._check_save(self.save, command)
 

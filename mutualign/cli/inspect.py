@@ -134,12 +134,11 @@ class Report:
         console.print(f"{written} ({written.stat().st_size / 1e6:.1f} MB)")
 
     def _write_labelling(self, console: Console, wanted: int) -> None:
-        from mutualign.data.fetch.data_files import data_folder
         from mutualign.runs.folder import RunFolder
         from mutualign.runs.labelling import write_labelling
 
         require_between("--label-these", wanted, 1, 10_000)
         out = self.out or self.path / "label-these"
-        written = write_labelling(RunFolder.open(self.path), data_folder(self.data), wanted, out, force=self.force)
+        written = write_labelling(RunFolder.open(self.path), self.data, wanted, out, force=self.force)
         command = mutualign_command("estimate", self.path, "--labels", written)
         console.print(f"{written}: fill in the column label, then: {command}")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -172,6 +172,25 @@ class EngineOptions:
 
 
 EngineOption = Annotated[EngineOptions, tyro.conf.OmitArgPrefixes]
+
+
+def given_options(command: Any, *names: str) -> list[str]:
+    """Return the options of a command that differ from their defaults, as words for another command.
+
+    `names` are fields of the command; all of them if there are none. Groups of options are taken apart.
+    """
+    words: list[str] = []
+    for one in fields(command):
+        value, option = getattr(command, one.name), f"--{one.name.replace('_', '-')}"
+        if names and one.name not in names:
+            continue
+        if is_dataclass(value):
+            words += given_options(value)
+        elif value is True:
+            words.append(option)
+        elif value != one.default:
+            words += [option, *map(str, value if isinstance(value, tuple) else [value])]
+    return words
 
 
 def require_between(option: str, value: int | float, low: int | float, high: int | float) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -21,12 +20,12 @@ from mutualign.cli.options import (
     OwnOption,
     SetOption,
     TaskOption,
+    given_options,
     require_between,
     require_place,
 )
 from mutualign.cli.stopping import StopSignal
-from mutualign.errors import MutualignError, shell_command
-from mutualign.io.plugins import mutualign_command
+from mutualign.errors import MutualignError, this_command
 
 if TYPE_CHECKING:
     from mutualign.runs.sweeps.sweep import Sweep
@@ -83,7 +82,7 @@ class SweepCommand:
                 f"a sweep on {self.parallel.engine} needs --jobs\n"
                 "  hint:    how many trials at a time; fewer learn more from those before them"
             )
-        command = shell_command("mutualign", *sys.argv[1:])
+        command = this_command()
         stop = StopSignal()
         with open_engine(self.parallel.engine, self.parallel.jobs or 1, self.parallel.engine_options) as engine:
             sweep = self._sweep(command, engine.threads)
@@ -98,7 +97,7 @@ class SweepCommand:
         console.print(display.table())
         console.print(f"report: {write_report(sweep.study.folder)}")
         console.print(f"the best recipe: {best}; for example:")
-        console.print(f"  {mutualign_command('run', '--recipe', best, *self._data_options())}")
+        console.print(f"  {sweep.study.best_command()}")
 
     def _sweep(self, command: str, threads: int) -> Sweep:
         from mutualign.data.datasets.registry import find_task
@@ -121,10 +120,6 @@ class SweepCommand:
         # Loaded once in this process, so that files are fetched and features computed before workers need them.
         identity = load_task(name, data, recipe, own).identity
         place = TaskPlace(name, data, own, identity)
-        return Sweep(Study(folder), space, place, self.seeds, self.trials, command, common)
-
-    def _data_options(self) -> list[str]:
-        places = self.own_images.places()
-        if not places:
-            return ["--task", self.task or TASK]
-        return [str(word) for name, place in places.items() for word in (f"--{name.replace('_', '-')}", place)]
+        study = Study(folder)
+        study.keep_options(given_options(self, "task", "own_images", "data", "accelerator"))
+        return Sweep(study, space, place, self.seeds, self.trials, command, common)

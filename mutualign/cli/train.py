@@ -28,6 +28,7 @@ from mutualign.cli.options import (
     StrictOption,
     TaskOption,
     WeightsOption,
+    given_options,
     require_between,
     require_place,
 )
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from mutualign.training.distributed import Processes
 
 # What may differ when a run resumes; everything else is read from its folder.
-APPLY_ON_RESUME = ("resume", "data", "own_images", "accelerator", "devices", "nodes", "save_every", "keep", "strict")
+APPLY_ON_RESUME = ("data", "own_images", "accelerator", "devices", "nodes", "save_every", "keep", "strict")
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,9 @@ class Run:
         }
         experiment = self._resumed(self.resume, **settings) if self.resume else self._started(console, **settings)
         path = experiment.folder.path
-        with display, stop.saving(resume_command(path)):
+        # A new run keeps where its images are; where they have moved to is kept by nothing but the command.
+        apply = APPLY_ON_RESUME if self.resume else [name for name in APPLY_ON_RESUME if name != "own_images"]
+        with display, stop.saving(resume_command(path, *given_options(self, *apply))):
             result = experiment.run()
         if not processes.first:
             return
@@ -167,11 +170,11 @@ class Run:
 
     def _resumed(self, run: Path, **settings: Any) -> Experiment:
         """Prepare to resume a run. Raises MutualignError that names the options that cannot change it."""
-        from mutualign.data.fetch.data_files import data_folder
         from mutualign.runs.experiment import Experiment
 
         own = self.own_images
-        given = {one.name for one in fields(self) if getattr(self, one.name) != one.default} - {*APPLY_ON_RESUME}
+        given = {one.name for one in fields(self) if getattr(self, one.name) != one.default}
+        given -= {"resume", *APPLY_ON_RESUME}
         given |= {
             name for name in ("image_size", "on_bad_image") if getattr(own, name) != getattr(OwnImagesOptions, name)
         }
@@ -181,7 +184,7 @@ class Run:
                 f"--resume {run}: the run has its own recipe, task and seed; cannot be changed: {options}\n"
                 "  hint:    leave these options out, or start a new run without --resume"
             )
-        return Experiment.resume(run, data_folder(self.data), moved=own.places(), **settings)
+        return Experiment.resume(run, self.data, moved=own.places(), **settings)
 
     def _processes(self) -> Processes:
         """Return how many processes train together.

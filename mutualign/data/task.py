@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -63,6 +64,7 @@ class Task:
     target_test: TargetDataset
     notes: tuple[str, ...] = ()  # what a user should know about the images before training
     folders: TaskFolders | None = None  # of a user's own images
+    data_folder: Path | None = None  # of the files of a task with a name
     former_identities: tuple[str, ...] = ()  # what earlier versions called the same images
     features: FeatureSettings | None = None  # what the "images" are, if they are features of image files
     pictures: Pictures | None = None  # what to show of images that are features

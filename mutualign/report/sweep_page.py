@@ -7,14 +7,12 @@ import warnings
 from importlib.metadata import version
 from pathlib import Path
 
-from mutualign.data.datasets import find_task
 from mutualign.errors import MutualignError
 from mutualign.evaluation.validators import DEFAULT_VALIDATOR
-from mutualign.io.plugins import mutualign_command
 from mutualign.report.page import Details, KeyNumber, Page, Plot, Prose, Section, Table
 from mutualign.report.sweep_plots import history, importances, parallel_coordinates, score_by_accuracy
 from mutualign.runs.statistics import percent
-from mutualign.runs.sweeps.study import Study
+from mutualign.runs.sweeps.study import BEST, Study
 
 SCORE = DEFAULT_VALIDATOR
 MOST_ROWS = 20
@@ -44,7 +42,7 @@ def sweep_page(folder: Path) -> Page:
         f"Trial {best.number} is best: {settings}.",
         numbers=numbers,
         sections=[
-            _best(folder, study, facts["task"]),
+            _best(folder, study),
             _course(study),
             _parameters(study),
             *([_labels(study, accuracies)] if None not in accuracies.values() else []),
@@ -53,26 +51,17 @@ def sweep_page(folder: Path) -> Page:
     )
 
 
-def _best(folder: Path, study: Study, task: str) -> Section:
+def _best(folder: Path, study: Study) -> Section:
     ranked = sorted(study.complete(), key=lambda trial: -trial.values[0])[:MOST_ROWS]
     names = list(ranked[0].params)
     rows = [(str(one.number), f"{one.values[0]:.4f}", *(_shown(one.params[name]) for name in names)) for one in ranked]
-    command = mutualign_command("run", "--recipe", folder / "best.toml", *_data(task))
     blocks: list[Prose | Table | Details] = [
-        Prose(f"`{command}` trains the best one."),
+        Prose(f"`{study.best_command()}` trains the best one."),
         Table(("trial", "score", *names), rows, numbers=frozenset(range(len(names) + 2))),
     ]
-    if (path := folder / "best.toml").is_file():
-        blocks.append(Details("best.toml", path.read_text(encoding="utf-8")))
+    if (path := folder / BEST).is_file():
+        blocks.append(Details(BEST, path.read_text(encoding="utf-8")))
     return Section("best", "The best trials", blocks)
-
-
-def _data(task: str) -> list[str]:
-    """Return the options that name the data; a study does not record where a user's own images are."""
-    try:
-        return ["--task", find_task(task).name]
-    except MutualignError:
-        return ["--source", "SOURCE", "--target", "TARGET"]
 
 
 def _course(study: Study) -> Section:

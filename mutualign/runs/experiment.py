@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import datetime
-import shlex
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from mutualign.data.fetch.data_files import data_folder
 from mutualign.data.task import Task
-from mutualign.errors import MutualignError
+from mutualign.errors import MutualignError, this_command
 from mutualign.evaluation.alarms import verdict_alarms
 from mutualign.evaluation.measure import Evaluator
 from mutualign.evaluation.validators import DEFAULT_VALIDATOR
@@ -71,7 +70,7 @@ class Experiment:
         with separate_draws():
             initial_classifier(recipe, task.shape, len(task.class_names))
         config: dict[str, Any] = {
-            "command": command or shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+            "command": command or this_command(),
             "task": task.name,
             "data": task.identity,
             "seed": seed,
@@ -84,24 +83,26 @@ class Experiment:
             config["plugins"] = plugins
         if task.folders is not None:
             config |= {"notes": list(task.notes), "own_images": task.folders.to_dict()}
+        if task.data_folder not in (None, data_folder()):
+            config["data_folder"] = str(task.data_folder.absolute())
         first = settings.get("processes", ONE).first
         return cls(recipe, task, seed, RunFolder.create(path, config) if first else RunFolder(path), **settings)
 
     @classmethod
     def resume(
-        cls, path: Path, data_folder: Path, moved: Mapping[str, Path] | None = None, **settings: Any
+        cls, path: Path, data: Path | None = None, moved: Mapping[str, Path] | None = None, **settings: Any
     ) -> Experiment:
         """Prepare to resume the run of a folder.
 
-        `moved` has the new places of the run's own images by part, such as `source`. Raises MutualignError if images
-        are no longer where they were.
+        `data` is the data folder, if it is another one now; `moved` has the new places of the run's own images by part,
+        such as `source`. Raises MutualignError if images are no longer where they were.
         """
         folder = RunFolder.open(path)
         config = folder.config()
         if config.own_images is None:
             if moved:
                 raise MutualignError(f"{path}: a run on the task {config.task}, not on images of your own")
-            task = load_task(config.task, data_folder, config.recipe)
+            task = load_task(config.task, config.find_data(data), config.recipe)
         else:
             new: dict[str, Any] = dict(moved or {})
             places = replace(config.own_images, **new)

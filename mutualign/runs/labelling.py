@@ -51,11 +51,12 @@ class LabelledEvidence:
     differing: int  # labelled images on which the two differ
 
 
-def write_labelling(folder: RunFolder, data: Path, wanted: int, out: Path, *, force: bool = False) -> Path:
+def write_labelling(folder: RunFolder, data: Path | None, wanted: int, out: Path, *, force: bool = False) -> Path:
     """Write the table of up to `wanted` target test images to label, and the images themselves; return its path.
 
-    `data` is the folder of the data files. The table names a user's own images; others are written beside it as PNG
-    files. Raises MutualignError if the run is not complete, its images are no longer there, or `out` cannot be written.
+    `data` is the folder of the data files, if it is another one than in training. The table names a user's own images;
+    others are written beside it as PNG files. Raises MutualignError if the run is not complete, its images are no
+    longer there, or `out` cannot be written.
     """
     config, result = folder.config(), folder.require_result()
     outputs, baseline = run_outputs(folder, "selected").outputs, fair_baseline(folder)
@@ -136,11 +137,13 @@ def read_labelling(path: Path, folder: RunFolder) -> LabelledEvidence:
     return LabelledEvidence(accuracy, int(random.sum()), gain, int(used.sum()))
 
 
-def load_task_of(folder: RunFolder, data: Path) -> Task:
+def load_task_of(folder: RunFolder, data: Path | None) -> Task:
     """Load the images of a run again. Raises MutualignError if they are not there, or not the same."""
     config = folder.config()
-    own = config.own_images
-    task = load_task(config.task, data, config.recipe) if own is None else replace(own.load(), name=config.task)
+    if (own := config.own_images) is None:
+        task = load_task(config.task, config.find_data(data), config.recipe)
+    else:
+        task = replace(own.load(), name=config.task)
     if not task.is_data(config.data):
         raise MutualignError(f"{folder.path}: its images were changed since\n  hint:    restore them")
     return task

@@ -29,7 +29,7 @@ def load_task(name: str, data: Path, recipe: Recipe, own: FolderTask | None = No
     if recipe.pretrained is None:
         if own is not None and own.image_size is None and recipe.backbone.startswith(FINETUNE):
             own = replace(own, image_size=NetworkWeights(recipe.backbone).side)
-        return find_task(name).load(data) if own is None else own.load()
+        return replace(find_task(name).load(data), data_folder=data) if own is None else own.load()
     folders, size = own, None
     if folders is None:
         entry = find_task(name)

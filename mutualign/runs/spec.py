@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mutualign.data.fetch.data_files import data_folder
 from mutualign.data.folders.folder_task import FolderTask
 from mutualign.data.types import ImageShape
 from mutualign.io.typed import encode_json
@@ -58,6 +59,7 @@ class RunConfig:
     class_names: list[str] | None = None
     notes: list[str] = field(default_factory=list)
     own_images: FolderTask | None = None  # where the user's own images are
+    data_folder: str = ""  # where the files of the task were, unless in the usual folder
     plugins: list[str] = field(default_factory=list)  # modules that must be imported before the recipe is read
 
     def __post_init__(self) -> None:
@@ -68,3 +70,8 @@ class RunConfig:
     def run_spec(self) -> RunSpec:
         """What identifies the run."""
         return RunSpec(self.recipe, self.task, self.seed)
+
+    def find_data(self, option: Path | None = None) -> Path:
+        """Return the data folder: the option, else that of the run if it is still there, else the usual one."""
+        kept = Path(self.data_folder)
+        return kept if option is None and self.data_folder and kept.is_dir() else data_folder(option)

@@ -17,7 +17,7 @@ from mutualign.cli import app
 from mutualign.cli.console import PlainConsole, printable
 from mutualign.cli.names import recipe_names, registered
 from mutualign.data.datasets import TASKS
-from mutualign.errors import nearest
+from mutualign.errors import nearest, this_command
 from mutualign.evaluation.validators import VALIDATORS
 from mutualign.io import plugins
 from mutualign.methods import METHODS
@@ -111,6 +111,12 @@ def test_without_arguments_four_lines_say_what_to_do_next(mutualign):
 def test_bad_input_is_answered_in_a_sentence(refused, tmp_path, arguments, message):
     assert message in refused(*arguments)
     assert {path.name for path in tmp_path.iterdir()} <= {"cache"}  # of libraries that are imported for the first time
+
+
+def test_the_command_of_a_process_can_be_pasted_also_if_python_runs_the_module(monkeypatch):
+    for program in ("/usr/bin/mutualign", "/packages/mutualign/__main__.py"):
+        monkeypatch.setattr(sys, "argv", [program, "run", "--out", "my runs"])
+        assert this_command() == "mutualign run --out 'my runs'"
 
 
 def test_torchruns_variables_are_checked(refused, monkeypatch):

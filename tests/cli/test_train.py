@@ -9,8 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from mutualign.cli.compare import Compare
+from mutualign.cli.options import OwnImagesOptions, given_options
 from mutualign.cli.train import next_commands
+from mutualign.runs.experiment import Experiment
 from mutualign.runs.folder import RunFolder
+from mutualign.training.loop import Stopped
 from tests.cli.conftest import COMPARE, IMAGES, SHORT
 
 
@@ -81,6 +85,58 @@ def test_a_stopped_run_resumes_where_its_images_have_moved(mutualign, refused, r
     assert [one[key] for key in ("task", "stages", "data")] == [other[key] for key in ("task", "stages", "data")]
 
 
+@pytest.fixture
+def stopped(mutualign):
+    """Call `run`, whose training is stopped before its first step; gives the command that it prints."""
+
+    def stop(self):
+        raise Stopped
+
+    def command(*arguments):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Experiment, "run", stop)
+            code, _, err = mutualign("run", *arguments)
+        assert code == 130, err
+        return err.partition("resume with: ")[2].rstrip()
+
+    return command
+
+
+def test_the_command_that_resumes_has_the_options_that_a_run_does_not_keep(stopped, here):
+    (here / "my data").mkdir()
+    given = ["--data", "my data", "--accelerator", "cpu", "--save-every", "5", "--strict"]
+    shown = "--data 'my data' --accelerator cpu --save-every 5.0 --strict"
+    started = stopped("--task", "digits@30", "-r", "source_only", "--out", "new", *given)
+    assert started == f"mutualign run --resume new/digits@30/source_only/seed-0 {shown}"
+    first = stopped("-r", "source_only", *IMAGES, *SHORT, "--out", "new", "--image-size", "8")
+    assert re.fullmatch(r"mutualign run --resume new/source-to-target/source_only-\w+/seed-0", first)
+    (here / "source").rename(here / "moved source")
+    again = stopped(*first.split()[2:], "--source", "moved source", "--keep", "3")
+    assert again == f"{first} --source 'moved source' --keep 3"
+
+
+def test_a_run_finds_its_data_folder_again_unless_it_is_gone(stopped, here, monkeypatch):
+    monkeypatch.setenv("MUTUALIGN_DATA", "usual")
+    (here / "my data").mkdir()
+    for seed, option in enumerate((["--data", "my data"], [])):
+        stopped("--task", "digits@30", "-r", "source_only", "--out", "new", "--seed", str(seed), *option)
+    kept, usual = (RunFolder(here / "new" / "digits@30" / "source_only" / f"seed-{seed}").config() for seed in (0, 1))
+    assert kept.find_data() == here / "my data"
+    assert kept.find_data(here) == here
+    assert usual.find_data() == Path("usual")
+    (here / "my data").rmdir()
+    assert kept.find_data() == Path("usual")
+
+
+def test_options_that_are_given_are_words_of_another_command_and_groups_are_taken_apart():
+    own = OwnImagesOptions(Path("my photos"), Path("b"), image_size=32, on_bad_image="fail")
+    words = given_options(
+        Compare(own_images=own, set=("a=1", "b=2"), strict=True), "own_images", "set", "strict", "data"
+    )
+    places = ["--source", "my photos", "--target", "b", "--image-size", "32", "--on-bad-image", "fail"]
+    assert words == [*places, "--set", "a=1", "b=2", "--strict"]
+
+
 def test_a_resume_on_other_images_is_refused(refused, runs, here):
     run = runs["source_only"]
     (run / "result.json").unlink()
@@ -92,6 +148,7 @@ def test_strict_turns_an_alarm_into_an_exit_status_and_keeps_the_result(mutualig
     unlearnt = ["--set", "backbone=mlp", "stages.0.epochs=1", "stages.0.optim.lr=1e-9"]
     code, out, _ = mutualign("run", "--recipe", "source_only", *IMAGES, *unlearnt, "--strict", "--out", "strict")
     assert code == 3
+    assert "\nsource not learnt\n  The source is not learnt, so nothing else can be read: " in out
     assert "alarm: source is not learnt" in out
     (result,) = here.glob("strict/*/*/*/result.json")
     assert RunFolder.open(result.parent).require_result().alarms

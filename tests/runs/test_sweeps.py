@@ -38,6 +38,7 @@ recipe = "dann.toml"
 "stages.0.batch_size" = {{ choices = [10, 20] }}
 """
 TRIALS = 8
+OPTIONS = "--task bright --data 'my data' --accelerator cpu"  # of the command that trains the best trial
 
 
 def sweep(space: str, trials: int, out: object, *options: str):
@@ -52,7 +53,9 @@ def states(study: Study) -> list[str]:
 def swept(place):
     """The answer to a sweep by two processes, and its folder."""
     Path("space.toml").write_text(SPACE)
-    return sweep("space.toml", TRIALS, "sweeps", "--jobs", "2"), place / "sweeps" / "bright" / "space"
+    Path("my data").mkdir()
+    options = ["--jobs", "2", "--data", "my data", "--accelerator", "cpu"]
+    return sweep("space.toml", TRIALS, "sweeps", *options), place / "sweeps" / "bright" / "space"
 
 
 @pytest.fixture
@@ -142,7 +145,7 @@ def test_the_best_trial_by_the_label_free_score_becomes_a_recipe_that_run_takes(
     assert recipe.stages[0].batch_size == best.params["stages.0.batch_size"]
     run = RunFolder(folder / "runs" / "bright" / best.user_attrs["recipe"] / "seed-0")
     assert score_of(run) == best.values[0]
-    assert f"--recipe {Path('sweeps/bright/space/best.toml')} --task bright" in answer.out
+    assert f"--recipe {Path('sweeps/bright/space/best.toml')} {OPTIONS} --plugin {PLUGIN}\n" in answer.out
 
 
 def test_the_journal_holds_nothing_of_target_labels(swept):
@@ -153,7 +156,7 @@ def test_the_page_shows_the_best_trials_what_mattered_and_in_the_end_the_labels(
     page = Reader((swept[1] / "report.html").read_text())
     assert page.sections == ["best", "history", "settings", "labels"]
     assert "had no part in the search" in page.text
-    assert "best.toml --task bright" in page.text
+    assert f"best.toml {OPTIONS}" in page.text
 
 
 def test_a_finished_sweep_trains_nothing_more_and_a_longer_one_only_what_is_missing(folder, swept):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mutualign.errors import MutualignError
+from mutualign.io.plugins import mutualign_command
 from mutualign.io.typed import encode_json
 from mutualign.nn.randomness import derive_seed
 from mutualign.runs.folder import RunFolder
@@ -18,7 +20,7 @@ from mutualign.runs.sweeps.space import Choices, Range, Space
 if TYPE_CHECKING:
     import optuna
 
-JOURNAL = "journal.log"
+JOURNAL, BEST = "journal.log", "best.toml"
 STARTUP = 10  # trials that are drawn at random before the sampler learns
 PATIENCE = 60.0  # seconds to wait for another process that asks for a trial
 
@@ -64,6 +66,15 @@ class Study:
                     f"{self.folder} holds a sweep with another {key}\n  here     {text}\n  there    {known}\n"
                     "  hint:    choose another --out"
                 )
+
+    def keep_options(self, options: Sequence[str]) -> None:
+        """Keep the options with which `mutualign run` trains on the data of the study, for `best_command`."""
+        self.study.set_user_attr("options", encode_json(options))
+
+    def best_command(self) -> str:
+        """Return the command that trains the recipe of the best trial on the data of the study."""
+        options = json.loads(self.study.user_attrs.get("options", "[]"))
+        return mutualign_command("run", "--recipe", self.folder / BEST, *options)
 
     def ask(self, space: Space, most: int) -> optuna.trial.FrozenTrial | None:
         """Return a new trial with values for all parameters; None if there are `most` trials already.

@@ -18,14 +18,12 @@ from mutualign.runs.loading import suited
 from mutualign.runs.lock import owner_of
 from mutualign.runs.spec import RunSpec
 from mutualign.runs.sweeps.space import Space
-from mutualign.runs.sweeps.study import Study
+from mutualign.runs.sweeps.study import BEST, Study
 from mutualign.runs.sweeps.trial import TrialJob
 from mutualign.runs.work import Circumstances, Work
 
 if TYPE_CHECKING:
     import optuna
-
-BEST = "best.toml"
 
 
 @dataclass(frozen=True)
