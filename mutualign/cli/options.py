@@ -200,8 +200,11 @@ def require_between(option: str, value: int | float, low: int | float, high: int
 
 
 def require_place(option: str, path: Path) -> None:
-    """Raise MutualignError for a path that no file system takes, or whose name is not text."""
+    """Raise MutualignError for a folder that cannot be: a name that no file system takes, or below a file."""
     if any(len(os.fsencode(part)) > 255 for part in path.parts):
         raise MutualignError(f"{option}: a name in {str(path)[:60]}... is longer than 255 bytes; choose a shorter one")
     if "\0" in str(path) or any("\ud800" <= character <= "\udfff" for character in str(path)):
         raise MutualignError(f"{option} {str(path)!r}: not UTF-8 text; choose another name")
+    place = next(place for place in (path, *path.absolute().parents) if place.exists())
+    if not place.is_dir():
+        raise MutualignError(f"{option} {path}: {place} is not a folder\n  hint:    choose another {option}")

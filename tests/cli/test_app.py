@@ -98,6 +98,8 @@ def test_without_arguments_four_lines_say_what_to_do_next(mutualign):
         (["run", "--devices", "0"], "--devices must be from 1 to"),
         (["run", "--nodes", "100000000000"], "--nodes must be from 1 to"),
         (["compare", "--seeds", "1000000000"], "--seeds must be from 1 to 10,000, got 1000000000"),
+        (["compare", "--out", os.devnull], f"--out {os.devnull}: {os.devnull} is not a folder\n  hint: "),
+        (["sweep", "space.toml", "--out", f"{os.devnull}/a"], f"{os.devnull} is not a folder"),
         (["compare", "--recipes", "dann,dann"], 'the recipe "dann" is named twice'),
         (["compare", "--task", "digits,mnist"], 'did you mean "mnist-mnistm" or'),
         (["compare", "--save", os.devnull], "not a regular file"),
