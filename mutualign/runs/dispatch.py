@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from pathlib import Path
 
+from mutualign.errors import MutualignError, described
 from mutualign.io.typed import decode_typed
 from mutualign.runs.engines import Engine
 from mutualign.runs.work import Function, Outcome, Work
@@ -108,8 +109,18 @@ class _Dispatcher:
         return None
 
     def _submit(self, work: Work) -> None:
+        """Give work to the engine. Raises MutualignError if it takes none, as after the loss of a cluster's head."""
         self.attempts[work.name] += 1
-        self.running[self.engine.submit(self.function, work.text)] = work
+        try:
+            future = self.engine.submit(self.function, work.text)
+        except MutualignError:
+            raise
+        except Exception as error:  # of the engine's package
+            raise MutualignError(
+                f"the engine takes no more work\n  fault    {described(error)}\n"
+                "  hint:    the same command resumes, once the engine can be reached"
+            ) from error
+        self.running[future] = work
         self.observer.submitted(work)
 
     def _take(self, work: Work, future: Future[str]) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from mutualign.errors import MutualignError
 from mutualign.io.typed import encode_json
 from mutualign.runs.dispatch import ATTEMPTS, dispatch
 from mutualign.runs.engines import Engine
@@ -81,6 +82,20 @@ def test_work_that_the_engine_cancels_is_tried_again_and_then_named_as_lost(tmp_
     outcomes = dispatch(engine, str, [Work("a", "a")], tmp_path / "stop", lambda: False)
     assert outcomes == {"a": Outcome("lost", "the engine has cancelled it")}
     assert len(engine.futures) == ATTEMPTS
+
+
+def test_an_engine_that_takes_no_more_work_is_an_error_with_its_words_and_a_hint(tmp_path):
+    class Gone(Cancelling):
+        """An engine whose cluster is lost with its first work."""
+
+        def submit(self, function, text):
+            if self.futures:
+                raise ConnectionError("the scheduler is gone")
+            return super().submit(function, text)
+
+    with pytest.raises(MutualignError, match=r"fault    ConnectionError: the scheduler is gone\n  hint: "):
+        dispatch(Gone(), str, [Work("a", "a")], tmp_path / "stop", lambda: False)
+    assert not (tmp_path / "stop").exists()
 
 
 @dataclass(frozen=True)
