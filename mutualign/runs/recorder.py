@@ -67,10 +67,12 @@ class Recorder:
         classifier.to(self.evaluator.fabric.device)
         checkpoints = self.folder.checkpoints
         for stage in range(len(self.recipe.stages)):
+            measured = None
             for which in ("last", "selected"):
                 weights, info = checkpoints.load_weights(stage, which)
-                classifier.load_state_dict(weights)
-                outputs = self.evaluator.outputs(classifier)
+                if info != measured:  # often the last epoch is the selected one
+                    classifier.load_state_dict(weights)
+                    outputs, measured = self.evaluator.outputs(classifier), info
                 checkpoints.save_outputs(stage, which, outputs, info)
         checkpoints.save("review", self.evaluator.review(outputs), {"class_names": self.task.class_names})
 
