@@ -12,7 +12,7 @@ import pytest
 from mutualign.recipes import load_recipe
 from mutualign.runs.experiment import Experiment
 from mutualign.runs.folder import RunFolder
-from tests.conftest import make_tiny_task
+from tests.tiny_task import make_tiny_task
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))

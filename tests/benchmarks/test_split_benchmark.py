@@ -8,7 +8,7 @@ import torch
 
 from mutualign.evaluation.records import EpochRecord
 from mutualign.evaluation.validators import VALIDATORS
-from tests.conftest import make_tiny_task
+from tests.tiny_task import make_tiny_task
 
 
 def half(scores, accuracies, n=20, right=20):

@@ -21,7 +21,7 @@ from mutualign.recipes import load_recipe
 from mutualign.runs.experiment import Experiment, Observer
 from mutualign.runs.folder import RunFolder
 from tests.cli.conftest import IMAGES, SHORT
-from tests.conftest import make_tiny_task
+from tests.tiny_task import make_tiny_task
 
 NUMBERS = {
     signal.SIGINT: 130,

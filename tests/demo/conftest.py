@@ -10,7 +10,13 @@ from mutualign.data.datasets import find_task
 from mutualign.demo.systems import Gallery
 from mutualign.recipes import load_recipe
 from mutualign.runs.experiment import Experiment
-from tests.conftest import make_tiny_task
+from tests.tiny_task import make_tiny_task
+
+
+@pytest.fixture(scope="session")
+def gradio():
+    """Gradio, which takes two seconds to import; tests that need it are skipped, and say so, where there is none."""
+    return pytest.importorskip("gradio")
 
 
 @pytest.fixture(scope="session", autouse=True)

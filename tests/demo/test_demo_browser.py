@@ -17,11 +17,10 @@ from mutualign.demo.server import DemoServer
 
 # Gradio uses deprecated parts of pandas; as errors, these warnings would end its tasks.
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
-pytest.importorskip("gradio")
 
 
 @pytest.fixture(scope="module")
-def serve():
+def serve(gradio):
     """Serve a gallery until the end of the module, during which nothing may be logged as an error."""
     records, serving = [], []
     handler = logging.Handler(logging.ERROR)

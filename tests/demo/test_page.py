@@ -11,30 +11,43 @@ from mutualign.demo.uploads import Uploads
 from tests.demo.test_drawn_digits import box
 from tests.demo.test_systems import data_url, png
 
-gr = pytest.importorskip("gradio")
 
-from mutualign.demo.page import Drawing, Page  # noqa: E402 - needs gradio
+@pytest.fixture(scope="module")
+def page(gradio, digits):
+    return make_page(digits)
 
 
 @pytest.fixture(scope="module")
-def page(digits):
-    return Page(digits)
+def image_page(gradio, images):
+    return make_page(images)
 
 
-@pytest.fixture(scope="module")
-def image_page(images):
-    return Page(images)
+# Gradio is imported by the tests that run, not by all processes that read this file.
 
 
-def sent(data: object) -> gr.EventData:
-    return gr.EventData(None, data)
+def make_page(gallery):
+    from mutualign.demo.page import Page
+
+    return Page(gallery)
+
+
+def drawing(*values):
+    from mutualign.demo.page import Drawing
+
+    return Drawing(*values)
+
+
+def sent(data: object):
+    from gradio import EventData
+
+    return EventData(None, data)
 
 
 @pytest.mark.parametrize("data", [None, 3, {}, {"pick": -1}, {"pick": 99}, {"pick": "0"}, {"pick": 0.0}])
 def test_a_forged_pick_gets_a_sentence_and_changes_nothing_else(page, data):
     for answer in (
         page.pick_example(0, 1.0, sent(data)),
-        page.pick_patch(Drawing(page.digits.examples[0]), 1.0, sent(data)),
+        page.pick_patch(drawing(page.digits.examples[0]), 1.0, sent(data)),
         page.pick_sample(sent(data)),
         page.name_upload(Uploads(), sent({"label": (data or {}).get("pick")} if isinstance(data, dict) else data)),
     ):
@@ -45,7 +58,7 @@ def test_a_forged_pick_gets_a_sentence_and_changes_nothing_else(page, data):
 
 def test_an_unexpected_error_gets_a_generic_sentence_and_goes_to_the_log(page, monkeypatch, caplog):
     monkeypatch.setattr(type(page), "place", lambda *_: 1 / 0)
-    note, *others = page.slide(Drawing(page.digits.examples[0]), 0, 1.0)
+    note, *others = page.slide(drawing(page.digits.examples[0]), 0, 1.0)
     assert "That did not work" in note
     assert "division" not in note
     assert len(others) == 2
@@ -53,13 +66,13 @@ def test_an_unexpected_error_gets_a_generic_sentence_and_goes_to_the_log(page, m
 
 
 def test_every_handler_returns_as_many_answers_as_the_page_takes(page):
-    drawing, image = Drawing(page.digits.examples[0], 6), data_url(png(box(90, 115, 100, 50).numpy()))
+    drawn, image = drawing(page.digits.examples[0], 6), data_url(png(box(90, 115, 100, 50).numpy()))
     upload = page.upload(Uploads(), sent({"image": image}))
     answers = {
         "pick_example": page.pick_example(0, 1.0, sent({"pick": 1, "turn": 5})),
         "draw": page.draw(0, 1.0, sent({"image": image, "turn": 7})),
-        "pick_patch": page.pick_patch(drawing, 1.0, sent({"pick": 5})),
-        "slide": page.slide(drawing, 0, 1),  # the slider sends an integer at its ends
+        "pick_patch": page.pick_patch(drawn, 1.0, sent({"pick": 5})),
+        "slide": page.slide(drawn, 0, 1),  # the slider sends an integer at its ends
         "pick_sample": page.pick_sample(sent({"group": 1, "pick": 2})),
         "show_sample": page.show_sample((0, 3)),
         "upload": upload,
@@ -77,11 +90,11 @@ def test_every_handler_returns_as_many_answers_as_the_page_takes(page):
 
 def test_an_empty_box_clears_the_answers_and_patches_can_still_be_picked(page):
     empty = data_url(png(box(0, 0, 0, 0).numpy()))
-    note, results, patches, drawing = page.draw(0, 1.0, sent({"image": empty, "turn": 3}))
-    assert (note, drawing) == ("", Drawing(None, 3))
+    note, results, patches, drawn = page.draw(0, 1.0, sent({"image": empty, "turn": 3}))
+    assert (note, drawn) == ("", drawing(None, 3))
     assert "<article" not in results
     assert patches.count("<img") == 12
-    assert "<article" not in page.pick_patch(drawing, 1.0, sent({"pick": 3}))[1]
+    assert "<article" not in page.pick_patch(drawn, 1.0, sent({"pick": 3}))[1]
 
 
 def test_the_gallery_marks_right_and_wrong_answers_and_counts_them(image_page, images):

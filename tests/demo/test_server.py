@@ -19,15 +19,14 @@ import pytest
 from mutualign.demo import guard, server
 from mutualign.errors import MutualignError
 
-pytest.importorskip("gradio")
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Gradio's use of pandas
+pytestmark = [pytest.mark.usefixtures("gradio"), pytest.mark.filterwarnings("ignore::DeprecationWarning")]  # of pandas
 
 JOIN = "/gradio_api/queue/join"
 JSON = {"Content-Type": "application/json"}
 
 
 @pytest.fixture(scope="module")
-def demo(images, tmp_path_factory):
+def demo(gradio, images, tmp_path_factory):
     """A demo that is served from this process, with an empty folder for temporary files."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(server.tempfile, "tempdir", str(tmp_path_factory.mktemp("temporary")))

@@ -29,7 +29,7 @@ from mutualign.errors import MutualignError
 from mutualign.recipes import load_recipe
 from mutualign.runs.experiment import Experiment
 from mutualign.runs.folder import RunFolder
-from tests.conftest import make_tiny_task
+from tests.tiny_task import make_tiny_task
 
 # Systems --------------------------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mutualign import DomainAdapter
-from tests.conftest import make_tiny_task
+from tests.tiny_task import make_tiny_task
 
 SHORT = ("stages.0.epochs=2", "stages.0.epoch_steps=5")
 

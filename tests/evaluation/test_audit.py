@@ -15,7 +15,7 @@ from mutualign.evaluation.alarms import identical_domains
 from mutualign.evaluation.audit import Teacher, audit_predictions, class_shares, domain_accuracy
 from mutualign.evaluation.measure import Evaluator
 from mutualign.training.distributed import make_fabric
-from tests.conftest import make_tiny_task
+from tests.tiny_task import make_tiny_task
 
 
 def of_two_classes(*chances):

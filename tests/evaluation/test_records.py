@@ -12,8 +12,8 @@ from mutualign.methods import METHODS, register_method
 from mutualign.methods.source_only import SourceOnly
 from mutualign.runs.experiment import Experiment
 from mutualign.runs.folder import RunFolder
-from tests.conftest import make_tiny_task
 from tests.runs.samples import recipe
+from tests.tiny_task import make_tiny_task
 
 
 @pytest.fixture

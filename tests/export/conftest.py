@@ -10,7 +10,7 @@ import pytest
 from mutualign.data.types import TargetDataset, UnlabelledImages
 from mutualign.recipes import load_recipe
 from mutualign.runs.experiment import Experiment
-from tests.conftest import make_tiny_task
+from tests.tiny_task import make_tiny_task
 
 SHORT = ["stages.0.epochs=2", "stages.0.batch_size=20"]
 

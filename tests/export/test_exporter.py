@@ -25,8 +25,8 @@ from mutualign.runs.experiment import Experiment
 from mutualign.runs.folder import RunFolder
 from mutualign.runs.history import StageAlarm
 from mutualign.runs.predictor import Predictor
-from tests.conftest import make_tiny_task
 from tests.export.conftest import SHORT
+from tests.tiny_task import make_tiny_task
 
 
 def files_of(folder) -> dict[str, bytes]:

@@ -18,7 +18,7 @@ from mutualign.recipes import load_recipe
 from mutualign.report.embedding import embed
 from mutualign.report.html import write_report
 from mutualign.runs.experiment import Experiment
-from tests.conftest import make_tiny_task
+from tests.tiny_task import make_tiny_task
 
 ARCHIVES = sorted((Path(__file__).parents[1] / "fixtures" / "run_folders").glob("format-*.tar.xz"))
 STAGES = ["stages.0.batch_size=20", "stages.1.batch_size=20", "stages.1.options.threshold=0.34"]

@@ -17,9 +17,9 @@ from mutualign.report.page import slug
 from mutualign.runs.experiment import Experiment
 from mutualign.runs.folder import RunFolder
 from mutualign.runs.next_steps import current_verdict
-from tests.conftest import make_tiny_task
 from tests.report.conftest import edit_json, one_class_task, train, without_labels
 from tests.report.reader import Reader
+from tests.tiny_task import make_tiny_task
 
 UNLABELLED = ["alarms", "predictions", "embedding", "curves", "audit", "config", "environment"]
 EVIL = "<script>alert(1)</script>"

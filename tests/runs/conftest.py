@@ -12,9 +12,9 @@ from mutualign.io import plugins
 from mutualign.methods import METHODS
 from mutualign.runs.experiment import Experiment
 from mutualign.runs.folder import RunFolder
-from tests.conftest import make_tiny_task
 from tests.runs.many import PLUGIN, RECIPE
 from tests.runs.samples import recipe
+from tests.tiny_task import make_tiny_task
 
 
 @pytest.fixture(scope="session")

@@ -19,8 +19,8 @@ from mutualign.runs.folder import RunFolder
 from mutualign.runs.rows import rows_of, save_results
 from mutualign.runs.spec import RunSpec
 from mutualign.training.loop import NotFinite
-from tests.conftest import make_tiny_task
 from tests.runs.samples import recipe, untimed
+from tests.tiny_task import make_tiny_task
 
 SOURCE_ONLY, DANN, MANI = RECIPES = [
     recipe(*methods, epochs=1, batch_size=25) for methods in (("source_only",), ("dann",), ("dann", "mani"))

@@ -10,8 +10,8 @@ from mutualign.io.text import parse_toml
 from mutualign.runs.estimates import estimate_runs
 from mutualign.runs.experiment import Experiment
 from mutualign.runs.folder import RunFolder
-from tests.conftest import make_tiny_task
 from tests.runs.samples import SPEC, config, recipe
+from tests.tiny_task import make_tiny_task
 
 
 def test_target_labels_do_not_touch_an_estimate(seeds, tmp_path):

@@ -18,9 +18,9 @@ from mutualign.runs.folder import RunFolder
 from mutualign.runs.history import curves, summarise
 from mutualign.runs.predictor import Predictor
 from mutualign.training.loop import Stopped
-from tests.conftest import make_tiny_task
 from tests.run_contents import contents
 from tests.runs.samples import SPEC, chosen, config, recipe, record
+from tests.tiny_task import make_tiny_task
 
 TWO = recipe("dann", "mani")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import multiprocessing
 import os
 import resource
 import shutil
@@ -20,29 +19,14 @@ from mutualign.runs.experiment import Experiment
 from mutualign.runs.folder import RunFolder
 from mutualign.runs.observer import Observer
 from mutualign.training.callbacks import CheckpointPolicy
-from tests.conftest import make_tiny_task
+from tests.children import CONTEXT, finish, start
 from tests.run_contents import contents
 from tests.runs.samples import SPEC, config, recipe, record
+from tests.tiny_task import make_tiny_task
 
-# Children are forked from a process that has torch loaded and nothing running.
-CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["pytest", "beartype", "mutualign.runs.experiment"])
 KILLS, ROUNDS = 20, 6  # of a writer; of a training run
 REFUSED = 7  # the exit status of a child whose write was refused as it should be
 RECIPE = recipe("dann", "mani", epochs=3, batch_size=10)
-
-
-def start(target, *arguments):
-    child = CONTEXT.Process(target=target, args=arguments)
-    child.start()
-    return child
-
-
-def finish(child):
-    """The exit status of a child that ends by itself."""
-    child.join(60)
-    assert child.exitcode is not None, "the child hangs"
-    return child.exitcode
 
 
 def save(run, step, keep=3):

@@ -19,8 +19,8 @@ from mutualign.runs.comparison import Comparison
 from mutualign.runs.folder import FORMAT, RunFolder
 from mutualign.runs.predictor import Predictor
 from tests.cli.conftest import call
-from tests.conftest import make_tiny_task
 from tests.runs.samples import chosen
+from tests.tiny_task import make_tiny_task
 
 # Each is made by make.py next to it, by the version in its name; 9bf8c3a wrote no SHA-256 into checkpoints.
 ARCHIVES = sorted((Path(__file__).parents[1] / "fixtures" / "run_folders").glob("format-*.tar.xz"))

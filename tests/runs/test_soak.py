@@ -17,8 +17,8 @@ from mutualign.training.callbacks import Callbacks, CheckpointPolicy
 from mutualign.training.distributed import make_fabric
 from mutualign.training.hardware import keep_freed_memory
 from mutualign.training.loop import train
-from tests.conftest import make_tiny_task
 from tests.runs.samples import SPEC, config, recipe
+from tests.tiny_task import make_tiny_task
 
 ROOT = Path(__file__).parents[2]
 GROWTH = 20.0  # MiB of resident memory after warm-up

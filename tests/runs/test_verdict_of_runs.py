@@ -11,8 +11,8 @@ from mutualign.runs.experiment import Experiment
 from mutualign.runs.folder import RunFolder
 from mutualign.runs.spec import RunSpec
 from mutualign.runs.verdict import fair_baseline, verdict_of
-from tests.conftest import make_tiny_task
 from tests.runs.samples import recipe
+from tests.tiny_task import make_tiny_task
 
 DANN = recipe("dann")
 

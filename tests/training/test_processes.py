@@ -31,8 +31,8 @@ from mutualign.training.batches import Batches
 from mutualign.training.distributed import ONE, Processes, make_fabric, report_lost_processes
 from mutualign.training.loop import StageTrainer
 from mutualign.training.setup import build_classifier, build_method
+from tests.children import finish, start, start_command
 from tests.methods.test_kinds import ToyMCD
-from tests.runs.test_kill import finish, start
 from tests.training.tiny_runs import CLASSES, SHAPE, make_recipe, stripes
 
 STEPS = 4
@@ -141,14 +141,12 @@ class Patient(MutualAlign):
             time.sleep(0.05)
 '''
 TWO = ["--devices", "2", "--accelerator", "cpu", "--save-every", "0"]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m"]
 
 
-def mutualign(folder, *arguments, launcher=()):
-    """The command in a process group of its own, one thread a process."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(folder / "cache")}
-    command = [sys.executable, *(launcher or ("-m",)), "mutualign", "run", "--plugin", "patient.py", *arguments]
-    with (folder / "log").open("w") as log:
-        return subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
+def mutualign(folder, *arguments):
+    """The command in a process group of its own."""
+    return start_command(["run", "--plugin", "patient.py", *arguments], folder, folder / "log")
 
 
 def children_of(process):
@@ -179,31 +177,33 @@ def wait_for(condition, seconds):
 
 
 @pytest.mark.slow
-def test_a_run_of_two_processes_that_loses_one_or_is_stopped_resumes_to_its_end(tmp_path):
+def test_a_run_of_two_processes_that_loses_one_or_is_stopped_resumes_to_its_end(tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     (tmp_path / "patient.toml").write_text(RECIPE)
     (tmp_path / "patient.py").write_text(PLUGIN)
     log, run = tmp_path / "log", tmp_path / "runs" / "digits" / "patient" / "seed-0"
     child = mutualign(tmp_path, "--recipe", "patient.toml", *TWO)
     (other,) = wait_for(lambda: children_of(child), 60)
     os.kill(other, signal.SIGKILL)  # while it starts
-    assert child.wait(30) == 2
+    assert finish(child, 30) == 2
     ended = (
         r"process 0 of 2: another process of this run has ended\n  reason   process 1 was killed by SIGKILL\n  hint: "
     )
     assert re.search(ended, log.read_text())
 
+    log.unlink()
     child = mutualign(tmp_path, "--resume", str(run), *TWO)
     wait_for((run / "checkpoints" / "last.safetensors").exists, 90)
     (other,) = children_of(child)
     child.terminate()
     (tmp_path / "go").touch()
-    assert child.wait(30) == 128 + signal.SIGTERM
+    assert finish(child, 30) == 128 + signal.SIGTERM
     wait_for(lambda: not alive(other), 30)
     assert f"resume with: mutualign run --resume {run}" in log.read_text()
 
-    torchrun = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "-m")
-    child = mutualign(tmp_path, "--resume", str(run), "--accelerator", "cpu", launcher=torchrun)
-    assert child.wait(200) == 0, log.read_text()
+    command = [*TORCHRUN, "mutualign", "run", "--plugin", "patient.py", "--resume", str(run), "--accelerator", "cpu"]
+    with log.open("w") as output:
+        subprocess.run(command, cwd=tmp_path, stdout=output, stderr=output, timeout=200, check=True)
     result = json.loads((run / "result.json").read_text())
     assert result["hardware"].endswith("float32, 2 processes")
     assert [json.loads(line)["epoch"] for line in (run / "metrics.jsonl").read_text().splitlines()] == [1, 2]

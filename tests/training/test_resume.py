@@ -10,8 +10,8 @@ from mutualign.errors import MutualignError
 from mutualign.runs.experiment import Experiment
 from mutualign.runs.folder import RunFolder
 from mutualign.training.loop import Stopped
-from tests.conftest import make_tiny_task
 from tests.run_contents import contents
+from tests.tiny_task import make_tiny_task
 from tests.training.tiny_runs import make_recipe
 
 STAGE = 14  # steps: 50 source images in batches of 8 are seven steps per epoch, two epochs per stage
