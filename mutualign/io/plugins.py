@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Iterable
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
@@ -42,10 +43,14 @@ def load_plugin(name: str) -> None:
 
 def load_installed_plugins() -> None:
     """Import the modules that installed packages name in the entry point group `mutualign.plugins`."""
-    for entry in metadata.entry_points(group=GROUP):
-        name = entry.value.partition(":")[0]
+    for name in _named_by_packages():
         load_plugin(name)
         _installed.add(name)
+
+
+@cache  # it reads the files of all installed packages
+def _named_by_packages() -> list[str]:
+    return [entry.value.partition(":")[0] for entry in metadata.entry_points(group=GROUP)]
 
 
 def loaded_plugins() -> list[str]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
 from types import ModuleType
+from typing import Any
 
 
 @contextmanager
@@ -28,7 +29,7 @@ def _version_only(package: str) -> Iterator[None]:
 
 # Fabric imports torchmetrics, where it is installed, to compare its version: over a second of the start of a command.
 with _version_only("torchmetrics"):
-    from lightning_fabric import Fabric
+    from lightning_fabric import Fabric as LightningFabric
     from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
     from lightning_fabric.plugins.environments.lightning import LightningEnvironment
     from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
@@ -45,3 +46,11 @@ __all__ = [
     "SLURMEnvironment",
     "TorchElasticEnvironment",
 ]
+
+
+class Fabric(LightningFabric):
+    """Fabric without callbacks of other packages: it would look for them among all that are installed, every time."""
+
+    @staticmethod
+    def _configure_callbacks(callbacks: Any) -> list[Any]:
+        return []

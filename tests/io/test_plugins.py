@@ -52,6 +52,7 @@ def test_installed_packages_name_theirs_as_entry_points(monkeypatch):
         return [metadata.EntryPoint("own", "own_plugin", group)] if group == "mutualign.plugins" else []
 
     monkeypatch.setattr("importlib.metadata.entry_points", entry_points)
+    monkeypatch.setattr(plugins, "_named_by_packages", plugins._named_by_packages.__wrapped__)  # not remembered
     plugins.load_installed_plugins()
     plugins.load_plugin("folder/other_plugin.py")
     assert plugins.loaded_plugins() == ["own_plugin", "folder/other_plugin.py"]

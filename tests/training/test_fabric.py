@@ -1,4 +1,4 @@
-"""Fabric learns the version of torchmetrics without importing it."""
+"""Fabric learns the version of torchmetrics without importing it, and takes no callbacks of other packages."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from importlib import import_module, metadata
 
 import pytest
 
-from mutualign.training.fabric import _version_only
+from mutualign.training.fabric import Fabric, _version_only
 
 
 def test_a_package_that_is_installed_is_its_version_and_afterwards_itself(monkeypatch):
@@ -31,3 +31,8 @@ def test_a_failing_import_leaves_no_placeholder(monkeypatch):
     with pytest.raises(OSError, match="broken"), _version_only("torchmetrics"):
         raise OSError("broken")
     assert "torchmetrics" not in sys.modules
+
+
+def test_packages_are_not_searched_for_callbacks(monkeypatch):
+    monkeypatch.setattr("lightning_fabric.utilities.registry.entry_points", lambda group: 1 / 0)
+    assert Fabric(accelerator="cpu")._callbacks == []
