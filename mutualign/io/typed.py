@@ -7,6 +7,7 @@ import math
 import re
 import typing
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -111,11 +112,17 @@ def _check_keys(data: Any, expected: Any, where: str, path: str) -> None:
         for number, one in enumerate(data):
             _check_keys(one, inner, where, _join(path, number))
     if isinstance(data, Mapping):
-        known = typing.get_type_hints(expected) if dataclasses.is_dataclass(expected) else None
+        is_record = isinstance(expected, type) and dataclasses.is_dataclass(expected)
+        known = _fields_of(expected) if is_record else None
         for key, value in data.items():
             if known is not None and key not in known:
                 raise MutualignError(f'{here}: unknown key "{key}"; {nearest(str(key), known)}')
             _check_keys(value, known[key] if known else Any, where, _join(path, key))
+
+
+@cache
+def _fields_of(expected: Any) -> dict[str, Any]:
+    return typing.get_type_hints(expected)
 
 
 def _join(path: str, key: object) -> str:

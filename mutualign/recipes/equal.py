@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 
 from mutualign.errors import MutualignError
 from mutualign.methods import METHODS
@@ -50,11 +51,15 @@ def demonstration(method: str, *, on_features: bool) -> Recipe:
     Of several, those on the same input come first, and of these the shortest. A method without a recipe, such as one of
     your own, is taken with its defaults.
     """
-    recipes = [load_recipe(name) for name in recipe_names()]
-    found = [recipe for recipe in recipes if recipe.stages[-1].method == method]
+    found = [recipe for recipe in _recipes_of_the_package() if recipe.stages[-1].method == method]
     if not found:
         return Recipe(method, (Stage(method, epochs=1),))
     return min(found, key=lambda one: (bool(one.features) != on_features, sum(stage.epochs for stage in one.stages)))
+
+
+@cache
+def _recipes_of_the_package() -> tuple[Recipe, ...]:
+    return tuple(load_recipe(name) for name in recipe_names())
 
 
 def _in_conditions(stages: tuple[Stage, ...], conditions: Stage) -> tuple[Stage, ...]:
