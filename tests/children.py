@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import sys
 from collections.abc import Sequence
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +17,21 @@ CONTEXT.set_forkserver_preload(
 )
 
 
-def start(target: Any, *arguments: object) -> multiprocessing.Process:
+def start(target: Any, *arguments: object) -> BaseProcess:
     """A process that calls a function of a module."""
     child = CONTEXT.Process(target=target, args=arguments)
     child.start()
     return child
 
 
-def finish(child: multiprocessing.Process, seconds: float = 60) -> int:
+def finish(child: BaseProcess, seconds: float = 60) -> int:
     """The exit status of a child that ends by itself."""
     child.join(seconds)
     assert child.exitcode is not None, "the child hangs"
     return child.exitcode
 
 
-def start_command(arguments: Sequence[str], folder: Path, log: Path) -> multiprocessing.Process:
+def start_command(arguments: Sequence[str], folder: Path, log: Path) -> BaseProcess:
     """Start `mutualign` in a folder, with this process's environment, one thread, and a session of its own.
 
     What it prints is added to `log`.

@@ -40,6 +40,12 @@ def run(labelled, tmp_path):
     return shutil.copytree(labelled / "tiny" / "mani" / "seed-0", tmp_path / "tiny" / "mani" / "seed-0")
 
 
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Figures are made, but not drawn: for pages of which only the text is looked at."""
+    monkeypatch.setattr("mutualign.report.page.to_svg", lambda figure, name, label: "<svg></svg>")
+
+
 # Runs -----------------------------------------------------------------------------------------------------------------
 
 
@@ -67,7 +73,7 @@ def test_a_run_page_without_target_labels_begins_with_verdict_bound_estimate_and
         assert word not in page.text
 
 
-def test_a_verdict_without_a_baseline_says_how_to_get_one_and_is_made_again_once_there_is(one_class, tmp_path):
+def test_a_verdict_without_a_baseline_says_how_to_get_one_and_is_made_again_once_there_is(undrawn, one_class, tmp_path):
     alone = shutil.copytree(one_class.parents[1], tmp_path / "tiny") / "dann" / "seed-0"
     assert "Train the source-only run of the same network and length" in read(alone, tmp_path).text
     folder = RunFolder.open(alone)
@@ -79,7 +85,7 @@ def test_a_verdict_without_a_baseline_says_how_to_get_one_and_is_made_again_once
 
 
 def test_only_an_adapted_run_asks_for_a_source_only_run_whatever_the_recipes_are_called(
-    unlabelled, one_class, tmp_path
+    undrawn, unlabelled, one_class, tmp_path
 ):
     asked = "Negative transfer was not checked"
     assert asked in read(one_class, tmp_path).text
@@ -176,7 +182,7 @@ def test_a_comparison_with_target_labels_is_ranked_by_them_and_names_what_is_lef
     assert page.sections == ["tiny", "left-out"]
 
 
-def test_runs_on_other_images_under_the_same_task_name_are_not_mixed(labelled, tmp_path):
+def test_runs_on_other_images_under_the_same_task_name_are_not_mixed(undrawn, labelled, tmp_path):
     runs = shutil.copytree(labelled, tmp_path / "runs")
     task = make_tiny_task()
     small = without_labels(
@@ -199,7 +205,7 @@ def smaller(images: UnlabelledImages) -> UnlabelledImages:
     return UnlabelledImages(images.pixels[:, 1:11, 1:11].contiguous())
 
 
-def test_recipes_with_one_name_and_other_settings_are_two_systems_and_a_copy_counts_once(unlabelled, tmp_path):
+def test_recipes_with_one_name_and_other_settings_are_two_systems_and_a_copy_counts_once(undrawn, unlabelled, tmp_path):
     runs = shutil.copytree(unlabelled, tmp_path / "runs")
     shutil.copytree(runs / "tiny" / "dann" / "seed-0", runs / "zcopy" / "seed-0")
     train(without_labels(make_tiny_task()), runs / "more" / "dann" / "seed-0", "dann", epochs=1)
@@ -211,7 +217,9 @@ def test_recipes_with_one_name_and_other_settings_are_two_systems_and_a_copy_cou
     assert page.column(-1, "reason") == {"zcopy/seed-0": "same recipe, data and seed as tiny/dann/seed-0"}
 
 
-def test_a_comparison_shows_what_systems_answer_for_the_same_images_and_links_the_pages_of_its_runs(labelled, tmp_path):
+def test_a_comparison_shows_what_systems_answer_for_the_same_images_and_links_the_pages_of_its_runs(
+    undrawn, labelled, tmp_path
+):
     runs = shutil.copytree(labelled, tmp_path / "my runs")
     folders = [runs / "tiny" / name / "seed-0" for name in ("mani", "source_only")]
     damaged = shutil.copytree(folders[0], runs / "damaged" / "seed-0")

@@ -4,36 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import os
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
+import torch
 
+from mutualign.data.cache import cached
 from mutualign.data.fetch import data_files as download
 from mutualign.data.fetch.data_files import DataFile, require
 from mutualign.errors import MutualignError
+from tests.children import CONTEXT, finish, start
 from tests.data.fetch.servers import Server, running_server
 
 CONTENT = bytes(range(256)) * 4000  # about a megabyte
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
-
-FETCH = """
-import hashlib, sys
-import torch
-from pathlib import Path
-from mutualign.data.cache import cached
-from mutualign.data.fetch.data_files import DataFile, require
-url, folder = sys.argv[1], Path(sys.argv[2])
-print("ready", flush=True)
-sys.stdin.readline()
-(path,) = require([DataFile({"a/file": %r}, (url,))], "a-task", folder)
-built = cached("thing", lambda: {"x": torch.arange(1 << 20)})["x"]
-print(hashlib.sha256(path.read_bytes()).hexdigest(), bool((built == torch.arange(1 << 20)).all()), flush=True)
-"""
 
 
 @pytest.fixture
@@ -43,37 +31,46 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
         yield server
 
 
-def start(url: str, folder: Path) -> subprocess.Popen[str]:
-    """A process that will fetch the file, and build what the cache keeps, when it gets a line."""
-    command = [sys.executable, "-c", FETCH % SHA256, url, str(folder)]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+def fetch(url: str, folder: Path, environment: dict[str, str], link: Connection) -> None:
+    """What a process does: fetch the file, and build what the cache keeps, when it is told to."""
+    os.environ.update(environment)
+    link.send("ready")
+    link.recv()
+    (path,) = require([DataFile({"a/file": SHA256}, (url,))], "a-task", folder)
+    built = cached("thing", lambda: {"x": torch.arange(1 << 20)})["x"]
+    link.send((hashlib.sha256(path.read_bytes()).hexdigest(), bool((built == torch.arange(1 << 20)).all())))
+
+
+def start_fetching(url: str, folder: Path) -> tuple[BaseProcess, Connection]:
+    """A process that is ready to fetch, and the link to it."""
+    link, theirs = CONTEXT.Pipe()
+    child = start(fetch, url, folder, dict(os.environ), theirs)
+    theirs.close()  # or the end of the child would not be seen
+    assert link.recv() == "ready"
+    return child, link
 
 
 def test_processes_that_race_for_one_folder_all_get_the_whole_file(tmp_path, server):
-    racing = [start(server.url("good/file"), tmp_path / "data") for _ in range(2)]
-    for each in racing:
-        assert each.stdout.readline() == "ready\n"
-    for each in racing:
-        each.stdin.write("go\n")
-        each.stdin.flush()
-    for each in racing:
-        printed, _ = each.communicate(timeout=60)
-        assert (each.returncode, printed) == (0, f"{SHA256} True\n")
+    racing = [start_fetching(server.url("good/file"), tmp_path / "data") for _ in range(2)]
+    for _, link in racing:
+        link.send("go")
+    for child, link in racing:
+        assert link.poll(60)
+        assert link.recv() == (SHA256, True)
+        assert finish(child) == 0
     assert [path.name for path in (tmp_path / "data").rglob("*") if path.is_file()] == ["file"]
     kept = [path.name for path in (tmp_path / "cache").rglob("*") if path.is_file()]
     assert kept == ["thing.safetensors"]
 
 
 def test_a_process_killed_in_a_download_leaves_nothing_that_is_used_and_the_next_begins_anew(tmp_path, server):
-    killed = start(server.url("stalls/file"), tmp_path / "data")
-    killed.stdout.readline()
-    killed.stdin.write("go\n")
-    killed.stdin.flush()
+    killed, link = start_fetching(server.url("stalls/file"), tmp_path / "data")
+    link.send("go")
     until = time.monotonic() + 30
     while time.monotonic() < until and not any(path.stat().st_size for path in _files(tmp_path / "data")):
         time.sleep(0.02)
-    os.kill(killed.pid, signal.SIGKILL)
-    killed.communicate()
+    killed.kill()
+    killed.join()
     half = _files(tmp_path / "data")
     assert len(half) == 1
     assert 0 < half[0].stat().st_size < len(CONTENT)
