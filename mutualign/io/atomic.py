@@ -33,9 +33,14 @@ def temporary_folder() -> Iterator[Path]:
             _lasting.reset(before)
 
 
+def files_last() -> bool:
+    """Whether files that are written now are to stay: not within `temporary_folder`."""
+    return _lasting.get()
+
+
 def flush_to_disk(number: int) -> None:
     """Flush an open file or folder to disk, except within `temporary_folder`."""
-    if _lasting.get():
+    if files_last():
         os.fsync(number)
 
 

@@ -14,7 +14,7 @@ import tomli_w
 from mutualign.data.types import ImageShape
 from mutualign.errors import MutualignError, described
 from mutualign.evaluation.records import EpochRecord
-from mutualign.io.atomic import cannot_write, flush_to_disk, write_atomically
+from mutualign.io.atomic import cannot_write, files_last, flush_to_disk, write_atomically
 from mutualign.io.plugins import mutualign_command, require_plugins, resume_command
 from mutualign.io.text import LARGEST_JSON, LARGEST_TOML, parse_json, parse_toml, read_text
 from mutualign.io.typed import encode_json, parse_typed
@@ -243,7 +243,7 @@ class RunFolder:
                 text = f"{described(error)}\n\n{''.join(traceback.format_exception(error))}"
                 with suppress(MutualignError):  # a full disk may be the very error
                     write_atomically(path, text.encode("utf-8", "backslashreplace"))
-                    if not isinstance(error, MutualignError):
+                    if files_last() and not isinstance(error, MutualignError):
                         error.add_note(f"  details  {path}")
             raise
 

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import tomllib
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 
 import pytest
 import torch
@@ -20,6 +20,14 @@ from tests.runs.samples import SPEC, config, record, untimed
 @pytest.fixture
 def run(tmp_path):
     return RunFolder.create(tmp_path / "deep" / "run", config(SPEC))
+
+
+def test_a_fault_names_the_file_that_has_its_traceback_unless_that_is_temporary(run):
+    for context, notes in ((nullcontext(), [f"  details  {run.path / 'failure.txt'}"]), (temporary_folder(), None)):
+        with context, pytest.raises(RuntimeError) as fault, run.recording_failure(except_for=KeyError):
+            raise RuntimeError("a bug")
+        assert getattr(fault.value, "__notes__", None) == notes
+        assert "Traceback" in (run.path / "failure.txt").read_text()
 
 
 # Atomic writing -------------------------------------------------------------------------------------------------------
