@@ -100,9 +100,10 @@ class RunFolder:
         """Open a run folder. Raises MutualignError if it is missing or its format is unsupported."""
         run = cls(path)
         if not (path / "config.toml").is_file():
-            interrupted = cls.is_half_made(path)
-            hint = "\n  hint:    if a start of the run was interrupted, start it again as before" if interrupted else ""
-            raise MutualignError(f"{path} is not a run folder: it has no config.toml{hint}")
+            hint = f"`{mutualign_command('runs', 'FOLDER')}` lists the runs below a folder"
+            if cls.is_half_made(path):
+                hint = "if a start of the run was interrupted, start it again as before"
+            raise MutualignError(f"{path} is not a run folder: it has no config.toml\n  hint:    {hint}")
         found = run._read_config().get("format")
         if type(found) is not int or found < 1:
             shown = "no format" if found is None else f"the format {found!r}"
