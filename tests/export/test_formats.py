@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import onnx
@@ -120,9 +121,15 @@ def test_weights_that_change_on_their_way_into_the_file_are_found_and_nothing_is
     assert not list(run.glob("model*"))
 
 
+@pytest.fixture(scope="module")
+def grey(train_tiny):
+    """A finished run on grey images in bf16. Read only."""
+    return train_tiny("precision=bf16", grey=True)
+
+
 @pytest.mark.parametrize("name", FORMATS)
-def test_a_run_on_floats_takes_floats_and_one_on_grey_images_takes_one_channel(train_tiny, tmp_path, name):
-    run = train_tiny("precision=bf16", grey=True)
+def test_a_run_on_floats_takes_floats_and_one_on_grey_images_takes_one_channel(grey, tmp_path, name):
+    run = shutil.copytree(grey, tmp_path / "run")
     checkpoints = RunFolder.open(run).checkpoints
     review, info = checkpoints.load("review")
     floats = {key: review[key].float() / 255 - 0.5 for key in ("source_samples", "target_samples")}
@@ -162,17 +169,19 @@ def test_an_onnx_file_for_a_fixed_number_of_images_is_refused(exported, finished
         check(model.SerializeToString(), FORMATS["onnx"], predictor, real_images(predictor)[0])
 
 
+@pytest.fixture(scope="module", params=["test_resnet", "test_vit"])
+def run_of_timm(request, timm, train_tiny):
+    """A finished run with a network of timm. Read only."""
+    return train_tiny(f"backbone=timm:{request.param}", "stages.0.epochs=1", scale=4)
+
+
 @pytest.mark.parametrize("name", ["safetensors", "onnx"])
-@pytest.mark.parametrize("network", ["test_resnet", "test_vit"])
-def test_a_run_with_a_network_of_timm_is_exported_and_answers_as_the_run_does(
-    timm, train_tiny, tmp_path, network, name
-):
-    run = train_tiny(f"backbone=timm:{network}", "stages.0.epochs=1", scale=4)
-    done = export_run(run, name, tmp_path / f"model{FORMATS[name].suffix}")
+def test_a_run_with_a_network_of_timm_is_exported_and_answers_as_the_run_does(run_of_timm, tmp_path, name):
+    done = export_run(run_of_timm, name, tmp_path / f"model{FORMATS[name].suffix}")
     opened = load_exported(done.path) if name == "safetensors" else FORMATS[name].decode(done.path.read_bytes())
     images = pictures(9).repeat_interleave(4, 1).repeat_interleave(4, 2)
     assert opened.class_names == ("left", "middle", "right")
-    expected = load(run).probabilities(images)
+    expected = load(run_of_timm).probabilities(images)
     torch.testing.assert_close(opened.probabilities(images), expected, atol=FORMATS[name].tolerance, rtol=0)
 
 
