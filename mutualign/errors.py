@@ -46,6 +46,15 @@ def described(error: BaseException) -> str:
     return "\n".join([text, *getattr(error, "__notes__", [])]).encode("utf-8", "backslashreplace").decode()
 
 
+def first_line(error: object) -> str:
+    r"""Return the first line of what an error, or another reason, says; the name of its type if it says nothing.
+
+    >>> first_line(MutualignError("no such task\n  hint:    see the list")), first_line(RuntimeError())
+    ('no such task', 'RuntimeError')
+    """
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def nearest(word: str, allowed: Iterable[str]) -> str:
     """Suggest what a misspelled name may mean: names that start with it, else the most similar one, else all.
 

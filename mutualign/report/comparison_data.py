@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import quote
 
-from mutualign.errors import MutualignError
+from mutualign.errors import MutualignError, first_line
 from mutualign.evaluation.estimators import Estimate
 from mutualign.evaluation.selection import best_epoch
 from mutualign.evaluation.validators import DEFAULT_VALIDATOR
@@ -105,7 +105,7 @@ def read_runs(path: Path, link_from: Path | None = None) -> tuple[list[RunGroup]
             else:
                 left_out.append(LeftOut(name, "not complete"))
         except MutualignError as error:
-            left_out.append(LeftOut(name, str(error).splitlines()[0]))
+            left_out.append(LeftOut(name, first_line(error)))
     if not found:
         raise _nothing_to_compare(path, left_out)
     groups: list[RunGroup] = []

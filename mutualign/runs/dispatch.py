@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from pathlib import Path
 
-from mutualign.errors import MutualignError, described
+from mutualign.errors import MutualignError, described, first_line
 from mutualign.io.typed import decode_typed
 from mutualign.runs.engines import Engine
 from mutualign.runs.work import Function, Outcome, Work
@@ -129,7 +129,7 @@ class _Dispatcher:
         elif (error := future.exception()) is None:
             outcome = decode_typed(future.result(), Outcome, "the outcome of some work")
         else:
-            outcome = Outcome("lost", f"its worker was lost: {type(error).__name__}: {first_line(error)}")
+            outcome = Outcome("lost", f"its worker was lost: {first_line(described(error))}")
         if outcome.state == "stopped" and not self.stopping:
             outcome = Outcome("lost", "its worker was stopped by a signal")
         if outcome.state == "lost" and self.attempts[work.name] < ATTEMPTS and not self.stopping:
@@ -138,8 +138,3 @@ class _Dispatcher:
             return
         self.outcomes[work.name] = outcome
         self.observer.done(work, outcome)
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message."""
-    return next(iter(str(error).strip().splitlines()), "")

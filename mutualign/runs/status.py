@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from mutualign.errors import MutualignError
+from mutualign.errors import MutualignError, first_line
 from mutualign.runs.folder import RunFolder
 from mutualign.runs.lock import last_owner, owner_of
 from mutualign.runs.spec import RunConfig
@@ -51,7 +51,7 @@ def status_of(path: Path) -> RunStatus:
         config = run.config()
         result = run.result()
     except MutualignError as error:
-        return RunStatus(path, "unreadable", epochs, 0, None, str(error).partition("\n")[0])
+        return RunStatus(path, "unreadable", epochs, 0, None, first_line(error))
     planned = sum(stage.epochs for stage in config.recipe.stages)
     if result is not None:
         return RunStatus(path, "complete", epochs, planned, config)

@@ -22,7 +22,7 @@ import torch
 import torch.distributed as dist
 from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
 
-from mutualign.errors import MutualignError
+from mutualign.errors import MutualignError, first_line
 from mutualign.training.keepalive import keep_connections_alive
 from mutualign.training.launching import local_processes
 from mutualign.training.loop import Stopped
@@ -47,8 +47,9 @@ class Meeting(NamedTuple):
 
     def error(self, what: str, reason: object, hint: str) -> MutualignError:
         """Return the error of this process."""
-        first_line = (str(reason).strip() or type(reason).__name__).splitlines()[0]
-        return MutualignError(f"process {self.rank} of {self.size}: {what}\n  reason   {first_line}\n  hint:    {hint}")
+        return MutualignError(
+            f"process {self.rank} of {self.size}: {what}\n  reason   {first_line(reason)}\n  hint:    {hint}"
+        )
 
     def __str__(self) -> str:
         return f"{self.address}:{self.port}"

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import torch.distributed as dist
 
-from mutualign.errors import MutualignError
+from mutualign.errors import MutualignError, first_line
 from mutualign.io.plugins import resume_command
 from mutualign.training.connection import Meeting, connect
 from mutualign.training.fabric import (
@@ -167,7 +167,7 @@ def report_lost_processes(fabric: Fabric, path: Path) -> Iterator[None]:
         if fabric.world_size > 1 and (isinstance(error, dist.DistError) or "gloo" in str(error)):
             raise MutualignError(
                 f"process {fabric.global_rank} of {fabric.world_size}: another process of this run has ended\n"
-                f"  reason   {local_processes.lost() or str(error).splitlines()[0]}\n"
+                f"  reason   {local_processes.lost() or first_line(error)}\n"
                 f"  hint:    see the output of that process, then `{resume_command(path)}`"
             ) from error
         raise

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mutualign.errors import LIKELY, MutualignError
+from mutualign.errors import LIKELY, MutualignError, first_line
 from mutualign.io.tensors import unpack
 from mutualign.nn.backbones.base import Backbone, register_family
 from mutualign.nn.distributed import own_randomness
@@ -134,9 +134,8 @@ def hub_file(backbone: str) -> Path:
         _require_connection(hub, repository)
         return Path(hub.hf_hub_download(repository, HUB_FILE))
     except Exception as error:  # the errors of huggingface_hub, and of the library that connects, have no common type
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise MutualignError(
-            f"backbone {backbone}: its weights cannot be fetched from timm's hub ({repository}): {first}\n"
+            f"backbone {backbone}: its weights cannot be fetched from timm's hub ({repository}): {first_line(error)}\n"
             "  hint:    connect once, and they are kept for later runs; or give --weights FILE.safetensors, which\n"
             "           timm writes: safetensors.torch.save_file(model.state_dict(), FILE)"
         ) from error
