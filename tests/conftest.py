@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 
 import pytest
@@ -11,14 +10,7 @@ import pytest
 def pytest_configure(config: pytest.Config) -> None:
     """Load what tests need: not in a process that only gives them out to others, which torch would delay by seconds."""
     if config.getoption("dist", "no") == "no":
-        gc.disable()  # imports leave no garbage, and to look for it takes a fifth of their time
         config.pluginmanager.import_plugin("tests.session")
-
-
-def pytest_collection_finish() -> None:
-    """Look for garbage again, but not among what has been imported."""
-    gc.freeze()
-    gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import inspect
 import logging
 import os
@@ -57,9 +56,6 @@ COMMANDS = {
 
 def main() -> None:
     """Entry point of the `mutualign` command."""
-    # Imports make 300,000 objects, all of which stay. To look for garbage among them after every 700 new ones,
-    # as is the default, takes a tenth of the start.
-    gc.set_threshold(10_000)
     # The package itself resets its own level when it is imported, which happens later.
     logging.getLogger("lightning_fabric.utilities.rank_zero").setLevel(logging.WARNING)
     for stream in (sys.stdout, sys.stderr):
