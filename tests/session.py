@@ -35,6 +35,7 @@ BROWSER_FLAGS = (
     "--disable-sync",
 )
 
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup ignores it, and all that tests start would inherit that
 torch.set_num_threads(1)
 torch.set_warn_always(True)  # what warns once only would fail whichever test comes first
 
