@@ -30,7 +30,7 @@ ACROSS = 1e-3  # relative: other instruction sets and thread counts came to 2e-4
 
 def losses(name: str, seed: int = 0, faster: float = 1.0, accelerator: str = "cpu") -> dict[str, list[float]]:
     """Return a method's losses by name: the mean of each epoch, in float32; `faster` multiplies the learning rate."""
-    options = {"threshold": 0.35} if name in ("mani", "mutual_align") else {}  # a third is chance
+    options = {"threshold": 0.35} if name in ("mani", "mutual_align", "self_ensembling") else {}  # a third is chance
     stage = {"method": name, "epochs": EPOCHS, "batch_size": 10, "options": options}
     stage["optim"] = {"lr": faster * SLOWER.get(name, RATE)}
     recipe = parse_recipe({"name": name, "description": "", "precision": "float32", "stages": [stage]}, "golden")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
@@ -21,9 +20,9 @@ from mutualign.nn.ema import EMATeacher
 class SelfEnsemblingConfig:
     """Settings of self-ensembling."""
 
-    weight: float = 3.0  # of the consistency loss
+    weight: float = 3.0  # of consistency and class balance together
     threshold: float = 0.968  # the teacher's top probability from which an image takes part
-    balance_weight: float = 0.005  # of the class balance loss
+    balance_weight: float = 0.005  # of the class balance, within that
     decay: float = 0.99  # of the teacher's moving average
     views: AugmentConfig = field(
         default_factory=lambda: AugmentConfig(solarise=0.0, inversion=0.5, colour=0.5, texture=0.0, noise=0.0)
@@ -34,10 +33,10 @@ class SelfEnsemblingConfig:
 class SelfEnsembling(Method):
     """Cross-entropy on the source, and the squared distance to a mean teacher on two views of each target image.
 
-    L = CE(source) + w E[c sum_k (p_k - q_k)^2] + b balance, with p the student, q the teacher, c its confidence above
-    the threshold, and the balance a binary cross-entropy of mean predictions with the uniform distribution. The stage
-    produces the teacher. Source: French, Mackiewicz and Fisher, "Self-ensembling for visual domain adaptation", ICLR
-    2018, sections 3.1 to 3.4.
+    L = CE(source) + w (E[c mean_k (p_k - q_k)^2] + b E[c] sum_k BCE(E p_k, 1 / classes)), with p the student, q the
+    teacher, and c whether its confidence reaches the threshold. The mean, the sum and the weights are those of the
+    authors' code. The stage produces the teacher. Source: French, Mackiewicz and Fisher, "Self-ensembling for visual
+    domain adaptation", ICLR 2018, sections 3.1 to 3.4.
     """
 
     needs_images = True
@@ -62,14 +61,22 @@ class SelfEnsembling(Method):
         logits = self.logits(strong_views(batch.images, self.config.views))
         student = logits[n:].float().softmax(1)
         confident = teacher.amax(1) >= self.config.threshold
-        distances = (student - teacher).square().sum(1)
-        balance = F.binary_cross_entropy(student.mean(0), torch.full_like(student[0], 1 / student.shape[1]))
+        distances, coverage = (student - teacher).square().mean(1), mean_of(confident)
         losses = {
             "class": F.cross_entropy(logits[:n], batch.labels),
             "consistency": self.config.weight * (distances * confident).mean(),
-            "balance": self.config.balance_weight * confident.float().mean() * balance,
+            "balance": self.config.weight * self.config.balance_weight * coverage * imbalance(student),
         }
-        return losses, {"class_accuracy": accuracy(logits[:n], batch.labels), "coverage": mean_of(confident)}
+        return losses, {"class_accuracy": accuracy(logits[:n], batch.labels), "coverage": coverage}
 
     def after_step(self) -> None:
         self.teacher.update(self.classifier)
+
+
+def imbalance(probabilities: Float[Tensor, "n classes"]) -> Float[Tensor, ""]:
+    """Sum over classes of the binary cross-entropy of the mean prediction with 1 / classes; finite for certain ones.
+
+    torch refuses its own `binary_cross_entropy` under autocast on a GPU.
+    """
+    mean, share = probabilities.mean(0), 1 / probabilities.shape[1]
+    return -(share * (mean + 1e-6).log() + (1 - share) * (1 - mean + 1e-6).log()).sum()

@@ -15,6 +15,7 @@ from mutualign.methods import METHODS
 from mutualign.methods.adamatch import AdaMatchConfig
 from mutualign.methods.atdoc import sharpened
 from mutualign.methods.neighbour_information import nearest_neighbours
+from mutualign.methods.self_ensembling import imbalance
 from mutualign.methods.shot import centroid_labels
 from mutualign.nn.backbones import TwoBlockCNN
 from mutualign.nn.class_prior import ClassPrior
@@ -153,9 +154,9 @@ def test_adamatch_aligns_target_predictions_with_the_sources(build, make_batch):
     assert metrics["coverage"].item() == 1
 
 
-def test_self_ensembling_is_the_squared_distance_to_a_confident_teacher(build, make_batch):
+def test_self_ensembling_is_the_mean_squared_distance_to_a_confident_teacher(build, make_batch):
     plain = {"solarise": 0.0, "geometry": 0.0, "colour": 0.0, "inversion": 0.0}
-    method = build("self_ensembling", threshold=0.0, weight=2.0, balance_weight=1.0, views=plain).eval()
+    method = build("self_ensembling", threshold=0.0, weight=2.0, balance_weight=0.5, views=plain).eval()
     with torch.no_grad():
         method.teacher.model.head[3].bias += torch.tensor([1.0, 0.0, -1.0])
     batch = make_batch(method)
@@ -163,14 +164,24 @@ def test_self_ensembling_is_the_squared_distance_to_a_confident_teacher(build, m
     teacher = method.teacher(batch.target).softmax(1)
     losses, _ = method(batch, HALFWAY)
     assert losses["consistency"].item() == pytest.approx(
-        2 * (student - teacher).square().sum(1).mean().item(), rel=1e-4
+        2 * (student - teacher).square().mean().item(),
+        rel=1e-4,  # over images and classes
     )
     mean = student.mean(0).tolist()
-    balance = sum(-(math.log(p) / 3 + 2 / 3 * math.log(1 - p)) for p in mean) / 3
-    assert losses["balance"].item() == pytest.approx(balance, rel=1e-4)
+    balance = sum(-(math.log(p) / 3 + 2 / 3 * math.log(1 - p)) for p in mean)
+    assert losses["balance"].item() == pytest.approx(2 * 0.5 * balance, rel=1e-4)
     method.config = type(method.config)(threshold=1.1)
     losses, metrics = method(batch, HALFWAY)
     assert losses["consistency"].item() == losses["balance"].item() == metrics["coverage"].item() == 0
+
+
+def test_the_class_balance_is_least_for_even_predictions_and_finite_for_certain_ones():
+    even, certain = torch.full((4, 5), 0.2), torch.eye(5)[[0, 0]].requires_grad_()
+    assert imbalance(even).item() == pytest.approx(-(math.log(0.2) + 4 * math.log(0.8)), rel=1e-5)
+    loss = imbalance(certain)
+    loss.backward()
+    assert loss.item() > imbalance(even).item()
+    assert certain.grad.isfinite().all()
 
 
 @pytest.mark.parametrize("at_once", [1 << 25, 61, 1])  # all rows, two and one
