@@ -55,7 +55,8 @@ class ATDOC(Method):
         features, n = self.features(batch.images), batch.n_source
         logits = self.classifier.head(features)
         target, target_logits = F.normalize(features[n:].detach().float(), dim=1), logits[n:].float()
-        similarities = target @ self.bank_features.T
+        with torch.autocast(target.device.type, enabled=False):  # in bf16, many neighbours are equally near
+            similarities = target @ self.bank_features.T
         similarities = similarities.scatter(1, batch.target_rows[:, None], -torch.inf)  # not its own neighbour
         nearest = similarities.topk(max(min(self.config.neighbours, similarities.shape[1] - 1), 1), dim=1).indices
         confidence, labels = self.bank_predictions[nearest].mean(1).max(1)

@@ -15,9 +15,13 @@ BANDWIDTHS = (0.125, 0.25, 0.5, 1.0, 2.0)  # times the mean squared distance, as
 
 @check_shapes
 def squared_distances(a: Float[Tensor, "a features"], b: Float[Tensor, "b features"]) -> Float[Tensor, "a b"]:
-    """Squared Euclidean distances between the rows of two matrices, in float32."""
+    """Squared Euclidean distances between the rows of two matrices, in float32 under autocast too.
+
+    With products in bf16, rows that are close would be as far apart as the product is rounded.
+    """
     a, b = a.float(), b.float()
-    return (a.square().sum(1)[:, None] + b.square().sum(1) - 2 * a @ b.T).clamp_min(0)
+    with torch.autocast(a.device.type, enabled=False):
+        return (a.square().sum(1)[:, None] + b.square().sum(1) - 2 * a @ b.T).clamp_min(0)
 
 
 @check_shapes
@@ -89,13 +93,15 @@ def coral(source: Float[Tensor, "source features"], target: Float[Tensor, "targe
     >>> float(coral(source, target))  # covariances 2 and 8: 6^2 / 4
     9.0
     """
-    difference = _covariance(source.float()) - _covariance(target.float())
+    difference = _covariance(source) - _covariance(target)
     return difference.square().sum() / (4 * source.shape[1] ** 2)
 
 
 def _covariance(rows: Float[Tensor, "n features"]) -> Float[Tensor, "features features"]:
+    rows = rows.float()
     centred = rows - rows.mean(0)
-    return centred.T @ centred / max(len(rows) - 1, 1)
+    with torch.autocast(rows.device.type, enabled=False):
+        return centred.T @ centred / max(len(rows) - 1, 1)
 
 
 @check_shapes

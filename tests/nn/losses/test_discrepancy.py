@@ -16,6 +16,7 @@ from mutualign.nn.losses import (
     mmd,
     nuclear_wasserstein,
     stepwise_feature_norm,
+    transport_cost,
 )
 
 BANDWIDTHS = (0.125, 0.25, 0.5, 1.0, 2.0)
@@ -77,6 +78,28 @@ def test_coral_is_the_distance_of_the_sample_covariances(rows):
     difference = torch.cov(rows[0].T) - torch.cov(rows[1].T)
     assert float(coral(*rows)) == pytest.approx(float(difference.square().sum()) / 36, rel=1e-5)
     assert float(coral(rows[0], rows[0] + 5)) == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize("loss", ["mmd", "joint_mmd", "coral", "transport_cost"])
+def test_autocast_changes_neither_a_distance_between_close_features_nor_its_gradient(loss):
+    rng = torch.Generator().manual_seed(0)
+    features = (10 + torch.randn(12, 8, generator=rng)).requires_grad_()
+    logits, labels = torch.randn(12, 3, generator=rng), torch.arange(6) % 3
+    source, target = features[:6], features[6:]
+    distance = {
+        "mmd": lambda: mmd(source, target),
+        "joint_mmd": lambda: joint_mmd((source, logits[:6].softmax(1)), (target, logits[6:].softmax(1))),
+        "coral": lambda: coral(source, target),
+        "transport_cost": lambda: transport_cost(source, labels, target, logits[6:]),
+    }[loss]
+    found = []
+    for enabled in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            value = distance()
+        found.append((value, *torch.autograd.grad(value, features, retain_graph=True)))
+    for exact, mixed in zip(*found, strict=True):
+        assert mixed.dtype == torch.float32
+        assert torch.equal(exact, mixed)
 
 
 def test_classifier_discrepancy_is_the_mean_absolute_difference():
