@@ -86,8 +86,9 @@ class NeighbourInformation(Method):
 
     def forward(self, batch: Batch, progress: Float[Tensor, ""]) -> tuple[Losses, Metrics]:
         config, n = self.config, batch.n_source
-        views = batch.target.roll(-1, dims=2) if batch.target.shape[3] == 1 else batch.target
-        teacher = (self.teacher(batch.target).float() + self.teacher(views).float()) / 2
+        teacher = self.teacher(batch.target).float()
+        if batch.target.shape[2] > 1 and batch.target.shape[3] == 1:  # features in several views, of which it sees one
+            teacher = (teacher + self.teacher(batch.target.roll(-1, dims=2)).float()) / 2
         self._latest = (batch.target_rows, teacher.softmax(1))
 
         logits = self.logits(batch.images).float()

@@ -10,14 +10,14 @@ import torch
 import torch.nn.functional as F
 
 from mutualign.data.augment import strong_views
-from mutualign.data.types import ImageShape, LabelledImages, UnlabelledImages
+from mutualign.data.types import Batch, ImageShape, LabelledImages, UnlabelledImages
 from mutualign.methods import METHODS
 from mutualign.methods.adamatch import AdaMatchConfig
 from mutualign.methods.atdoc import sharpened
-from mutualign.methods.neighbour_information import nearest_neighbours
+from mutualign.methods.neighbour_information import NeighbourInformationConfig, nearest_neighbours
 from mutualign.methods.self_ensembling import imbalance
 from mutualign.methods.shot import centroid_labels
-from mutualign.nn.backbones import TwoBlockCNN
+from mutualign.nn.backbones import MLP, TwoBlockCNN
 from mutualign.nn.class_prior import ClassPrior
 from mutualign.nn.classifier import Classifier, Outputs
 from mutualign.nn.losses import information_maximisation
@@ -212,6 +212,19 @@ def test_neighbour_information_follows_the_predictions_of_neighbours_in_the_inpu
     student = method.classifier(batch.target).log_softmax(1)
     agreed = torch.stack([expected[neighbours].mean(0) for neighbours in method.neighbours])
     assert losses["neighbours"].item() == pytest.approx(-(agreed * student).sum(1).mean().item(), rel=1e-4)
+
+
+def test_the_teacher_of_neighbour_information_sees_the_first_two_views_of_features_and_an_image_once():
+    for shape, views in (((3, 12, 12), [None]), ((5, 4, 1), [0, 1]), ((5, 1, 1), [None])):
+        method = METHODS["neighbour_information"].build(Classifier(MLP(*shape), 3), NeighbourInformationConfig())
+        batch = with_rows(Batch(torch.rand(8, *shape), torch.arange(3)))
+        method.begin_epoch(look_at(method, batch))
+        seen = []
+        method.teacher.model.register_forward_pre_hook(lambda module, args, seen=seen: seen.append(args[0]))
+        method(batch, HALFWAY)
+        expected = [batch.target if view is None else batch.target.roll(-view, dims=2) for view in views]
+        assert len(seen) == len(expected)
+        assert all(torch.equal(mine, theirs) for mine, theirs in zip(seen, expected, strict=True))
 
 
 @pytest.mark.parametrize("name", ["information_maximisation", "neighbour_information"])
