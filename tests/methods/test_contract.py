@@ -112,7 +112,7 @@ def updates_of(method, batch, seed=3, progress=HALFWAY):
         features = method.eval().classifier.features(batch.target)
         logits = method.classifier.head(features)
         method.train(mode)
-        return Outputs(logits, features)
+        return Outputs(logits.float(), features.float())
 
     torch.manual_seed(seed)
     method.begin_epoch(look)
