@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 from jaxtyping import install_import_hook
+from threadpoolctl import threadpool_limits
 
 # What a module imports while the hook executes it is compiled anew, which takes seconds for these.
 for _library in ("beartype.door", "mutualign.training.fabric", "PIL.ImageOps", "requests", "sklearn.linear_model"):
@@ -37,6 +38,9 @@ BROWSER_FLAGS = (
 
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup ignores it, and all that tests start would inherit that
 torch.set_num_threads(1)
+# NumPy's and SciPy's threads wait for each other in a loop, and so take the core on which another process tests.
+threadpool_limits(1)
+os.environ["OPENBLAS_NUM_THREADS"] = "1"  # of processes that tests start
 torch.set_warn_always(True)  # what warns once only would fail whichever test comes first
 
 
