@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import torch
 from jaxtyping import Bool, Int64
 from torch import Tensor
 
+from mutualign.errors import MutualignError
 from mutualign.nn.randomness import generator
 
 HELD_OUT = 0.1  # of each class of a user's source: what source accuracy is measured on without source test images
@@ -34,8 +36,17 @@ def hold_out(
     return chosen
 
 
-def hold_out_tenth(labels: Int64[Tensor, " n"], names: Sequence[str]) -> Bool[Tensor, " n"]:
-    """Mark a tenth of each class, at least one row; each class, by its name, has its own order."""
+def hold_out_tenth(labels: Int64[Tensor, " n"], names: Sequence[str], where: Path) -> Bool[Tensor, " n"]:
+    """Mark a tenth of each class, at least one row; each class, by its name, has its own order.
+
+    Raises MutualignError, starting with `where` the source is, if nothing would be left of a class.
+    """
+    for label, count in enumerate(torch.bincount(labels, minlength=len(names)).tolist()):
+        if count < 2:
+            raise MutualignError(
+                f'{where}: class "{names[label]}" has {count} example; it needs 2 or more, because some are held out\n'
+                "  hint:    add examples of it, leave the class out, or give --source-test: then none are held out"
+            )
     return hold_out(
         labels,
         lambda count: max(1, round(HELD_OUT * count)),

@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 import stat
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from PIL import Image, ImageChops, ImageOps
+from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from mutualign.data.types import ImageShape
@@ -70,7 +72,7 @@ def decode_rgb(
             with Image.open(stream, formats=(image_format,)) as image:
                 return torch.from_numpy(np.array(image.convert("RGB")))
     except Exception as error:  # on damaged files Pillow raises OSError, SyntaxError, ValueError, AttributeError, ...
-        raise MutualignError(f"{where}: not a readable {image_format} image: {error}") from error
+        raise MutualignError(f"{where}: not a readable {image_format} image: {_fault(error)}") from error
     raise MutualignError(
         f"{where}: an image of {found[0]}x{found[1]} pixels (height x width), expected {size[0]}x{size[1]}"
     )
@@ -90,7 +92,7 @@ def image_shape(content: bytes, where: object) -> ImageShape:
     except MutualignError:
         raise
     except Exception as error:
-        raise MutualignError(f"{where}: not a readable image: {error}") from error
+        raise MutualignError(f"{where}: not a readable image: {_fault(error)}") from error
 
 
 def decode_image(content: bytes, where: object, shape: ImageShape) -> UInt8[Tensor, "height width channels"]:
@@ -117,7 +119,7 @@ def decode_image(content: bytes, where: object, shape: ImageShape) -> UInt8[Tens
     except MutualignError:
         raise
     except Exception as error:  # on damaged files Pillow raises OSError, SyntaxError, ValueError, AttributeError, ...
-        raise MutualignError(f"{where}: not a readable image: {error}") from error
+        raise MutualignError(f"{where}: not a readable image: {_fault(error)}") from error
     if upright.size != (width, height):
         upright = ImageOps.fit(upright, (width, height), Image.Resampling.BICUBIC)
     return torch.from_numpy(np.array(upright)).view(height, width, channels)
@@ -128,15 +130,14 @@ def decoding_bytes(path: Path) -> int:
     try:
         if not path.is_file():
             return 0
-        with warnings.catch_warnings(), Image.open(path, formats=tuple(FORMATS)) as image:
+        with _without_warnings(), Image.open(path, formats=tuple(FORMATS)) as image:
             return path.stat().st_size + image.width * image.height * BYTES_PER_PIXEL
     except Exception:  # decoding says what is wrong
         return 0
 
 
 def _opened(content: bytes, where: object) -> Image.Image:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit here is lower
+    with _without_warnings():
         try:
             image = Image.open(BytesIO(content), formats=tuple(FORMATS))
         except Image.DecompressionBombError as error:  # names only the number of pixels
@@ -145,6 +146,19 @@ def _opened(content: bytes, where: object) -> Image.Image:
     if image.width * image.height > MOST_PIXELS:
         raise _too_large(where, f"{image.height}x{image.width} pixels (height x width)")
     return image
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Ignore Pillow's warning of large images: the limit here is lower."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        yield
+
+
+def _fault(error: Exception) -> str:
+    """What is wrong with a file, in words; Pillow's own name a buffer in memory if it knows no format."""
+    return "its content has no known image format" if isinstance(error, UnidentifiedImageError) else str(error)
 
 
 def _too_large(where: object, found: str) -> MutualignError:

@@ -17,7 +17,7 @@ SYSTEM_NAMES = frozenset(
     {"__macosx", "thumbs.db", "desktop.ini", "@eadir", "lost+found", "$recycle.bin", "system volume information"}
 )
 MOST_FILES = 20_000_000  # links may make one folder appear any number of times
-HEIC = "convert them, or `pip install pillow-heif` and add --plugin pillow_heif.HeifImagePlugin"
+HEIC = "photos in .heic need `pip install pillow-heif` and --plugin pillow_heif.HeifImagePlugin"
 
 
 @dataclass
@@ -37,6 +37,7 @@ class Skipped:
         if self.other:
             kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(self.other.items()))
             parts.append(f"{self.other.total():,} other file(s): {kinds}")
+            parts += [HEIC] if {".heic", ".heif"} & {kind.lower() for kind in self.other} else []
         for paths, kind in ((self.broken, "broken link(s)"), (self.loops, "link(s) back to a folder above")):
             if paths:
                 parts.append(f"{len(paths):,} {kind}, such as {paths[0]}")
@@ -119,11 +120,10 @@ def _kind(entry: os.DirEntry[str]) -> str:
 
 def no_images(folder: Path, skipped: Skipped) -> MutualignError:
     """Describe a folder without images."""
-    heic = HEIC if {".heic", ".heif"} & {kind.lower() for kind in skipped.other} else None
     return MutualignError(
         f"{folder}: no images in it; {skipped or 'no other files either'}\n"
         f"  looked   for {_listed(SUFFIXES)}, in folders of any depth\n"
-        f"  hint:    {heic or 'put images there, convert those of other formats, or give another folder'}"
+        "  hint:    put images there, convert those of other formats, or give another folder"
     )
 
 

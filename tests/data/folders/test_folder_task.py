@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from mutualign.data.datasets import find_task
+from mutualign.data.folders import folder_task
 from mutualign.data.folders.folder_task import FolderTask
 from mutualign.data.task import Task
 from mutualign.errors import MutualignError
@@ -121,14 +122,15 @@ def test_an_image_that_cannot_be_read_is_named_and_left_out_with_its_label(folde
 
 
 @pytest.mark.parametrize("fault", ["no image", "broken link"])
-def test_more_than_one_in_a_hundred_unreadable_images_stop_the_run(folders, fault):
+def test_more_than_one_in_a_hundred_unreadable_images_stop_the_run(folders, fault, monkeypatch):
     path = folders / "target" / "deep" / "3.png"
     path.unlink()
     if fault == "no image":
         path.write_bytes(b"no image")
     else:
         path.symlink_to("nowhere.png")
-    with pytest.raises(MutualignError, match=r"target: 1 of 10 images cannot be read; up to 1%, here 0, may"):
+    monkeypatch.setattr(folder_task, "read_pixels", None)  # refused before any image is decoded
+    with pytest.raises(MutualignError, match=r"target: 1 of 10 images cannot be read; up to 1 %, here 0, may"):
         load(folders)
 
 
@@ -174,8 +176,9 @@ def test_classes_that_cannot_be_trained_on_are_errors(folders):
     with pytest.raises(MutualignError, match='class "lihgt" is not among the source\'s; did you mean "light"'):
         load(folders, target_test=folders / "test")
     write(folders / "source" / "rare" / "a.png")
-    with pytest.raises(MutualignError, match='class "rare" has 1 image'):
+    with pytest.raises(MutualignError, match='class "rare" has 1 example'):
         load(folders)
+    assert load(folders, source_test=folders / "source").class_names == ("dark", "light", "rare")
 
 
 # Notes ----------------------------------------------------------------------------------------------------------------

@@ -206,7 +206,7 @@ def test_files_that_do_not_go_together_are_refused(files):
     for changes, message in (
         ({"target": files / "narrow.npy"}, r"narrow\.npy: vectors of 5 values; those of .*source\.npz have 8\n  hint"),
         ({"source": files / "one.npz"}, r'one\.npz: only the class "3"'),
-        ({"source": files / "rare.npz"}, r'rare\.npz: class "rare" has 1 row'),
+        ({"source": files / "rare.npz"}, r'rare\.npz: class "rare" has 1 example'),
         ({"target_test": files / "other.npz"}, r'other\.npz: class "bird" is not among the source\'s'),
         ({"target": files / "images"}, r"images: not a file of feature vectors .*\n  hint: .*or both images"),
         ({"source": files / "images"}, r"images: not a file of feature vectors"),
