@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -187,21 +189,40 @@ class Compare:
         check_output(save, inputs=[*tables, *recipes], force=force)
 
 
+def _verdicts(comparison: Comparison) -> dict[tuple[str, str], str]:
+    """Count the verdicts on the runs of each task and recipe."""
+    from mutualign.runs.next_steps import current_verdict
+
+    found: dict[tuple[str, str], Counter[str]] = {}
+    for task, recipe, seed in product(comparison.tasks, comparison.recipes, comparison.seeds):
+        run = comparison.folder(recipe, task, seed)
+        if run and run.is_complete and (verdict := current_verdict(run)):
+            found.setdefault((task, recipe.name), Counter())[verdict.headline] += 1
+    return {key: ", ".join(f"{name} {n}" for name, n in count.most_common()) for key, count in found.items()}
+
+
 def _print_rows(console: Console, comparison: Comparison, rows: Sequence[Row]) -> None:
     """Print the tables of rows, their alarms, and how to look at one of the runs."""
     from mutualign.cli.tables import difference_tables, summary_tables
     from mutualign.runs.statistics import differences, summarise
 
-    for table in (*summary_tables(summarise(rows)), *difference_tables(differences(rows))):
+    unlabelled = all(row.target_accuracy is None for row in rows)
+    verdicts = _verdicts(comparison) if unlabelled else {}
+    for table in (*summary_tables(summarise(rows), verdicts), *difference_tables(differences(rows))):
         console.print(table)
     for row in rows:
         if row.alarms:
             where = f"{row.recipe} on {row.task}, seed {row.seed}"
             console.print(f"alarm: {where}: {', '.join(row.alarms)}", style="yellow")
-    if all(row.target_accuracy is None for row in rows):
-        console.print("the target has no labels: `mutualign select RUN ...` ranks the runs without")
-    console.print(f"run folders: {comparison.out}/TASK/RECIPE/seed-N")
     last = rows[-1]
+    if unlabelled:
+        report = mutualign_command("report", comparison.path(comparison.recipes[0], last.task, last.seed).parents[1])
+        console.print(f"the target has no labels: `{report}` shows the evidence without them")
+    console.print(f"run folders: {comparison.out}/TASK/RECIPE/seed-N")
+    for recipe in comparison.recipes:
+        trained = comparison.path(recipe, last.task, last.seed).parent.name
+        if trained != recipe.name:
+            console.print(f"  {recipe.name}: in the folder of {trained}, whose first stages it is")
     recipe = next(recipe for recipe in comparison.recipes if recipe.name == last.recipe)
     command = mutualign_command("show", comparison.path(recipe, last.task, last.seed))
     console.print(f"next, for example: {command}")

@@ -38,10 +38,16 @@ def print_evidence(console: Console, found: Sequence[RunEstimates]) -> None:
     shown = found[:MOST]
     for number, _ in enumerate(shown, start=1):
         table.add_column(f"run {number}" if len(found) > 1 else "run", justify="right", no_wrap=True)
+    missing = []
     for name in shown[0].estimates:
         values = ["" if (one := run.estimates[name]) is None else f"{100 * one.accuracy:.1f}" for run in shown]
-        table.add_row(name.replace("_", " "), *values)
+        if any(values):
+            table.add_row(name.replace("_", " "), *values)
+        else:
+            missing.append(name.replace("_", " "))
     console.print(table)
+    if missing:
+        console.print(f"need more runs (several seeds or recipes): {', '.join(missing)}")
     if len(found) > MOST:
         console.print(f"the table shows the first {MOST} of {len(found)} runs")
     console.print(textwrap.fill(UNSEEN, min(console.width, WIDTH)), style="dim")

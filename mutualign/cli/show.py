@@ -17,7 +17,6 @@ from mutualign.recipes import Stage
 from mutualign.runs.folder import RunFolder
 from mutualign.runs.history import Result, curves
 from mutualign.runs.next_steps import current_verdict, next_steps
-from mutualign.runs.spec import RunConfig
 from mutualign.runs.statistics import percent
 
 BARS = "▁▂▃▄▅▆▇█"
@@ -31,14 +30,20 @@ STYLES: dict[Headline, str] = {
 }
 
 
-def show_run(console: Console, run: RunFolder) -> None:
-    """Print a run's result, then its curves, and how it was made."""
-    config, records, result = run.config(), run.metrics(), run.result()
+def show_result(console: Console, run: RunFolder) -> None:
+    """Print a run's verdict and result, and what to do next."""
+    config, result = run.config(), run.result()
     console.print(f"{config.recipe.name} on {config.task}, seed {config.seed}", style="bold")
     if result is None:
         console.print(f"not complete; resume with: {resume_command(run.path)}")
     else:
-        _show_result(console, run, config, result)
+        _show_result(console, run, result)
+
+
+def show_run(console: Console, run: RunFolder) -> None:
+    """Print a run's result, then its curves, and how it was made."""
+    show_result(console, run)
+    config, records, result = run.config(), run.metrics(), run.result()
     for number, stage in enumerate(config.recipe.stages):
         console.print(f"\nstage {number + 1}: {stage.method}", style="bold")
         _wrapped(console, ", ".join(f"{name} {value}" for name, value in _settings(stage).items()))
@@ -87,7 +92,7 @@ def _settings(stage: Stage) -> dict[str, object]:
     return plain
 
 
-def _show_result(console: Console, run: RunFolder, config: RunConfig, result: Result) -> None:
+def _show_result(console: Console, run: RunFolder, result: Result) -> None:
     verdict = current_verdict(run)
     if verdict is not None:
         print_verdict(console, verdict)

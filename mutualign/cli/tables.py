@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich import box
@@ -17,23 +17,28 @@ from mutualign.runs.status import RunStatus
 HEADINGS = {"last": "target,\nlast epoch", "validator": "target,\nselected", "oracle": "oracle\n(needs labels)"}
 
 
-def summary_tables(summaries: Sequence[Summary]) -> list[Table]:
-    """Make a table per task: source accuracy, target accuracy by each way of choosing the epoch, seconds."""
+def summary_tables(summaries: Sequence[Summary], verdicts: Mapping[tuple[str, str], str] | None = None) -> list[Table]:
+    """Make a table per task: source accuracy, target accuracy by each way of choosing the epoch, seconds.
+
+    `verdicts`, by task and recipe, are shown in place of target accuracies.
+    """
     tasks = dict.fromkeys(summary.task for summary in summaries)
-    return [_summary_table(task, [summary for summary in summaries if summary.task == task]) for task in tasks]
+    return [
+        _summary_table(task, [summary for summary in summaries if summary.task == task], verdicts or {})
+        for task in tasks
+    ]
 
 
-def _summary_table(task: str, summaries: Sequence[Summary]) -> Table:
+def _summary_table(task: str, summaries: Sequence[Summary], verdicts: Mapping[tuple[str, str], str]) -> Table:
     selections: list[Selection] = list(dict.fromkeys(way for summary in summaries for way in summary.target))
     validators = [way.validator.replace("_", " ") for way in selections if way.validator]
-    note = f"selected epoch: the one with the highest {', '.join(validators)},\na score without labels"
-    if not selections:
-        note = "the target has no labels"
+    note = f"\nselected epoch: the one with the highest {', '.join(validators)},\na score without labels"
     table = Table(
         title=task,
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
-        caption="accuracy in %, mean ± 95 % interval over n seeds; seconds of training, fastest seed\n" + note,
+        caption="accuracy in %, mean ± 95 % interval over n seeds; seconds of training, fastest seed"
+        + (note if selections else ""),
     )
     table.add_column("recipe", overflow="fold")  # the only column that gives way on a narrow terminal
     for column in ("n", "source"):
@@ -42,10 +47,12 @@ def _summary_table(task: str, summaries: Sequence[Summary]) -> Table:
         style = "dim" if way.kind == "oracle" else ""
         table.add_column(HEADINGS[way.kind], justify="right", style=style, no_wrap=True)
     table.add_column("seconds", justify="right", no_wrap=True)
+    if verdicts:
+        table.add_column("verdict (runs)", overflow="fold")
     for summary in summaries:
         targets = [summary.target[way].percent() if way in summary.target else "" for way in selections]
         numbers = (str(summary.source.n), summary.source.percent(), *targets, f"{summary.seconds:.0f}")
-        table.add_row(summary.recipe, *numbers)
+        table.add_row(summary.recipe, *numbers, *([verdicts.get((task, summary.recipe), "")] if verdicts else []))
     return table
 
 

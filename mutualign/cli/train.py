@@ -109,7 +109,7 @@ class Run:
             # Before torch is imported: its warnings about lost connections come with pages of C++ frames.
             os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
         from mutualign.cli.progress import ProgressDisplay
-        from mutualign.cli.show import show_run
+        from mutualign.cli.show import show_result
         from mutualign.runs.folder import RunFolder
         from mutualign.training.callbacks import CheckpointPolicy
 
@@ -134,7 +134,7 @@ class Run:
             result = experiment.run()
         if not processes.first:
             return
-        show_run(console, RunFolder.open(path))
+        show_result(console, RunFolder.open(path))
         for line in next_commands(path):
             console.print(line)
         if self.strict and result and result.alarms:
@@ -212,5 +212,5 @@ class Run:
 def next_commands(run: Path) -> list[str]:
     """Return the commands that use a finished run."""
     predict = mutualign_command("predict", run, "IMAGES", "--out", "predictions.csv")
-    others = [mutualign_command(command, run) for command in ("report", "demo", "export")]
+    others = [mutualign_command(command, run) for command in ("report", "show", "demo", "export")]
     return [f"next:    {predict}", *(f"         {command}" for command in others)]

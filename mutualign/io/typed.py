@@ -116,8 +116,22 @@ def _check_keys(data: Any, expected: Any, where: str, path: str) -> None:
         known = _fields_of(expected) if is_record else None
         for key, value in data.items():
             if known is not None and key not in known:
-                raise MutualignError(f'{here}: unknown key "{key}"; {nearest(str(key), known)}')
+                inside = _place_below(str(key), known)
+                advice = f'did you mean "{inside}"?' if inside else nearest(str(key), known)
+                raise MutualignError(f'{here}: unknown key "{key}"; {advice}')
             _check_keys(value, known[key] if known else Any, where, _join(path, key))
+
+
+def _place_below(key: str, known: Mapping[str, Any]) -> str | None:
+    """Where a key is in the records inside a record, such as `stages.0.optim.lr`; None if nowhere."""
+    for name, kind in known.items():
+        place = f"{name}.0" if typing.get_origin(kind) in (list, tuple) else name
+        for one in (kind, *typing.get_args(kind)):
+            if isinstance(one, type) and dataclasses.is_dataclass(one):
+                fields = _fields_of(one)
+                if below := key if key in fields else _place_below(key, fields):
+                    return f"{place}.{below}"
+    return None
 
 
 @cache

@@ -47,14 +47,15 @@ def test_without_target_labels_the_table_says_so(mutualign, here):
         "compare", "--recipes", "source_only", "--seeds", "1", *IMAGES[:4], *SHORT, "--out", "new"
     )
     assert code == 0, err
-    assert "the target has no labels: `mutualign select RUN ...` ranks the runs without" in out
+    assert "baseline 1" in out
+    assert "`mutualign report new/source-to-target` shows the evidence without them" in out
     assert "oracle" not in out
 
 
 def test_the_next_commands_of_a_run_are_quoted_for_the_shell():
     first, *others = next_commands(Path("my runs/photos/seed-0"))
     assert first == "next:    mutualign predict 'my runs/photos/seed-0' IMAGES --out predictions.csv"
-    commands = [f"mutualign {command} 'my runs/photos/seed-0'" for command in ("report", "demo", "export")]
+    commands = [f"mutualign {command} 'my runs/photos/seed-0'" for command in ("report", "show", "demo", "export")]
     assert [line.strip() for line in others] == commands
 
 

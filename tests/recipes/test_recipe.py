@@ -271,6 +271,8 @@ def test_the_last_of_two_overrides_holds():
         ("stages.1.options.treshold=1", r'unknown key "treshold"; did you mean "threshold"\?'),
         ("stages.0.options.threshold=1", r'stages\.0: options: unknown key "threshold"'),
         ("=5", 'unknown key ""'),
+        ("epochs=5", r'unknown key "epochs"; did you mean "stages\.0\.epochs"\?'),
+        ("stages.0.lr=1e-3", r'stages\.0: unknown key "lr"; did you mean "optim\.lr"\?'),
         ("precison=bf16", r'unknown key "precison"; did you mean "precision"\?'),
     ],
 )
