@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import logging
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -77,7 +76,6 @@ def main() -> None:
         "--out", type=Path, help="a new folder for everything that is written; default: none"
     )
     arguments = parser.parse_args()
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # no report of mixed precision
     with TemporaryDirectory() as temporary:
         folder = arguments.out or Path(temporary)
         images = write_images(folder)

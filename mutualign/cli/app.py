@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import logging
 import os
 import signal
 import sys
@@ -56,8 +55,6 @@ COMMANDS = {
 
 def main() -> None:
     """Entry point of the `mutualign` command."""
-    # The package itself resets its own level when it is imported, which happens later.
-    logging.getLogger("lightning_fabric.utilities.rank_zero").setLevel(logging.WARNING)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # what an encoding lacks is escaped, not an error
             stream.reconfigure(errors="backslashreplace")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import warnings
 from contextlib import ExitStack
 from pathlib import Path
@@ -36,8 +35,6 @@ from mutualign.runs.history import Result, StageAlarm
 from mutualign.training.distributed import make_fabric
 from mutualign.training.inference import predict_logits
 from mutualign.training.setup import build_classifier, standard_modes
-
-logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # or each prediction logs its precision
 
 
 class DomainAdapter(ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]

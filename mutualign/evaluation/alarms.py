@@ -69,7 +69,7 @@ def identical_domains(accuracy: float, images: int) -> Alarm | None:
         return None
     return Alarm(
         "identical domains",
-        f"a classifier separates source and target images in {accuracy:.0%} of cases; chance is 50 %",
+        f"a classifier separates source and target images in {_percent(accuracy)} of cases; chance is 50 %",
         "both are the same images, or of the same kind: check what was given as the target; there is nothing to adapt "
         "to",
     )
@@ -95,13 +95,17 @@ def verdict_alarms(verdict: Verdict, source_accuracy: float) -> list[Alarm]:
         found.append(
             Alarm(
                 "low target accuracy",
-                f"{accuracy:.0%} of target images are right, {'by' if known else 'estimated without'} labels; "
-                f"{source_accuracy:.0%} of held-out source images are",
+                f"{_percent(accuracy)} of target images are right, {'by' if known else 'estimated without'} labels, "
+                f"and {_percent(source_accuracy)} of the held-out source images",
                 "the domains may be too different for this recipe: look at the images, try another recipe, or label "
                 "some target images (`mutualign report RUN --label-these 50`)",
             )
         )
     return found
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
 
 
 def _dead_gradient(epoch: EpochRecord) -> Alarm | None:
@@ -145,8 +149,8 @@ def _source_not_learnt(epoch: EpochRecord, source: SourceClasses) -> Alarm | Non
         return None
     return Alarm(
         "source is not learnt",
-        f"{accuracy:.0%} of held-out source images are right; always predicting the commonest class gives "
-        f"{guessing:.0%}",
+        f"{_percent(accuracy)} of held-out source images are right; always predicting the commonest class gives "
+        f"{_percent(guessing)}",
         "labels do not belong to their images (shuffled, shifted by one?), the learning rate is far too high, or the "
         "training was far too short: raise epochs, or epoch_steps if there are few images",
     )
@@ -158,7 +162,7 @@ def _discriminator_saturated(epoch: EpochRecord) -> Alarm | None:
         return None
     return Alarm(
         "discriminator saturated",
-        f"the discriminator separates the domains in {accuracy:.1%} of cases",
+        f"the discriminator separates the domains in {100 * accuracy:.1f} % of cases",
         "the features are not aligned at all: a higher domain weight or a lower learning rate may help",
     )
 
@@ -180,8 +184,8 @@ def _collapsed(epoch: EpochRecord, source: SourceClasses) -> Alarm | None:
     top = max(range(len(shares)), key=shares.__getitem__)
     return Alarm(
         "predicted classes collapsed",
-        f"{shares[top]:.0%} of the target images are put into {_named([top], source)}; {effective:.1f} classes in "
-        f"effect, the source has {expected:.1f}",
+        f"{_percent(shares[top])} of the target images are put into {_named([top], source)}; {effective:.1f} classes "
+        f"in effect, the source has {expected:.1f}",
         "the model does not carry over to the target, or pseudo-labels have run into few classes: try another recipe, "
         "a lower learning rate, a higher threshold, an earlier epoch",
     )
@@ -195,7 +199,7 @@ def _missing(epoch: EpochRecord, source: SourceClasses) -> Alarm | None:
         return None
     return Alarm(
         "classes missing among the predictions",
-        f"hardly any target image is put into {_named(missing, source)}, {mass:.0%} of the source",
+        f"hardly any target image is put into {_named(missing, source)}, {_percent(mass)} of the source",
         "the target lacks these classes, or predictions are biased: methods that align whole domains fail if class "
         "frequencies differ",
     )
@@ -209,8 +213,8 @@ def _label_shift(audit: EpochAudit, source: SourceClasses) -> Alarm | None:
     most = max(range(len(changes)), key=lambda label: abs(changes[label]))
     return Alarm(
         "class frequencies differ",
-        f"{_named([most], source)} has {shares[most]:.0%} of the target images, as estimated from the predictions, and "
-        f"{source.shares[most]:.0%} of the source; within classes both domains look alike",
+        f"{_named([most], source)} has {_percent(shares[most])} of the target images, as estimated from the "
+        f"predictions, and {_percent(source.shares[most])} of the source; within classes both domains look alike",
         "methods that align whole domains fail if class frequencies differ: prefer one that does not, such as atdoc",
     )
 
@@ -226,8 +230,9 @@ def _self_confirming(epochs: Sequence[EpochRecord]) -> Alarm | None:
         return None
     return Alarm(
         "pseudo-labels confirm themselves",
-        f"since epoch {best + 1} the teacher labels {coverage[best]:.0%} -> {coverage[-1]:.0%} of the target, while "
-        f"predictions that survive a slight change fell {consistent[best]:.0%} -> {consistent[-1]:.0%}",
+        f"since epoch {best + 1} the teacher labels {_percent(coverage[best])} -> {_percent(coverage[-1])} of the "
+        f"target, while predictions that survive a slight change fell {_percent(consistent[best])} -> "
+        f"{_percent(consistent[-1])}",
         f"confidence grows but predictions do not improve: keep epoch {best + 1}, raise the threshold, or lower the "
         "learning rate",
     )

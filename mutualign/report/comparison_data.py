@@ -12,7 +12,7 @@ from mutualign.errors import MutualignError, first_line
 from mutualign.evaluation.estimators import Estimate
 from mutualign.evaluation.selection import best_epoch
 from mutualign.evaluation.validators import DEFAULT_VALIDATOR
-from mutualign.io.plugins import resume_command
+from mutualign.io.plugins import mutualign_command
 from mutualign.report.run_data import FinishedRun
 from mutualign.runs.estimates import estimate_runs
 from mutualign.runs.folder import RunFolder
@@ -156,5 +156,5 @@ def _nothing_to_compare(path: Path, left_out: Sequence[LeftOut]) -> MutualignErr
             "  hint:    name a run, such as runs/digits/fast/seed-0, or a folder that `mutualign compare` filled"
         )
     shown = "\n".join(f"  left out {one.path}: {one.reason}" for one in left_out[:10])
-    resume = resume_command(path / left_out[0].path)
-    return MutualignError(f"{path}: no run below it is complete\n{shown}\n  hint:    {resume} resumes a run")
+    hint = f"`{mutualign_command('runs', path)}` lists them, and how to continue them"
+    return MutualignError(f"{path}: no run below it is complete\n{shown}\n  hint:    {hint}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,6 +37,8 @@ with _version_only("torchmetrics"):
     from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
     from lightning_fabric.strategies.ddp import DDPStrategy
     from lightning_fabric.utilities.exceptions import MisconfigurationException
+
+logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # or it logs the precision of every run and prediction
 
 __all__ = [
     "ClusterEnvironment",

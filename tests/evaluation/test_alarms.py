@@ -80,7 +80,7 @@ def test_alarms_name_classes_and_never_their_numbers():
     (collapsed,) = stage_alarms([healthy(predicted_shares=[1.0, 0.0, 0.0])], source)
     assert 'class "10"' in collapsed.seen
     (missing,) = stage_alarms([healthy(predicted_shares=[0.0, 0.4, 0.6])], source)
-    assert 'class "10", 33% of the source' in missing.seen
+    assert 'class "10", 33 % of the source' in missing.seen
     many = healthy(predicted_shares=[0.0] * 6 + [1 / 4] * 4)
     (missing,) = stage_alarms([many], SourceClasses(NAMES, [0.035] * 6 + [0.79 / 4] * 4))
     assert 'classes "kind a", "kind b", "kind c", "kind d", "kind e" and 1 more' in missing.seen
@@ -150,7 +150,7 @@ def test_class_frequencies_that_explain_the_predictions_are_no_collapse():
         [healthy(predicted_shares=some, same_within_classes=0.6, estimated_shares=some)], SourceClasses(NAMES, PRIOR)
     )
     assert alarm.name == "class frequencies differ"
-    assert '"kind a" has 55% of the target images' in alarm.seen
+    assert '"kind a" has 55 % of the target images' in alarm.seen
     assert names([healthy(same_within_classes=1.0, estimated_shares=list(PRIOR))]) == []
 
 
