@@ -47,7 +47,8 @@ def print_evidence(console: Console, found: Sequence[RunEstimates]) -> None:
             missing.append(name.replace("_", " "))
     console.print(table)
     if missing:
-        console.print(f"need more runs (several seeds or recipes): {', '.join(missing)}")
+        line = f"need more runs (several seeds or recipes): {', '.join(missing)}"
+        console.print(textwrap.fill(line, min(console.width, WIDTH)))
     if len(found) > MOST:
         console.print(f"the table shows the first {MOST} of {len(found)} runs")
     console.print(textwrap.fill(UNSEEN, min(console.width, WIDTH)), style="dim")
