@@ -242,7 +242,7 @@ def test_a_comparison_shows_what_systems_answer_for_the_same_images_and_links_th
 
 
 def test_a_folder_without_a_complete_run_says_what_to_do(labelled, tmp_path):
-    with pytest.raises(MutualignError, match=r"not complete\n  hint:    mutualign run --resume .*dann/seed-0"):
+    with pytest.raises(MutualignError, match=r"not complete\n  hint:    `mutualign runs .*dann` lists them"):
         write_report(labelled / "tiny" / "dann")
     with pytest.raises(MutualignError, match="no folder below it is one\n  hint: "):
         write_report(tmp_path)
