@@ -20,7 +20,19 @@ from mutualign.runs.work import Outcome, Work
 MOST_BARS = 20  # of runs in training; a cluster may train hundreds
 
 
-class ManyRuns(Bars, DispatchObserver):
+class WorkDisplay(Bars, DispatchObserver):
+    """A display of work in other processes: what is lost and tried again, and when the engine cannot see its work."""
+
+    console: Console
+
+    def trouble(self, what: str) -> None:
+        self.console.print(what or "the engine sees its work again", style="yellow")
+
+    def lost(self, work: Work, why: str) -> None:
+        self.console.print(f"{work.name}: {why}; it is tried again", style="yellow")
+
+
+class ManyRuns(WorkDisplay):
     """Shows how far many runs are, from the epochs in their folders. Use it as a context.
 
     `on_done` is called after each run that ends.
@@ -58,9 +70,6 @@ class ManyRuns(Bars, DispatchObserver):
                 self._progress.update(self._bars[name], completed=self.epochs[name])
         note = f"{len(self.jobs) - len(self.open)} of {len(self.jobs)}{self.forecast()}"
         self._progress.update(self._all, completed=sum(self.epochs.values()), note=note)
-
-    def lost(self, work: Work, why: str) -> None:
-        self.console.print(f"{work.name}: {why}; it is tried again", style="yellow")
 
     def done(self, work: Work, outcome: Outcome) -> None:
         job = self.jobs[work.name]

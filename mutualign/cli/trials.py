@@ -10,16 +10,15 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
-from mutualign.cli.console import Bars
+from mutualign.cli.many import WorkDisplay
 from mutualign.evaluation.validators import DEFAULT_VALIDATOR
-from mutualign.runs.dispatch import DispatchObserver
 from mutualign.runs.sweeps.study import Study
 from mutualign.runs.work import Outcome, Work
 
 SHOWN = 5  # best trials of the table
 
 
-class Trials(Bars, DispatchObserver):
+class Trials(WorkDisplay):
     """Shows the trials of a study as they end. Use it as a context."""
 
     def __init__(self, console: Console, study: Study, trials: int) -> None:
@@ -34,9 +33,6 @@ class Trials(Bars, DispatchObserver):
     def __enter__(self) -> Trials:
         self.console.print(f"{self.before} of {self.trials} trials are done")
         return super().__enter__()
-
-    def lost(self, work: Work, why: str) -> None:
-        self.console.print(f"{work.name}: {why}; it is tried again", style="yellow")
 
     def done(self, work: Work, outcome: Outcome) -> None:
         if outcome.state == "stopped":

@@ -26,6 +26,9 @@ class DispatchObserver:
     def tick(self) -> None:
         """About a second has passed."""
 
+    def trouble(self, what: str) -> None:
+        """The engine cannot see for now how its work goes; "" once it can again."""
+
     def lost(self, work: Work, why: str) -> None:
         """The worker was lost; its work will be tried again."""
 
@@ -71,6 +74,7 @@ class _Dispatcher:
         self.attempts: Counter[str] = Counter()
         self.outcomes: dict[str, Outcome] = {}
         self.stopping = False
+        self.trouble = ""  # of the engine, as the observer knows it
 
     def advance(self) -> bool:
         """Submit what there is room for, wait a moment, and take what is done. False when nothing is left."""
@@ -81,6 +85,9 @@ class _Dispatcher:
         done, _ = wait(self.running, TICK_SECONDS, FIRST_COMPLETED)
         for future in done:
             self._take(self.running.pop(future), future)
+        if (trouble := self.engine.trouble) != self.trouble:
+            self.trouble = trouble
+            self.observer.trouble(trouble)
         self.observer.tick()
         return True
 

@@ -12,7 +12,7 @@ import pytest
 
 from mutualign.errors import MutualignError
 from mutualign.io.typed import encode_json
-from mutualign.runs.dispatch import ATTEMPTS, dispatch
+from mutualign.runs.dispatch import ATTEMPTS, DispatchObserver, dispatch
 from mutualign.runs.engines import Engine
 from mutualign.runs.work import Circumstances, Outcome, Work, do_work
 from mutualign.training.loop import Stopped
@@ -109,3 +109,21 @@ def test_work_that_begins_after_the_stop_ends_at_once(tmp_path):
     done = []
     assert do_work(text, Job, lambda job, stop: done.append(job)) == STOPPED
     assert not done
+
+
+def test_an_engine_that_cannot_see_its_work_is_told_once_and_so_is_its_recovery(tmp_path, monkeypatch):
+    engine, told, troubles = Queueing(), [], ["no answer", "no answer", "", ""]
+
+    class Watcher(DispatchObserver):
+        def trouble(self, what):
+            told.append(what)
+
+        def tick(self):
+            if troubles:
+                engine.trouble = troubles.pop(0)
+            elif not engine.futures[0].done():
+                engine.futures[0].set_result(encode_json(Outcome("complete")))
+
+    monkeypatch.setattr("mutualign.runs.dispatch.TICK_SECONDS", 0)
+    dispatch(engine, str, [Work("a", "a")], tmp_path / "stop", lambda: False, Watcher())
+    assert told == ["no answer", ""]

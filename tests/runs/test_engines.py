@@ -17,6 +17,7 @@ from mutualign.runs.engines.local import visible_gpus
 from tests.run_contents import contents
 from tests.runs.many import compare, in_this_process, run_of
 
+RUNNING = {"7": "RUNNING"}  # the queue, by number of job
 CLUSTERS = {"dask": [], "ray": [], "slurm": ["--engine-options", "cluster=local", "minutes=2"]}
 
 
@@ -131,11 +132,11 @@ def test_a_fault_in_the_look_at_the_queue_ends_all_work_with_its_words_and_none_
     def fault(jobs):
         if jobs:
             raise ValueError("a bug")
-        return {}
+        return RUNNING
 
     monkeypatch.setattr(slurm, "POLL_SECONDS", 0.01)
     monkeypatch.setattr(slurm, "_processes", fault)
-    job = SimpleNamespace(cancel=lambda check: None)
+    job = SimpleNamespace(job_id="7", cancel=lambda check: None)
     words = r"engine slurm: the jobs can no longer be followed\n  fault    ValueError: a bug\n  hint: "
     with open_engine("slurm", 1, ["cluster=local", f"folder={tmp_path}"]) as engine:
         engine._executor = SimpleNamespace(submit=lambda function, text: job)
@@ -146,3 +147,37 @@ def test_a_fault_in_the_look_at_the_queue_ends_all_work_with_its_words_and_none_
             first.result(timeout=60)
         with pytest.raises(MutualignError, match=words):
             engine.submit(str, "work")
+
+
+def test_a_queue_that_cannot_be_read_is_told_after_a_while_and_at_last_ends_all_work(tmp_path, monkeypatch):
+    answers = iter([False] * 7 + [True] + [False] * 10)
+    told = []  # what the user knows at each look
+
+    def look(jobs):
+        if not jobs:
+            return RUNNING
+        told.append(engine.trouble)
+        if next(answers):
+            return RUNNING
+        raise MutualignError("engine slurm: no controller answers\n  hint:    ...")
+
+    monkeypatch.setattr(slurm, "POLL_SECONDS", 0.0)
+    monkeypatch.setattr(slurm, "MOST_FAILURES", 10)
+    monkeypatch.setattr(slurm, "_processes", look)
+    job = SimpleNamespace(job_id="7", cancel=lambda check: None)
+    words = r"engine slurm: the jobs can no longer be followed\n  fault    engine slurm: no controller answers\n  hint: "
+    with open_engine("slurm", 1, ["cluster=local", f"folder={tmp_path}"]) as engine:
+        future = Future()
+        engine._jobs[future] = slurm._Job(job)
+        with pytest.raises(MutualignError, match=words):
+            future.result(timeout=60)
+        with pytest.raises(MutualignError, match=words):
+            engine.submit(str, "work")  # which Slurm is not asked to take
+    shown = "engine slurm: no controller answers; jobs go on; the queue is read again until it answers"
+    assert told == [*5 * [""], *3 * [shown], *5 * [""], *5 * [shown]]
+
+
+def test_a_queue_that_cannot_be_read_is_an_error_with_its_words(programs):
+    programs(squeue="echo 'slurm_load_jobs error: Unable to contact slurm controller' >&2; exit 1")
+    with pytest.raises(MutualignError, match=r"cannot be read: slurm_load_jobs error: Unable to contact .*\n  hint: "):
+        slurm._queue()

@@ -31,6 +31,7 @@ class Engine(ABC):
     at_once: int | None = None  # how much work is submitted at a time; None for all of it
     tells_beginning: ClassVar[bool] = False  # whether the future of work that has begun can no longer be cancelled
     threads: int = 1  # of each piece of work
+    trouble: str = ""  # why the engine cannot see for now how its work goes; "" if it can
 
     @abstractmethod
     def __init__(self, jobs: int | None, options: Any) -> None:

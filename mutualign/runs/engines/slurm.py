@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from mutualign.errors import MutualignError, described
+from mutualign.errors import MutualignError, described, first_line
 from mutualign.runs.engines.base import Engine, missing_package, register_engine
 from mutualign.runs.work import Function
 
 POLL_SECONDS = 2.0
+FAILURES_SHOWN = 5  # failed looks at the queue, one after the other, from which the user sees it,
+MOST_FAILURES = 900  # and after which the work is given up: half an hour, or more if squeue itself waits
 PATIENCE = 20.0  # seconds that the result of a job that left the queue may take to appear on a shared disk
 
 
@@ -93,6 +95,7 @@ class Slurm(Engine):
         self._poller.start()
 
     def submit(self, function: Function, text: str) -> Future[str]:
+        self._require_poller()
         future: Future[str] = Future()
         try:
             job = self._executor.submit(Resumable(function), text)
@@ -102,8 +105,7 @@ class Slurm(Engine):
                 "  hint:    see --engine-options; where Slurm limits your jobs, give --jobs that number"
             ) from error
         self._jobs[future] = _Job(job)
-        if self._fault:  # nobody would see the job end
-            raise MutualignError(self._fault)
+        self._require_poller()  # or nobody would see the job end
         return future
 
     def close(self) -> None:
@@ -112,15 +114,28 @@ class Slurm(Engine):
         for one in self._jobs.values():
             one.job.cancel(check=False)
 
+    def _require_poller(self) -> None:
+        if self._fault:
+            raise MutualignError(self._fault)
+
     def _poll(self) -> None:
         """Look at the queue until the engine is closed. A fault ends that: all work is lost, and none is taken."""
+        failures = 0
         try:
             while not self._closed.wait(POLL_SECONDS):
-                with suppress(MutualignError, OSError):  # a busy controller, or a shared disk, answers another time
+                try:
                     self._look_at_all(_queue() if self._on_slurm else _processes(self._jobs))
+                except (MutualignError, OSError) as error:  # a busy controller, or a shared disk, answers another time
+                    failures += 1
+                    if failures >= MOST_FAILURES:
+                        raise
+                    if failures >= FAILURES_SHOWN:
+                        self.trouble = f"{first_line(error)}; jobs go on; the queue is read again until it answers"
+                else:
+                    failures, self.trouble = 0, ""
         except Exception as error:
             self._fault = (
-                f"engine slurm: the jobs can no longer be followed\n  fault    {described(error)}\n"
+                f"engine slurm: the jobs can no longer be followed\n  fault    {first_line(described(error))}\n"
                 "  hint:    the same command resumes; jobs that run are cancelled, what they have saved is kept"
             )
             for future in list(self._jobs):
@@ -160,8 +175,9 @@ def _queue() -> dict[str, str]:
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     except (OSError, subprocess.SubprocessError) as error:
+        words = error.stderr if isinstance(error, subprocess.CalledProcessError) else ""
         raise MutualignError(
-            f"engine slurm: the queue cannot be read: {error}\n"
+            f"engine slurm: the queue cannot be read: {first_line(words.strip() or error)}\n"
             "  hint:    start the command on a machine of the cluster, where `squeue` works"
         ) from error
     return dict(line.split(maxsplit=1) for line in done.stdout.splitlines() if line.strip())
