@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from importlib.metadata import version
 from pathlib import Path
 
@@ -79,10 +78,8 @@ def _parameters(study: Study) -> Section:
     )
     plots = [Plot("sweep-parallel", "Settings and score", caption, parallel_coordinates(lines, log))]
     if len({trial.values[0] for trial in complete}) > 1 and len(complete) >= 4:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", study.optuna.exceptions.ExperimentalWarning)
-            evaluator = study.optuna.importance.FanovaImportanceEvaluator(seed=0)
-            shares = study.optuna.importance.get_param_importances(study.study, evaluator=evaluator)
+        evaluator = study.optuna.importance.FanovaImportanceEvaluator(seed=0)
+        shares = study.optuna.importance.get_param_importances(study.study, evaluator=evaluator)
         caption = f"fANOVA over {len(complete)} complete trials. With few trials this is a hint, no more."
         plots.insert(0, Plot("sweep-importance", "Importance", caption, importances(shares)))
     return Section("settings", "What mattered", plots)

@@ -159,13 +159,13 @@ def test_a_queue_that_cannot_be_read_is_told_after_a_while_and_at_last_ends_all_
         told.append(engine.trouble)
         if next(answers):
             return RUNNING
-        raise MutualignError("engine slurm: no controller answers\n  hint:    ...")
+        raise MutualignError("engine slurm: no controller\n  hint:    ...")
 
     monkeypatch.setattr(slurm, "POLL_SECONDS", 0.0)
     monkeypatch.setattr(slurm, "MOST_FAILURES", 10)
     monkeypatch.setattr(slurm, "_processes", look)
     job = SimpleNamespace(job_id="7", cancel=lambda check: None)
-    words = r"engine slurm: the jobs can no longer be followed\n  fault    engine slurm: no controller answers\n  hint: "
+    words = r"engine slurm: the jobs can no longer be followed\n  fault    engine slurm: no controller\n  hint: "
     with open_engine("slurm", 1, ["cluster=local", f"folder={tmp_path}"]) as engine:
         future = Future()
         engine._jobs[future] = slurm._Job(job)
@@ -173,7 +173,7 @@ def test_a_queue_that_cannot_be_read_is_told_after_a_while_and_at_last_ends_all_
             future.result(timeout=60)
         with pytest.raises(MutualignError, match=words):
             engine.submit(str, "work")  # which Slurm is not asked to take
-    shown = "engine slurm: no controller answers; jobs go on; the queue is read again until it answers"
+    shown = "engine slurm: no controller; jobs go on; the queue is read again until it answers"
     assert told == [*5 * [""], *3 * [shown], *5 * [""], *5 * [shown]]
 
 

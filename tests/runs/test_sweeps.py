@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 import shutil
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -262,3 +265,65 @@ def test_what_is_drawn_is_in_the_space_and_a_function_of_the_trials_before(tmp_p
     assert drawn[0] == drawn[1]
     assert all(isinstance(size, int) and 8 <= size <= 64 for size in drawn[0])
     assert Range(8, 64) == space.parameters["stages.0.batch_size"]
+
+
+def test_values_that_no_recipe_can_have_together_fail_their_trial_and_not_the_sweep(tmp_path):
+    fields = "momentum = {choices = [0.0, 0.9]}\nnesterov = {choices = [false, true]}"
+    (tmp_path / "space.toml").write_text(f'recipe = "dann"\n[space.stages.0.optim]\n{fields}\n')
+    space = load_space(tmp_path / "space.toml", ["stages.0.optim.name=sgd", "stages.0.optim.momentum=0.9"])
+    study = Study(tmp_path)
+    while (trial := study.ask(space, 12)) is not None:
+        study.finish(trial.number, 0.5)
+    for trial in study.study.trials:
+        impossible = trial.params == {"stages.0.optim.momentum": 0.0, "stages.0.optim.nesterov": True}
+        assert impossible == (trial.state.name == "FAIL") == ("nesterov needs" in trial.user_attrs.get("error", ""))
+    assert {"COMPLETE", "FAIL"} == set(states(study))
+
+
+# Kills and full disks -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch):
+    """A study in a folder with a relative path, and its space."""
+    monkeypatch.chdir(tmp_path)
+    Path("space.toml").write_text('recipe = "dann"\n[space]\nstages.0.batch_size = {low = 8, high = 64}\n')
+    Path("study").mkdir()
+    return Study(Path("study")), load_space(Path("space.toml"))
+
+
+def test_a_process_that_is_killed_while_it_writes_the_journal_does_not_stop_the_others(small, monkeypatch):
+    study, space = small
+    study.study._storage._backend._lock.acquire()  # and dies
+    seconds = count()
+    clock = SimpleNamespace(monotonic=lambda: next(seconds), time=time.time, sleep=lambda seconds: None)
+    monkeypatch.setattr("optuna.storages.journal._file.time", clock)
+    assert Study(Path("study")).ask(space, 1).number == 0
+
+
+def test_a_trial_whose_settings_were_being_drawn_when_its_process_was_killed_is_not_trained(small, monkeypatch):
+    study, space = small
+    with monkeypatch.context() as killing:
+        killing.setattr("optuna.trial.Trial.set_user_attr", lambda *attribute: sys.exit(9))
+        with pytest.raises(SystemExit):
+            study.ask(space, 3)
+    again = Study(Path("study"))
+    assert again.unfinished() == []
+    assert again.ask(space, 3).number == 1
+    assert states(again) == ["FAIL", "RUNNING"]
+    assert [trial.number for trial in again.unfinished()] == [1]
+
+
+def test_a_line_of_the_journal_that_a_full_disk_has_cut_off_is_dropped_and_anything_else_named(small):
+    study, space = small
+    study.ask(space, 3)
+    journal = Path("study/journal.log")
+    whole = journal.read_bytes()
+    journal.write_bytes(whole + b'{"op_code":4,"wor')
+    again = Study(Path("study"))
+    again.finish(0, 0.5)
+    assert journal.read_bytes().startswith(whole)
+    assert Study(Path("study")).best().values == [0.5]
+    journal.write_bytes(b'{"op_code":4,"wor\n' + whole)
+    with pytest.raises(MutualignError, match=r"journal.log: not a readable journal: (.|\n)*hint: "):
+        Study(Path("study"))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mutualign.errors import MutualignError
+from mutualign.errors import MutualignError, described, first_line
+from mutualign.io.atomic import cannot_write
 from mutualign.io.plugins import mutualign_command
 from mutualign.io.typed import encode_json
 from mutualign.nn.randomness import derive_seed
@@ -19,6 +19,7 @@ from mutualign.runs.sweeps.space import Choices, Range, Space
 
 if TYPE_CHECKING:
     import optuna
+    from optuna.storages.journal import JournalFileOpenLock
 
 JOURNAL, BEST = "journal.log", "best.toml"
 STARTUP = 10  # trials that are drawn at random before the sampler learns
@@ -37,17 +38,28 @@ class Study:
     def __init__(self, folder: Path) -> None:
         try:
             import optuna
-            from optuna.storages.journal import JournalFileBackend
+            from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
         except ImportError as error:
             raise MutualignError("a sweep needs optuna\n  hint:    pip install 'mutualign[sweep]'") from error
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self.folder, self.optuna = folder, optuna
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            storage = optuna.storages.JournalStorage(JournalFileBackend(str(folder / JOURNAL)))
+        self.folder, self.optuna, path = folder, optuna, folder / JOURNAL
+        # Optuna takes a lock that a killed process has left after 30 seconds. Its default lock, a link, is never taken
+        # where the link leads nowhere, as one to a relative path does.
+        lock = JournalFileOpenLock(str(path))
+        try:
+            journal = JournalFileBackend(str(path), lock)
+            _cut_off_partial_line(path, lock)
+            storage = optuna.storages.JournalStorage(journal)
             self.study = optuna.create_study(
                 storage=storage, study_name="sweep", direction="maximize", load_if_exists=True
             )
+        except OSError as error:
+            raise cannot_write(path, error) from error
+        except (ValueError, LookupError, TypeError) as error:  # whatever Optuna raises for a line that it did not write
+            raise MutualignError(
+                f"{path}: not a readable journal: {first_line(described(error))}\n"
+                "  hint:    restore it from a copy, or choose another --out"
+            ) from error
 
     @staticmethod
     def is_study(folder: Path) -> bool:
@@ -80,28 +92,38 @@ class Study:
         """Return a new trial with values for all parameters; None if there are `most` trials already.
 
         The first trial has the values of the recipe as it is, if they are in the space. Those of the others are a
-        function of the number of the trial, and of what is known of the trials before it.
+        function of the number of the trial, and of what is known of the trials before it. Values that no recipe can
+        have together fail their trial.
         """
         distributions = {key: self._distribution(parameter) for key, parameter in space.parameters.items()}
         with locked(self.folder, PATIENCE):
-            number = len(self.study.get_trials(deepcopy=False))
-            if number >= most:
-                return None
-            self.study.sampler = self.optuna.samplers.TPESampler(
-                n_startup_trials=STARTUP, constant_liar=True, seed=derive_seed(0, "trial", number) % 2**32
-            )
-            if number == 0 and (unchanged := space.unchanged()):
-                self.study.enqueue_trial(unchanged)
-            trial = self.study.ask(distributions)
-            trial.set_user_attr("recipe", space.recipe_with(trial.params).name)
-            return self.trial(trial.number)
+            for left in self._running():
+                if "recipe" not in left.user_attrs:  # nobody else asks now
+                    self.finish(left.number, None, error="its process was killed before it had all settings")
+            while (number := len(self.study.get_trials(deepcopy=False))) < most:
+                self.study.sampler = self.optuna.samplers.TPESampler(
+                    n_startup_trials=STARTUP, constant_liar=True, seed=derive_seed(0, "trial", number) % 2**32
+                )
+                if number == 0 and (unchanged := space.unchanged()):
+                    self.study.enqueue_trial(unchanged)
+                trial = self.study.ask(distributions)
+                try:
+                    trial.set_user_attr("recipe", space.recipe_with(trial.params).name)
+                except MutualignError as error:
+                    self.finish(trial.number, None, error=str(error))
+                else:
+                    return self.trial(trial.number)
+        return None
 
     def trial(self, number: int) -> optuna.trial.FrozenTrial:
         """Return what is known of a trial."""
         return self.study.get_trials(deepcopy=False)[number]
 
     def unfinished(self) -> list[optuna.trial.FrozenTrial]:
-        """Return the trials that a process has started, or has been about to, and not finished."""
+        """Return the trials with settings that a process has started, or has been about to, and not finished."""
+        return [trial for trial in self._running() if "recipe" in trial.user_attrs]
+
+    def _running(self) -> list[optuna.trial.FrozenTrial]:
         return self.study.get_trials(deepcopy=False, states=(self.optuna.trial.TrialState.RUNNING,))
 
     def best(self) -> optuna.trial.FrozenTrial | None:
@@ -152,3 +174,13 @@ class Study:
                 int(parameter.low), int(parameter.high), log=parameter.log, step=int(parameter.step or 1)
             )
         return found.FloatDistribution(parameter.low, parameter.high, log=parameter.log, step=parameter.step)
+
+
+def _cut_off_partial_line(path: Path, lock: JournalFileOpenLock) -> None:
+    """Remove the line that a full disk has cut off: Optuna would add the next one to it, and could read neither."""
+    lock.acquire()
+    try:
+        with path.open("rb+") as journal:
+            journal.truncate(journal.read().rfind(b"\n") + 1)
+    finally:
+        lock.release()
