@@ -143,12 +143,14 @@ class Evaluator:
         rows = kept_rows(len(held_out))
         source = predict(classifier, UnlabelledImages(held_out.images.take(rows, 0)), channels, fabric)
         target = predict(classifier, self._kept_target(), channels, fabric)
+        features = [one.features[spread(len(one.features), EMBEDDED)] for one in (source, target)]
+        source_features, target_features = _as_half(*features)
         return {
             "source_logits": source.logits,
             "source_labels": held_out.labels[rows],
-            "source_features": source.features[spread(len(rows), EMBEDDED)].half(),
+            "source_features": source_features,
             "target_logits": target.logits,
-            "target_features": target.features[spread(len(target.logits), EMBEDDED)].half(),
+            "target_features": target_features,
         }
 
     def review(self, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -195,6 +197,13 @@ def _domain_accuracy(task: Task) -> tuple[float, int]:
     rows = 1 if task.features else None  # the first view
     parts = [images.take(spread(len(images), n), derive_seed("domains"))[:, :rows] for images in (source, target)]
     return audit.domain_accuracy(*(part.expand(*part.shape[:3], channels) for part in parts)), 2 * n
+
+
+def _as_half(*features: Float[Tensor, "n features"]) -> list[Float[Tensor, "n features"]]:
+    """Round features to float16; if some are too large for it, all are scaled alike, which no plot shows."""
+    largest = max(float(one.abs().max()) for one in features)
+    scale = max(1.0, largest / torch.finfo(torch.float16).max)
+    return [(one / scale).half() for one in features]
 
 
 def _fingerprint(network: torch.nn.Module) -> float:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from mutualign.data.types import UnlabelledImages, to_floats
 from mutualign.nn.classifier import Classifier, Outputs
 from mutualign.nn.randomness import generator, separate_draws
+from mutualign.training.diagnosis import NotFinite
 from mutualign.training.fabric import Fabric
 
 KEPT_FEATURES = 256  # dimensions of features for measurement; wider ones are projected
@@ -31,14 +32,14 @@ def predict_logits(
     """Compute logits in evaluation mode: float32, on the CPU.
 
     `key` seeds images that vary at each access, and the random `view`. The network's mode and torch's generator are
-    restored.
+    restored. Raises NotFinite for logits that are NaN or infinite, of which an argmax would make a class.
     """
     with _evaluating(network):
         logits = []
         for batch in _batches(images, channels, fabric, key, view, batch_size):
             with fabric.autocast():
                 logits.append(network(batch).float().cpu())
-        return torch.cat(logits)
+        return _finite(torch.cat(logits), "logits")
 
 
 def predict(
@@ -64,7 +65,20 @@ def predict(
             if not narrow and batch.shape[3] == 1:
                 found = batch[:, :, 0, 0].float()
                 vectors.append((_narrowed(found) if len(images) > MANY else found).cpu())
-    return Outputs(torch.cat(logits), torch.cat(features), torch.cat(vectors) if vectors else None)
+    kept = _finite(torch.cat(features), "features")
+    return Outputs(_finite(torch.cat(logits), "logits"), kept, torch.cat(vectors) if vectors else None)
+
+
+def _finite(outputs: Float[Tensor, "n outputs"], what: str) -> Float[Tensor, "n outputs"]:
+    """Return a network's outputs. Raises NotFinite that names the first image for which they are NaN or infinite."""
+    finite = outputs.isfinite().flatten(1).all(1)
+    if finite.all():
+        return outputs
+    raise NotFinite(
+        f"the network's {what} are not finite for {int((~finite).sum()):,} of {len(finite):,} images, "
+        f"first number {int(finite.int().argmin())}\n"
+        "  hint:    lower the learning rate, try precision=float32, or scale the values of feature vectors"
+    )
 
 
 @contextmanager

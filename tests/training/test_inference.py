@@ -11,6 +11,7 @@ from mutualign.data.types import UnlabelledImages
 from mutualign.nn.backbones import ManiCNN
 from mutualign.nn.backbones.bottleneck import Bottleneck
 from mutualign.nn.classifier import Classifier
+from mutualign.training.diagnosis import NotFinite
 from mutualign.training.distributed import make_fabric
 from mutualign.training.inference import KEPT_FEATURES, predict, predict_logits
 
@@ -125,3 +126,15 @@ def test_a_view_is_seeded_by_the_key_and_leaves_torchs_generator_alone(fabric):
     assert not torch.equal(first, other)
     assert not torch.equal(first, predict_logits(network, data, 3, fabric))
     assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_outputs_that_are_not_finite_are_an_error_and_no_class(fabric, bad):
+    network, data = classifier(1), images(5, 1)
+    values = data.pixels.float() / 255
+    values[3, 0, 0, 0] = bad
+    data = UnlabelledImages(values)
+    with pytest.raises(NotFinite, match=r"logits are not finite for 1 of 5 images, first number 3\n  hint: "):
+        predict_logits(network, data, 1, fabric, batch_size=2)
+    with pytest.raises(NotFinite, match=r"features are not finite for 1 of 5 images"):
+        predict(network, data, 1, fabric)
