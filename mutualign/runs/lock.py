@@ -67,7 +67,8 @@ def locked(folder: Path, patience: float = PATIENCE, wait: Callable[[], None] = 
         yield
     finally:
         with suppress(OSError):
-            path.unlink()  # while the lock is held: whoever waits for this file sees that it is gone
+            if os.path.samestat(os.fstat(file), path.stat()):  # and not that of a process which has broken this lock
+                path.unlink()  # while the lock is held: whoever waits for this file sees that it is gone
         os.close(file)
 
 

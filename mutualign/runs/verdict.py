@@ -42,11 +42,11 @@ def fair_baseline(folder: RunFolder) -> RunFolder | None:
 
     None for a source-only run, for a folder of another form, and if no such run is next to this one.
     """
-    config = folder.config()
-    if config.recipe.is_source_only or folder.path.name != f"seed-{config.seed}":
+    config, place = folder.config(), folder.path.absolute()  # the path may be "."
+    if config.recipe.is_source_only or place.name != f"seed-{config.seed}":
         return None
     wanted = config.recipe.source_only().digest
-    for path in sorted(folder.path.absolute().parents[1].glob(f"*/{folder.path.name}/result.json")):
+    for path in sorted(place.parent.parent.glob(f"*/{place.name}/result.json")):
         try:
             other = RunFolder.open(path.parent)
             found = other.config()

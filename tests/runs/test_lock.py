@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,16 @@ def test_one_of_many_that_want_a_lock_has_it_at_any_time(tmp_path):
         thread.join()
     assert entered >= 60
     assert most == 1
+
+
+def test_a_process_whose_lock_was_broken_leaves_that_of_its_successor(tmp_path):
+    first = ExitStack()
+    first.enter_context(locked(tmp_path))
+    (tmp_path / LOCK).unlink()  # as the hint says, since the computer of the owner seems to be gone
+    with locked(tmp_path):
+        first.close()
+        assert owner_of(tmp_path).pid == os.getpid()
+    assert not (tmp_path / LOCK).exists()
 
 
 def test_a_link_in_the_place_of_the_lock_is_not_followed(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -36,6 +37,12 @@ def test_a_run_is_compared_with_the_source_only_run_of_its_network_and_length(tr
     assert fair_baseline(fair) is None
     assert fair_baseline(shorter) is None
     assert dann.result().verdict.compared_with == fair.config().recipe.name
+
+
+def test_a_run_is_compared_with_the_same_one_where_its_folder_is_the_current_one(trained, monkeypatch):
+    fair, _, dann = trained
+    monkeypatch.chdir(dann.path)
+    assert fair_baseline(RunFolder.open(Path())).path == fair.path.absolute()
 
 
 def test_the_true_gain_is_the_difference_of_the_true_accuracies(trained):
