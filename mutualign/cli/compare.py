@@ -106,13 +106,13 @@ class Compare:
         require_between("--seeds", self.seeds, 1, MOST_SEEDS)
         require_place("--out", self.out)
         own, folder = self.own_images.images(self.task), data_folder(self.data)
-        tasks = expand_tasks(self.task or TASK) if own is None else (own.name,)
+        tasks = expand_tasks(TASK if self.task is None else self.task) if own is None else (own.name,)
         photos = default_recipe(own) == "photos"
         if own is None:
             entries = [find_task(task) for task in tasks]  # every name is checked
             photos = all(entry.pair is not None for entry in entries)
-        names = self.recipes or (PHOTO_RECIPES if photos else RECIPES_BY_DEFAULT)
-        recipes = recipes_for(own, names, self.set, photos=photos)
+        default = PHOTO_RECIPES if photos else RECIPES_BY_DEFAULT
+        recipes = recipes_for(own, default if self.recipes is None else self.recipes, self.set, photos=photos)
         recipes = with_baselines(recipes) if self.baselines else recipes
         command = this_command()
         if self.save:
@@ -181,10 +181,11 @@ class Compare:
     def _check_save(self, save: Path, command: str) -> None:
         """Raise MutualignError if the rows cannot be written; what this command has written itself may be replaced."""
         from mutualign.io.output import check_output
+        from mutualign.runs.loading import split_names
         from mutualign.runs.rows import command_of_results
 
         tables = [place for place in self.own_images.places().values() if place.is_file()]
-        recipes = [Path(name) for name in (self.recipes or "").split(",") if name.endswith(".toml")]
+        recipes = [Path(name) for name in split_names(self.recipes or "") if name.endswith(".toml")]
         force = self.force or command_of_results(save) == command
         check_output(save, inputs=[*tables, *recipes], force=force)
 

@@ -111,7 +111,7 @@ class SweepCommand:
 
         own, data = self.own_images.images(self.task), data_folder(self.data)
         space = load_space(self.space, self.set)
-        name = own.name if own else self.task or TASK
+        name = own.name if own else TASK if self.task is None else self.task
         if own is None:
             find_task(name)
         recipe = recipe_for(own, space.recipe, self.set)

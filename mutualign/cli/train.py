@@ -150,14 +150,14 @@ class Run:
         from mutualign.runs.network_choice import NetworkChoice
         from mutualign.runs.spec import RunSpec
 
-        seed, name, out = self.seed or 0, self.task or TASK, self.out or Path("runs")
+        seed, name, out = self.seed or 0, TASK if self.task is None else self.task, self.out or Path("runs")
         require_between("--seed", seed, 0, LARGEST_SEED)
         require_place("--out", out)
         folder, own = data_folder(self.data), self.own_images.images(self.task)
         if own is None:
             find_task(name)
         chosen = NetworkChoice(self.backbone, self.weights, self.finetune)
-        recipe = recipe_for(own, self.recipe or default_recipe(own), self.set, chosen)
+        recipe = recipe_for(own, default_recipe(own) if self.recipe is None else self.recipe, self.set, chosen)
         load = partial(load_task, name, folder, recipe, own)
         name = name if own is None else own.name
         path = RunSpec(recipe, name, seed).path(out)

@@ -83,7 +83,7 @@ def recipes_for(
     by `all`. Raises MutualignError as `recipe_for` does.
     """
     recipes: list[Recipe] = []
-    for name in names.split(","):
+    for name in split_names(names):
         every, _, conditions = name.partition(":")
         if every == ALL:
             base = load_recipe(conditions or (PHOTO_CONDITIONS if photos else CONDITIONS), overrides)
@@ -91,6 +91,15 @@ def recipes_for(
         else:
             recipes.append(recipe_for(own, name, overrides))
     return tuple(recipes)
+
+
+def split_names(names: str) -> list[str]:
+    """Split names at commas and the blanks around them.
+
+    >>> split_names("source_only, dann")
+    ['source_only', 'dann']
+    """
+    return [name.strip() for name in names.split(",")]
 
 
 def suited(recipe: Recipe, own: FolderTask | None) -> Recipe:

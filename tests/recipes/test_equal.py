@@ -96,7 +96,7 @@ def test_a_method_that_needs_images_is_refused_on_features():
 def test_all_on_the_command_line_is_every_method_and_overrides_change_them_alike():
     assert recipes_for(None, "all") == equal_recipes(IMAGES)
     assert recipes_for(None, "all", photos=True) == equal_recipes(PHOTOS)
-    longer = recipes_for(None, "fast,all:equal", ["stages.0.epochs=5"])
+    longer = recipes_for(None, "fast, all:equal", ["stages.0.epochs=5"])
     assert [recipe.name.partition("-")[0] for recipe in longer[:2]] == ["fast", "equal"]
     assert {sum(stage.epochs for stage in recipe.stages) for recipe in longer} == {5}
     assert {method_of(recipe.name) for recipe in longer[1:]} == set(METHODS)

@@ -108,7 +108,7 @@ def _domains_entry(name: str, description: str, pair: Callable[[Path], DomainPai
 
 
 def expand_tasks(names: str) -> tuple[str, ...]:
-    """Split names at commas, but not at those of a folder's path.
+    """Split names at commas and the blanks around them, but not at those of a folder's path.
 
     `folder:ROOT:all` becomes all ordered pairs of its domains, and `office31:all` all tasks whose names start with
     `office31:`.
@@ -129,9 +129,10 @@ def _split(names: str) -> Iterator[str]:
     """Yield names between commas; one that starts with `folder:` extends to the first comma after existing domains."""
     parts = names.split(",")
     while parts:
-        ends = range(1, len(parts) + 1) if parts[0].startswith(FOLDER) else ()
-        end = next((end for end in ends if _is_there(",".join(parts[:end]))), 1)
-        yield ",".join(parts[:end])
+        starts, end = [",".join(parts[:end]).strip() for end in range(1, len(parts) + 1)], 1
+        if starts[0].startswith(FOLDER):
+            end = next((end for end, name in enumerate(starts, start=1) if _is_there(name)), 1)
+        yield starts[end - 1]
         del parts[:end]
 
 

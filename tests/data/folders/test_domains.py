@@ -105,12 +105,12 @@ def test_all_pairs_of_a_folder_expand_and_other_names_stay(root):
     assert all(find_task(name).name == name for name in names)
 
 
-@pytest.mark.parametrize("name", ["art,real", "art,digits:real"])
+@pytest.mark.parametrize("name", ["art, real", "art,digits:real"])
 def test_commas_of_a_folders_path_separate_no_names(root, tmp_path_factory, name):
     copied = tmp_path_factory.mktemp("copied") / name
     shutil.copytree(root, copied)
     pair = f"folder:{copied}:{domain_pairs(root)[0]}"
-    assert expand_tasks(f"digits,{pair},{pair},mnist-mnistm") == ("digits", pair, pair, "mnist-mnistm")
+    assert expand_tasks(f"digits, {pair} ,{pair}, mnist-mnistm") == ("digits", pair, pair, "mnist-mnistm")
     assert len(expand_tasks(f"folder:{copied}:all,digits")) == 7
     assert expand_tasks("folder:/absent:a-b,digits") == ("folder:/absent:a-b", "digits")
 
