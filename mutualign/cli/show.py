@@ -16,7 +16,7 @@ from mutualign.io.typed import to_plain
 from mutualign.recipes import Stage
 from mutualign.runs.folder import RunFolder
 from mutualign.runs.history import Result, curves
-from mutualign.runs.next_steps import current_verdict, next_steps
+from mutualign.runs.next_steps import current_alarms, current_verdict, next_steps
 from mutualign.runs.statistics import percent
 
 BARS = "▁▂▃▄▅▆▇█"
@@ -94,11 +94,12 @@ def _settings(stage: Stage) -> dict[str, object]:
 
 def _show_result(console: Console, run: RunFolder, result: Result) -> None:
     verdict = current_verdict(run)
+    alarms = current_alarms(result, verdict)
     if verdict is not None:
         print_verdict(console, verdict)
-    for alarm in result.alarms or ():
+    for alarm in alarms or ():
         print_alarm(console, alarm, f" (stage {alarm.stage + 1})")
-    if result.alarms is not None and not result.alarms:
+    if alarms == []:
         console.print("no alarms")
     table = Table("stage", "chosen by", "epoch", box=box.SIMPLE_HEAD)
     labels = any(one.target_accuracy is not None for stage in result.stages for one in stage.selections)
@@ -117,7 +118,7 @@ def _show_result(console: Console, run: RunFolder, result: Result) -> None:
                 style="dim" if is_oracle else "",
             )
     console.print(table)
-    steps = [] if verdict is None else next_steps(verdict, run.path, alarms=bool(result.alarms))
+    steps = [] if verdict is None else next_steps(verdict, run.path, alarms=bool(alarms))
     if steps:
         console.print("what to do next", style="bold")
     for step in steps:

@@ -75,20 +75,24 @@ def identical_domains(accuracy: float, images: int) -> Alarm | None:
     )
 
 
+def negative_transfer(verdict: Verdict) -> Alarm | None:
+    """Return the alarm of a run that is worse than its source-only run."""
+    if verdict.kind != "made it worse":
+        return None
+    return Alarm(
+        "negative transfer",
+        verdict.sentence,
+        f"keep the source-only model, {verdict.compared_with}, or try another recipe",
+    )
+
+
 def verdict_alarms(verdict: Verdict, source_accuracy: float) -> list[Alarm]:
     """Return the alarms of a complete run: harm, and a low accuracy on the target.
 
     Both use target labels where there are any, and evidence without them otherwise.
     """
-    found = []
-    if verdict.kind == "made it worse":
-        found.append(
-            Alarm(
-                "negative transfer",
-                verdict.sentence,
-                f"keep the source-only model, {verdict.compared_with}, or try another recipe",
-            )
-        )
+    harm = negative_transfer(verdict)
+    found = [harm] if harm else []
     known = verdict.true_accuracy is not None
     accuracy, least = (verdict.true_accuracy, LOW) if known else (verdict.accuracy, LOW_ESTIMATE)
     if accuracy is not None and accuracy < least * source_accuracy:

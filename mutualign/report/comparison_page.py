@@ -24,7 +24,7 @@ def comparison_page(path: Path, link_from: Path | None = None) -> Page:
         anchors[anchor if anchor not in {*anchors, "left-out"} else f"{anchor}-{taken}"] = group
     parts = [GroupReport(anchor, group) for anchor, group in anchors.items()]
     runs = [one.run for group in groups for one in group.runs]
-    alarmed, seeds = sum(bool(run.result.alarms) for run in runs), {run.result.seed for run in runs}
+    alarmed, seeds = sum(bool(run.alarms) for run in runs), {run.result.seed for run in runs}
     return Page(
         title="Comparison",
         where="/".join(path.absolute().parts[-2:]),

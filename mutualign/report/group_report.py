@@ -8,7 +8,7 @@ from statistics import mean
 
 from mutualign.evaluation.estimators import Estimate
 from mutualign.evaluation.verdict import Headline
-from mutualign.report.comparison_data import ComparedRun, RunGroup
+from mutualign.report.comparison_data import RunGroup
 from mutualign.report.comparison_samples import sample_gallery
 from mutualign.report.group_plots import group_plots
 from mutualign.report.page import AlarmBox, Badge, Block, Details, Prose, Section, Table
@@ -82,7 +82,7 @@ class GroupReport:
         word: Headline = next(iter(words)) if len(words) == 1 else "cannot tell"
         first = next(one.run for one in self.systems[best] if one.run.verdict is not None)
         assert first.verdict is not None  # noqa: S101
-        steps = next_steps(first.verdict, first.folder.path, alarms=bool(first.result.alarms))
+        steps = next_steps(first.verdict, first.folder.path, alarms=bool(first.alarms))
         return Badge(f"{best}: {word}", TONES[word], steps)
 
     def _headlines(self, system: str) -> Counter[Headline]:
@@ -113,7 +113,7 @@ class GroupReport:
     def _table(self) -> Table:
         rows = []
         for summary in self.summaries:
-            alarms = [one.run.result.alarms for one in self.systems[summary.recipe]]
+            alarms = [one.run.alarms for one in self.systems[summary.recipe]]
             known = [bool(found) for found in alarms if found is not None]
             rows.append(
                 (
@@ -217,9 +217,9 @@ class GroupReport:
         blocks: list[Block] = [
             AlarmBox(alarm.name, one.path, alarm.seen, alarm.cause)
             for one in self.runs
-            for alarm in one.run.result.alarms or ()
+            for alarm in one.run.alarms or ()
         ]
-        unchecked = [one for one in self.runs if _unchecked(one)]
+        unchecked = [one for one in self.runs if one.run.alarms is not None and one.run.lacks_baseline]
         return [
             *(blocks or [Prose("No run raised an alarm.")]),
             *([Prose(UNCHECKED)] if unchecked else []),
@@ -247,9 +247,3 @@ def _points(value: float | None) -> str:
 
 def _interval(interval: Interval | None, sign: str = "") -> str:
     return "" if interval is None else interval.percent(sign=sign)
-
-
-def _unchecked(one: ComparedRun) -> bool:
-    """Whether an adapted run was not compared with a source-only run."""
-    result = one.run.result
-    return result.alarms is not None and result.compared_with is None and not one.run.config.recipe.is_source_only

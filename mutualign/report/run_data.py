@@ -15,8 +15,8 @@ from mutualign.evaluation.verdict import Verdict
 from mutualign.report.epoch_plots import Curve, Stages
 from mutualign.runs.estimates import estimate_runs
 from mutualign.runs.folder import RunFolder
-from mutualign.runs.history import Result, SelectedEpoch, StageResult
-from mutualign.runs.next_steps import current_verdict
+from mutualign.runs.history import Result, SelectedEpoch, StageAlarm, StageResult
+from mutualign.runs.next_steps import current_alarms, current_verdict
 from mutualign.runs.spec import RunConfig
 
 
@@ -119,6 +119,21 @@ class FinishedRun:
     def verdict(self) -> Verdict | None:
         """Whether adaptation helped; None in runs of early versions, without outputs."""
         return current_verdict(self.folder)
+
+    @cached_property
+    def alarms(self) -> list[StageAlarm] | None:
+        """The alarms; None in runs of early versions."""
+        return current_alarms(self.result, self.verdict)
+
+    @property
+    def compared_with(self) -> str | None:
+        """The source-only run that it was compared with at its end or, if that came later, is now; None without one."""
+        return self.result.compared_with or (self.verdict.compared_with if self.verdict else None)
+
+    @property
+    def lacks_baseline(self) -> bool:
+        """Whether it is an adapted run that was compared with no source-only run."""
+        return self.compared_with is None and not self.config.recipe.is_source_only
 
     def curve(self, read: Callable[[EpochRecord], float | None]) -> Curve:
         """Return a value of each epoch, over all stages."""

@@ -86,15 +86,15 @@ def _stage_table(run: FinishedRun) -> Table:
 
 
 def _alarms(run: FinishedRun) -> list[Block]:
-    result, names = run.result, run.stages.names
-    if result.alarms is None:
+    names = run.stages.names
+    if run.alarms is None:
         return [Prose("This run was made by an early version that did not check for alarms.")]
     boxes: list[Block] = [
-        AlarmBox(alarm.name, f"stage {names[alarm.stage]}", alarm.seen, alarm.cause) for alarm in result.alarms
+        AlarmBox(alarm.name, f"stage {names[alarm.stage]}", alarm.seen, alarm.cause) for alarm in run.alarms
     ]
-    checked = CHECKED if result.compared_with is None else f"{CHECKED}, negative transfer"
+    checked = CHECKED if run.compared_with is None else f"{CHECKED}, negative transfer"
     blocks = boxes or [Prose(f"No alarms. Checked: {checked}.")]
-    if result.compared_with is None and not run.config.recipe.is_source_only:
+    if run.lacks_baseline:
         blocks.append(
             Prose(
                 "Negative transfer was not checked, because there was no complete source-only run with the same data "

@@ -28,7 +28,7 @@ def badge(run: FinishedRun) -> Badge | None:
     """Return the verdict in a word, and what to do next; None for a run of an early version."""
     if (verdict := run.verdict) is None:
         return None
-    steps = next_steps(verdict, run.folder.path, alarms=bool(run.result.alarms))
+    steps = next_steps(verdict, run.folder.path, alarms=bool(run.alarms))
     return Badge(verdict.headline, TONES[verdict.headline], steps)
 
 
@@ -61,8 +61,8 @@ def key_numbers(run: FinishedRun) -> list[KeyNumber]:
     if verdict is not None:
         numbers += _without_labels(verdict)
     numbers.append(KeyNumber(percent(run.selected.source_accuracy), "of held-out source images right"))
-    if run.result.alarms is not None:
-        n = len(run.result.alarms)
+    if run.alarms is not None:
+        n = len(run.alarms)
         numbers.append(KeyNumber(str(n), "alarm" if n == 1 else "alarms"))
     return numbers
 

@@ -1,13 +1,15 @@
-"""The verdict on a run as it stands now, and what to do next: commands, most useful first."""
+"""The verdict on a run and its alarms as they stand now, and what to do next: commands, most useful first."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from mutualign.errors import MutualignError
+from mutualign.evaluation.alarms import negative_transfer
 from mutualign.evaluation.verdict import Verdict
 from mutualign.io.plugins import mutualign_command
 from mutualign.runs.folder import RunFolder
+from mutualign.runs.history import Result, StageAlarm
 from mutualign.runs.verdict import verdict_of
 
 LABELS = 50  # images to label
@@ -25,6 +27,14 @@ def current_verdict(folder: RunFolder) -> Verdict | None:
         return verdict_of(folder)
     except MutualignError:
         return kept
+
+
+def current_alarms(result: Result, verdict: Verdict | None) -> list[StageAlarm] | None:
+    """Return the alarms of a complete run, with that of harm if its source-only run came later; None in early runs."""
+    later = None if verdict is None or result.compared_with else negative_transfer(verdict)
+    if result.alarms is None or later is None:
+        return result.alarms
+    return [*result.alarms, StageAlarm(later.name, later.seen, later.cause, len(result.stages) - 1)]
 
 
 def next_steps(verdict: Verdict, run: Path, *, alarms: bool) -> list[str]:

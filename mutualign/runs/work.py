@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mutualign.errors import MutualignError, described
+from mutualign.io.atomic import cannot_write
 from mutualign.io.plugins import load_plugin, loaded_plugins
 from mutualign.io.text import parse_json
 from mutualign.io.typed import encode_json, parse_typed
@@ -55,8 +56,14 @@ class Circumstances:
 
     @classmethod
     def here(cls, out: Path, threads: int, accelerator: str = "auto") -> Circumstances:
-        """Describe this process; the stop file will be in the folder `out`, which is made."""
-        out.mkdir(parents=True, exist_ok=True)
+        """Describe this process; the stop file will be in the folder `out`, which is made.
+
+        Raises MutualignError if it cannot be made.
+        """
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise cannot_write(out, error) from error
         name = f".stop-{secrets.token_hex(4)}"
         return cls(Path.cwd(), out / name, threads, tuple(loaded_plugins()), accelerator)
 

@@ -75,13 +75,18 @@ def test_a_run_page_without_target_labels_begins_with_verdict_bound_estimate_and
 
 def test_a_verdict_without_a_baseline_says_how_to_get_one_and_is_made_again_once_there_is(undrawn, one_class, tmp_path):
     alone = shutil.copytree(one_class.parents[1], tmp_path / "tiny") / "dann" / "seed-0"
-    assert "Train the source-only run of the same network and length" in read(alone, tmp_path).text
+    unchecked = "Negative transfer was not checked"
+    page = read(alone, tmp_path).text
+    assert "Train the source-only run of the same network and length" in page
+    assert unchecked in page
     folder = RunFolder.open(alone)
     recipe, task = folder.config().recipe.source_only(), one_class_task()
     Experiment.start(recipe, task, 0, alone.parents[1] / recipe.name / "seed-0").run()
     assert current_verdict(folder).compared_with == recipe.name
     assert folder.require_result().verdict.compared_with is None
-    assert "Train the source-only run" not in read(alone, tmp_path).text
+    page = read(alone, tmp_path).text
+    assert "Train the source-only run" not in page
+    assert unchecked not in page
 
 
 def test_only_an_adapted_run_asks_for_a_source_only_run_whatever_the_recipes_are_called(

@@ -127,3 +127,9 @@ def test_an_engine_that_cannot_see_its_work_is_told_once_and_so_is_its_recovery(
     monkeypatch.setattr("mutualign.runs.dispatch.TICK_SECONDS", 0)
     dispatch(engine, str, [Work("a", "a")], tmp_path / "stop", lambda: False, Watcher())
     assert told == ["no answer", ""]
+
+
+def test_a_folder_of_results_that_cannot_be_made_is_an_error_with_a_hint(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(MutualignError, match=r"file/runs: cannot be written: Not a directory(.|\n)*hint: "):
+        Circumstances.here(tmp_path / "file" / "runs", 1)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
 import pytest
 
 from mutualign.evaluation.verdict import Kind, Range, Verdict
-from mutualign.runs.next_steps import next_steps
+from mutualign.runs.next_steps import current_alarms, next_steps
 
 
 @pytest.mark.parametrize("kind", get_args(Kind))
@@ -27,3 +28,14 @@ def test_where_the_source_is_not_learnt_nothing_comes_before_learning_it():
     verdict = Verdict("cannot tell", "A sentence.", "no target labels", source_learnt=False)
     (step,) = next_steps(verdict, Path("runs/a"), alarms=False)
     assert step.startswith("Train until the source is learnt")
+
+
+@pytest.mark.parametrize("compared_with", [None, "source_only"])
+@pytest.mark.parametrize("kind", get_args(Kind))
+def test_harm_is_an_alarm_also_if_the_source_only_run_came_later(whole, kind, compared_with):
+    result = replace(whole.require_result(), alarms=[], compared_with=compared_with)
+    verdict = Verdict(kind, "A sentence.", "no target labels", compared_with="source_only")
+    found = [(alarm.name, alarm.stage) for alarm in current_alarms(result, verdict)]
+    later = kind == "made it worse" and compared_with is None  # otherwise the end of the run has raised it
+    assert found == ([("negative transfer", 1)] if later else [])
+    assert current_alarms(replace(result, alarms=None), verdict) is None
