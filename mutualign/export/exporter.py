@@ -65,7 +65,7 @@ def export_run(
     if out.suffix != form.suffix:
         raise MutualignError(f"--out {out}: the name of a file in the format {format_name} must end in {form.suffix}")
     predictor = Predictor.load(run, epoch, accelerator="cpu", precision="float32")
-    check_output(out, force=force)  # after the run is opened: it makes the parent folders
+    check_output(out, force=force)  # after the run is opened, so that a path without a run is named first
     images, different = real_images(predictor)
     pixels = (str(images.dtype).removeprefix("torch."), *images.shape[1:])
     facts = ModelFacts.of(predictor, epoch, pixels[0])
