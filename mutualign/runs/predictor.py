@@ -20,6 +20,7 @@ from mutualign.nn.randomness import separate_draws
 from mutualign.runs.checkpoints import Which
 from mutualign.runs.folder import RunFolder
 from mutualign.runs.history import Result
+from mutualign.training.diagnosis import NotFinite
 from mutualign.training.distributed import make_fabric
 from mutualign.training.fabric import Fabric
 from mutualign.training.inference import predict_logits
@@ -112,10 +113,16 @@ class Predictor:
             raise MutualignError(f"{where}: {found}; the run {self.run.path} takes {wanted}\n  hint:    give {hint}")
 
     def predict(self, images: Iterable[tuple[str, Tensor]]) -> Iterator[Prediction]:
-        """Predict images, given as pairs of a path and uint8 pixels [height, width, channels] of the run's shape."""
+        """Predict images, given as pairs of a path and uint8 pixels [height, width, channels] of the run's shape.
+
+        Raises NotFinite that names the first and the last path of some images if the network overflows for one of them.
+        """
         images = iter(images)
         while chunk := list(islice(images, CHUNK)):
-            probabilities = self.probabilities(torch.stack([pixels for _, pixels in chunk])).double()
+            try:
+                probabilities = self.probabilities(torch.stack([pixels for _, pixels in chunk])).double()
+            except NotFinite as error:
+                raise NotFinite(f"{chunk[0][0]} to {chunk[-1][0]}: {error}") from error
             best, classes = probabilities.max(1)
             entropy = torch.special.entr(probabilities).sum(1)
             for (path, _), *numbers in zip(chunk, classes.tolist(), best.tolist(), entropy.tolist(), strict=True):

@@ -26,6 +26,7 @@ from mutualign.runs.experiment import Experiment
 from mutualign.runs.folder import RunFolder
 from mutualign.runs.loading import default_recipe, load_task, recipe_for
 from mutualign.runs.predictor import Predictor
+from mutualign.training.diagnosis import NotFinite
 from mutualign.training.loop import Stopped
 from tests.data.folders.images import write
 
@@ -283,6 +284,9 @@ def test_a_run_predicts_only_what_it_was_trained_on(files):
     path = files / "runs" / "photos" / "seed-0"
     Experiment.start(recipe, own(files).load(), 0, path).run()
     predictor = Predictor.load(path)
+    vectors = {"x:0": torch.ones(1, 1, WIDTH), "x:1": torch.full((1, 1, WIDTH), torch.inf)}
+    with pytest.raises(NotFinite, match=r"^x:0 to x:1: the network's logits are not finite for 1 of 2 images"):
+        list(predictor.predict(vectors.items()))
     predictor.require_kind("good.npz", WIDTH)
     for size, message in ((5, "x: vectors of 5 values; the run"), (None, "x: images; the run .* takes vectors of 8")):
         with pytest.raises(MutualignError, match=message):
