@@ -135,12 +135,17 @@ class Method(nn.Module):
     def warm_start_from(self, previous: Method) -> Method:
         """Copy the weights of parts that the previous stage has too, such as a discriminator, and return self.
 
-        Parts match by name, type and shapes. The classifier is shared between stages; a teacher starts from it.
+        Parts match by name, type and shapes, and so do buffers, such as the projections that a discriminator was
+        trained on. The classifier is shared between stages; a teacher starts from it.
         """
         earlier = dict(previous.named_children())
         for name, part in self.named_children():
             if name not in ("classifier", "teacher") and _same_kind(part, earlier.get(name)):
                 part.load_state_dict(earlier[name].state_dict())
+        buffers = dict(previous.named_buffers(recurse=False))
+        for name, buffer in self.named_buffers(recurse=False):
+            if name not in self.resizable_buffers and name in buffers and buffer.shape == buffers[name].shape:
+                buffer.copy_(buffers[name])
         return self
 
     resizable_buffers: ClassVar[frozenset[str]] = frozenset()

@@ -40,6 +40,17 @@ def test_cdans_random_products_keep_inner_products_on_average(build):
     assert float(first @ second) == pytest.approx(float(expected), rel=0.1)
 
 
+def test_a_second_stage_of_cdan_has_the_random_products_that_its_discriminator_was_trained_on(build):
+    first, second = build("cdan", largest=16, seed=1), build("cdan", largest=16, seed=2)
+    features, probabilities = torch.rand(4, first.classifier.feature_dim), torch.rand(4, 3)
+
+    def judged(method):
+        return method.discriminator(method.conditioned(features, probabilities))
+
+    assert not torch.equal(judged(second), judged(first))
+    assert torch.equal(judged(second.warm_start_from(first)), judged(first))
+
+
 def test_cdan_weights_certain_images_more_and_no_gradient_passes_through_the_condition(build, make_batch):
     method = build("cdan", classes=3).eval()
     batch = make_batch(method)
