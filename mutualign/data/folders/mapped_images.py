@@ -59,7 +59,7 @@ class MappedImages(UnlabelledImages):
     def to(self, device: torch.device) -> UnlabelledImages:
         """Move to an accelerator: all images at once if they are less than 4 GiB, else batch by batch."""
         self._check()
-        if device.type != "cpu" and self.pixels.numel() < WHOLE:
+        if device.type != "cpu" and self.pixels.nbytes < WHOLE:
             return UnlabelledImages(self.pixels.to(device))
         return replace(self, device=device)
 
