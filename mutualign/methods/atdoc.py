@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mutualign.data.types import Batch
+from mutualign.io.typed import Count
 from mutualign.methods.base import Losses, Method, Metrics, accuracy
 from mutualign.methods.registry import register_method
 from mutualign.nn.classifier import Classifier, Outputs
@@ -21,7 +22,7 @@ class ATDOCConfig:
     """Settings of ATDOC with neighbourhood aggregation."""
 
     weight: float = 0.2  # of the loss on pseudo-labels at the end of the stage; it grows linearly from 0
-    neighbours: int = 5
+    neighbours: Count = 5
 
 
 @register_method("atdoc", ATDOCConfig)

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mutualign.data.types import Batch
+from mutualign.io.typed import Count
 from mutualign.methods.base import Losses, Metrics
 from mutualign.methods.dann import DANN, DANNConfig
 from mutualign.methods.registry import register_method
@@ -21,7 +22,7 @@ class BSPConfig:
 
     domain: DANNConfig = field(default_factory=lambda: DANNConfig(reversal="ramp"))
     weight: float = 1e-4  # of the penalty
-    largest: int = 1  # singular values that are penalised
+    largest: Count = 1  # singular values that are penalised
 
 
 @register_method("bsp", BSPConfig)

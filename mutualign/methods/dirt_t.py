@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mutualign.data.types import Batch
+from mutualign.io.typed import Share
 from mutualign.methods.base import Losses, Method, Metrics
 from mutualign.methods.registry import register_method
 from mutualign.nn.classifier import Classifier
@@ -22,7 +23,7 @@ class DIRTTConfig:
 
     weight: float = 0.01  # of entropy and virtual adversarial loss
     teacher_weight: float = 0.01  # of the divergence from the teacher
-    decay: float = 0.998  # of the teacher's moving average
+    decay: Share = 0.998  # of the teacher's moving average
     radius: float = 3.5  # of the virtual adversarial ball
 
 

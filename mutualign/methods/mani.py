@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mutualign.data.types import Batch
+from mutualign.io.typed import Share
 from mutualign.methods.base import Losses, Metrics, PseudoLabeller, mean_of
 from mutualign.methods.dann import DANN, DANNConfig
 from mutualign.methods.registry import register_method
@@ -25,7 +26,7 @@ class MaNiConfig:
     domain: DANNConfig = field(default_factory=DANNConfig)
     weight: float = 1.0  # of the mutual-information loss
     threshold: float = 0.9  # lowest top probability of the teacher at which a target image is used
-    decay: float = 0.99  # of the teacher's moving average
+    decay: Share = 0.99  # of the teacher's moving average
 
 
 @register_method("mani", MaNiConfig)

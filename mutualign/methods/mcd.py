@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mutualign.data.types import Batch
+from mutualign.io.typed import Count
 from mutualign.methods.base import Method, ParameterGroup, Update, accuracy
 from mutualign.methods.registry import register_method
 from mutualign.nn.classifier import Classifier
@@ -22,7 +23,7 @@ class MCDConfig:
     """Settings of MCD."""
 
     weight: float = 1.0  # of the discrepancy
-    feature_updates: int = 4  # updates of the features in each step
+    feature_updates: Count = 4  # updates of the features in each step
 
 
 @register_method("mcd", MCDConfig)

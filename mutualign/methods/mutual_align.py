@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mutualign.data.augment import AugmentConfig, add_target_texture, strong_views
 from mutualign.data.types import Batch
+from mutualign.io.typed import Share
 from mutualign.methods.base import Losses, Metrics, PseudoLabeller, mean_of
 from mutualign.methods.dann import DANN, DANNConfig
 from mutualign.methods.registry import register_method
@@ -29,7 +30,7 @@ class MutualAlignConfig:
     information_weight: float = 0.0  # of the mutual information of target images and their predicted labels, at the end
     self_training_weight: float = 1.0  # of the cross-entropy on pseudo-labels
     threshold: float = 0.7  # lowest top probability of the teacher at which a target image is used
-    decay: float = 0.99  # of the teacher's moving average
+    decay: Share = 0.99  # of the teacher's moving average
     views: AugmentConfig = field(default_factory=AugmentConfig)  # of the student's images
 
 

@@ -36,7 +36,7 @@ class NeighbourInformationConfig:
     neighbour_start: float = 0.2  # share of the stage after which this loss begins,
     neighbour_ramp: Share = 0.3  # and over which its weight grows from 0
     neighbours: Count = 5
-    decay: float = 0.99  # of the teacher's moving average
+    decay: Share = 0.99  # of the teacher's moving average
 
 
 @register_method("neighbour_information", NeighbourInformationConfig)

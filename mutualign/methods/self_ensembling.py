@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mutualign.data.augment import AugmentConfig, strong_views
 from mutualign.data.types import Batch
+from mutualign.io.typed import Share
 from mutualign.methods.base import Losses, Method, Metrics, PseudoLabeller, accuracy, mean_of
 from mutualign.methods.registry import register_method
 from mutualign.nn.classifier import Classifier
@@ -23,7 +24,7 @@ class SelfEnsemblingConfig:
     weight: float = 3.0  # of consistency and class balance together
     threshold: float = 0.968  # the teacher's top probability from which an image takes part
     balance_weight: float = 0.005  # of the class balance, within that
-    decay: float = 0.99  # of the teacher's moving average
+    decay: Share = 0.99  # of the teacher's moving average
     views: AugmentConfig = field(
         default_factory=lambda: AugmentConfig(solarise=0.0, inversion=0.5, colour=0.5, texture=0.0, noise=0.0)
     )

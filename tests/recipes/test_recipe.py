@@ -158,6 +158,14 @@ MISTAKES = {
         '[[stages]]\nmethod = "cdan"\nepochs = 1\noptions = { hidden = 0 }',
         r"stages\.0: options, hidden: expected int >= 1",
     ),
+    "no singular value": (
+        '[[stages]]\nmethod = "bsp"\nepochs = 1\noptions = { largest = -1 }',
+        r"stages\.0: options, largest: expected int >= 1",
+    ),
+    "a teacher that runs ahead": (
+        '[[stages]]\nmethod = "mani"\nepochs = 1\noptions = { decay = -0.5 }',
+        r"stages\.0: options, decay: expected float >= 0",
+    ),
     "more than all": (
         '[[stages]]\nmethod = "neighbour_information"\nepochs = 1\noptions = { label_smoothing = 1.5 }',
         r"stages\.0: options, label_smoothing: expected float <= 1",
