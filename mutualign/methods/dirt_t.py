@@ -24,7 +24,7 @@ class DIRTTConfig:
     weight: float = 0.01  # of entropy and virtual adversarial loss
     teacher_weight: float = 0.01  # of the divergence from the teacher
     decay: Share = 0.998  # of the teacher's moving average
-    radius: float = 3.5  # of the virtual adversarial ball
+    radius: float = 3.5  # of the virtual adversarial ball; the authors' images have values in [-1, 1]
 
 
 @register_method("dirt_t", DIRTTConfig)

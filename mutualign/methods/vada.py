@@ -23,7 +23,7 @@ class VADAConfig:
     domain: DANNConfig = field(default_factory=lambda: DANNConfig(weight=0.01))
     target_weight: float = 0.01  # of entropy and virtual adversarial loss on the target
     source_weight: float = 1.0  # of the virtual adversarial loss on the source
-    radius: float = 3.5  # of the virtual adversarial ball
+    radius: float = 3.5  # of the virtual adversarial ball; the authors' images have values in [-1, 1]
 
 
 @register_method("vada", VADAConfig)
