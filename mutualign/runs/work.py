@@ -76,9 +76,12 @@ one_at_a_time = threading.Lock()  # an engine's worker may have several threads;
 def do_work(text: str, expected: type[Any], work: Callable[[Any, StopFile], None]) -> str:
     """Do a piece of work in a worker: what `expected`, a dataclass with `circumstances`, describes.
 
-    Returns the outcome. Errors are outcomes, too, so that other work is not disturbed.
+    It has its share of threads: torch's, and those of NumPy and scikit-learn, which would take one for each core in
+    every worker. Returns the outcome. Errors are outcomes, too, so that other work is not disturbed.
     """
+    import sklearn.linear_model  # noqa: F401 - measuring needs it, and only libraries that are loaded can be limited
     import torch
+    from threadpoolctl import threadpool_limits
 
     from mutualign.training.loop import Stopped
 
@@ -89,8 +92,9 @@ def do_work(text: str, expected: type[Any], work: Callable[[Any, StopFile], None
                 for name in plain["circumstances"]["plugins"]:
                     load_plugin(name)
                 found = parse_typed(plain, expected, "the text of some work")
-                torch.set_num_threads(found.circumstances.threads)
-                with StopFile(found.circumstances.stop_file).signals_too() as stop:
+                threads = found.circumstances.threads
+                torch.set_num_threads(threads)
+                with threadpool_limits(threads), StopFile(found.circumstances.stop_file).signals_too() as stop:
                     if stop():  # before it has begun
                         raise Stopped
                     work(found, stop)

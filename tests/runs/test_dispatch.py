@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
+from threadpoolctl import threadpool_info
 
 from mutualign.errors import MutualignError
 from mutualign.io.typed import encode_json
@@ -133,3 +135,16 @@ def test_a_folder_of_results_that_cannot_be_made_is_an_error_with_a_hint(tmp_pat
     (tmp_path / "file").touch()
     with pytest.raises(MutualignError, match=r"file/runs: cannot be written: Not a directory(.|\n)*hint: "):
         Circumstances.here(tmp_path / "file" / "runs", 1)
+
+
+def test_work_has_its_threads_of_torch_and_no_more_of_numpy_and_scikit_learn(tmp_path):
+    text = encode_json(Job(Circumstances(tmp_path, Path("stop"), 3)))
+    before, found = threadpool_info(), []
+    try:
+        assert "complete" in do_work(text, Job, lambda job, stop: found.extend(threadpool_info()))
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(1)
+    assert {library["user_api"] for library in found} == {"blas", "openmp"}
+    assert {library["num_threads"] for library in found} == {3}
+    assert threadpool_info() == before

@@ -74,7 +74,7 @@ def _context() -> Any:
     if sys.platform != "linux":
         return get_context("loky")
     context = get_context("forkserver")
-    context.set_forkserver_preload(["mutualign.runs.jobs"])
+    context.set_forkserver_preload(["mutualign.runs.jobs", "sklearn.linear_model"])
     return context
 
 
