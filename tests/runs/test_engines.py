@@ -36,6 +36,7 @@ def test_a_cluster_trains_what_one_process_trains_although_a_worker_is_killed(na
 
     monkeypatch.setenv("FAULTS", str(place / name))
     monkeypatch.setattr(slurm, "POLL_SECONDS", 0.2)
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # 15 by default: where every core is busy, they take minutes
     (place / name).mkdir()
     done = compare("once,dann", name + "-out", "--seeds", "1", "--jobs", "2", "--engine", name, *CLUSTERS[name])
     assert done.code == 0, done
