@@ -199,7 +199,7 @@ def _domain_accuracy(task: Task) -> tuple[float, int]:
     return audit.domain_accuracy(*(part.expand(*part.shape[:3], channels) for part in parts)), 2 * n
 
 
-def _as_half(*features: Float[Tensor, "n features"]) -> list[Float[Tensor, "n features"]]:
+def _as_half(*features: Float[Tensor, "_ features"]) -> list[Float[Tensor, "_ features"]]:
     """Round features to float16; if some are too large for it, all are scaled alike, which no plot shows."""
     largest = max(float(one.abs().max()) for one in features)
     scale = max(1.0, largest / torch.finfo(torch.float16).max)

@@ -9,17 +9,18 @@ from torch import nn
 from mutualign.data.task import Task
 from mutualign.data.types import LabelledImages, TargetDataset, UnlabelledImages
 from mutualign.evaluation.measure import Evaluator
+from mutualign.nn.classifier import Classifier
 from mutualign.runs.kept import check_outputs
 from mutualign.training.distributed import make_fabric
 
 
-class Flat(nn.Module):
+class Flat(Classifier):
     """A classifier whose features are its inputs, and whose logits are small whatever their scale."""
 
-    features = nn.Flatten()
-
-    def head(self, features):
-        return features / features.norm(dim=1, keepdim=True)
+    def __init__(self) -> None:
+        nn.Module.__init__(self)
+        self.features = nn.Flatten()
+        self.head = lambda features: features / features.norm(dim=1, keepdim=True)
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e6, 1e30])
