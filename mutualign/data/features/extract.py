@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
@@ -18,7 +19,7 @@ from torch import Tensor
 from mutualign.data.features.network import FeatureNetwork, feature_network
 from mutualign.data.features.settings import FeatureSettings
 from mutualign.data.features.views import photo_views
-from mutualign.data.folders.image_cache import Readable, cache_file, keep_rows
+from mutualign.data.folders.image_cache import Readable, keep_rows
 from mutualign.data.folders.image_io import BYTES_PER_PIXEL, read_image_file
 from mutualign.data.folders.mapped_images import MappedImages, map_rows
 from mutualign.data.folders.scan import Scan
@@ -32,7 +33,7 @@ WORTH_SAYING = 5.0  # seconds from which an estimate is printed
 
 
 def extract(scanned: Scan, settings: FeatureSettings, what: str) -> Readable:
-    """Return the features of scanned photos: mapped from the cache, or computed into it now.
+    """Return the features of scanned photos: mapped from the cache, or computed into it now, each photo once.
 
     The images are float16 [n, views, 1, features], the small pictures [n, 64, 64, 3]. Raises MutualignError if the
     network's weights are not installed, if the disk has no room for the features (before the work starts), or if no
@@ -41,18 +42,19 @@ def extract(scanned: Scan, settings: FeatureSettings, what: str) -> Readable:
     pretrained, views = settings.pretrained, settings.views
     pretrained.check()
     side = pretrained.side
+    way = hashlib.sha256(json.dumps([RULE, pretrained.digest, side, views]).encode()).hexdigest()[:16]
     key = hashlib.sha256(json.dumps([RULE, pretrained.digest, side, views, scanned.digests]).encode()).hexdigest()[:32]
-    name = f"features/{key}"
     costs = [BYTES_PER_PIXEL * shape.height * shape.width + views * side * side * 64 for shape in scanned.shapes]
-    if not cache_file(name).exists():
-        network = feature_network(pretrained)
-        _require_room(cache_file(name), len(scanned.listing) * (2 * views * network.features + PICTURE_BYTES))
-        _say_how_long(scanned, settings, network, what)
 
     def row(content: bytes, path: Path) -> bytes:
         return _row(content, path, settings, feature_network(pretrained))
 
-    kept = keep_rows(name, scanned, row, costs, f"features of {what}")
+    def expect(place: Path, paths: Sequence[Path]) -> None:
+        network = feature_network(pretrained)
+        _require_room(place, len(scanned.listing) * (2 * views * network.features + PICTURE_BYTES))
+        _say_how_long(paths, len(scanned.listing), settings, network, what)
+
+    kept = keep_rows(f"features/{way}", key, scanned, row, costs, f"features of {what}", expect)
     n = len(kept.rows)
     row_bytes = kept.path.stat().st_size // n
     rows, state = map_rows(kept.path, n, row_bytes)
@@ -91,10 +93,12 @@ def _require_room(place: Path, needed: int) -> None:
         )
 
 
-def _say_how_long(scanned: Scan, settings: FeatureSettings, network: FeatureNetwork, what: str) -> None:
-    """Print an estimate of the time, from the first photos, if it is long."""
+def _say_how_long(
+    paths: Sequence[Path], total: int, settings: FeatureSettings, network: FeatureNetwork, what: str
+) -> None:
+    """Print an estimate of the time that these photos, of a total, take, from the first of them, if it is long."""
     each = []
-    for path in scanned.listing.paths[:TIMED]:
+    for path in paths[:TIMED]:
         start = time.perf_counter()
         try:
             _row(read_image_file(path), path, settings, network)
@@ -104,10 +108,10 @@ def _say_how_long(scanned: Scan, settings: FeatureSettings, network: FeatureNetw
     if not each:
         return
     threads = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 32)
-    count = len(scanned.listing)
-    seconds = median(each) * count / threads  # a pause during one photo does not count
+    seconds = median(each) * len(paths) / threads  # a pause during one photo does not count
     if seconds > WORTH_SAYING:
         views = f", {settings.views} views each" if settings.views > 1 else ""
         minutes = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} minutes"
-        line = f"features of {count:,} photos ({what}{views}): about {minutes}, once; later runs reuse them"
+        count = f"{total:,}" if len(paths) == total else f"{len(paths):,} of {total:,}"
+        line = f"features of {count} photos ({what}{views}): about {minutes}, once; later runs reuse them"
         Console(stderr=True).print(line, highlight=False, markup=False, soft_wrap=True)

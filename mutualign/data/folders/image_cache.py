@@ -1,19 +1,21 @@
-"""Image files turned into rows of bytes once, in parallel, in a file that is mapped into memory; kept by content."""
+"""Image files turned into rows of bytes, once each and in parallel, in a mapped file; kept by content."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import platformdirs
+from jaxtyping import UInt8
+from torch import Tensor
 
 from mutualign.data.folders.image_io import BYTES_PER_PIXEL, decode_image, read_image_file
-from mutualign.data.folders.mapped_images import MappedImages
+from mutualign.data.folders.mapped_images import MappedImages, map_rows
 from mutualign.data.folders.parallel import in_parallel
 from mutualign.data.folders.scan import Scan
 from mutualign.data.types import ImageShape, UnlabelledImages
@@ -43,6 +45,7 @@ class CacheInfo:
     bytes: int
     sha256: str
     seal: str  # SHA-256 of the rest; a wrong row of a bad image would shift all labels after it
+    digests: list[str]  # of the image files, one per row
     bad: list[tuple[int, str]] = field(default_factory=list)  # rows of the scan that are missing, each with the fault
 
 
@@ -61,6 +64,7 @@ def decode(scanned: Scan, shape: ImageShape, what: str) -> Readable:
     A damaged cached file is decoded again. Raises MutualignError if the cache cannot be written, or if no image can be
     decoded.
     """
+    way = hashlib.sha256(json.dumps([RULE, shape]).encode()).hexdigest()[:16]
     key = hashlib.sha256(json.dumps([RULE, shape, scanned.digests]).encode()).hexdigest()[:32]
     output = shape.channels * shape.height * shape.width
     costs = [BYTES_PER_PIXEL * one.height * one.width + output for one in scanned.shapes]
@@ -68,29 +72,38 @@ def decode(scanned: Scan, shape: ImageShape, what: str) -> Readable:
     def pixels(content: bytes, path: Path) -> bytes:
         return decode_image(content, path, shape).numpy().tobytes()
 
-    kept = keep_rows(f"images/{key}", scanned, pixels, costs, f"decoding {what}")
+    kept = keep_rows(f"images/{way}", key, scanned, pixels, costs, f"decoding {what}")
     return Readable(MappedImages.open(kept.path, len(kept.rows), shape), kept.rows, kept.bad, key)
 
 
-def cache_file(name: str) -> Path:
-    """Where a cached file of rows is."""
-    return Path(platformdirs.user_cache_dir("mutualign")) / f"{name}.bytes"
-
-
 def keep_rows(
-    name: str, scanned: Scan, compute: Callable[[bytes, Path], bytes], costs: Sequence[int], what: str
+    folder: str,
+    key: str,
+    scanned: Scan,
+    compute: Callable[[bytes, Path], bytes],
+    costs: Sequence[int],
+    what: str,
+    expect: Callable[[Path, Sequence[Path]], None] = lambda place, paths: None,
 ) -> KeptRows:
-    """Return a cached file of rows, one per scanned image, or compute it now by threads.
+    """Return a cached file of rows, one per scanned image, or make it now.
 
-    `compute` turns a file's content into a row; it raises MutualignError for what it cannot read. `costs` estimate the
-    bytes of memory for each image. `name` must identify everything that the rows depend on. Raises MutualignError if
-    the cache cannot be written, or if no row can be computed.
+    Rows that the folder has in files of other sets of images, or of this set before an interrupt, are copied. The
+    others are computed by threads; an interrupt keeps those that are finished. `compute` turns a file's content into a
+    row; it raises MutualignError for what it cannot read. `costs` estimate the bytes of memory for each image.
+    `expect` is called before the work, if there is any, with the place of the cached file and the images to compute.
+
+    `folder` must identify the way in which rows are computed, `key` that and the images. Raises MutualignError if the
+    cache cannot be written, or if no row can be computed.
     """
-    place = cache_file(name)
+    place = Path(platformdirs.user_cache_dir("mutualign")) / folder / f"{key}.bytes"
     info = _read_info(place)
-    if info is None:
+    if info is None or len(info.digests) + len(info.bad) < len(scanned.listing):  # interrupted
+        earlier = _earlier_rows(place.parent, set(scanned.digests))
+        images = zip(scanned.listing.paths, scanned.digests, strict=True)
+        if paths := [path for path, digest in images if digest not in earlier]:
+            expect(place, paths)
         try:
-            info = _write(place, scanned, compute, costs, what)
+            info = _write(place, scanned, compute, earlier, costs, what)
         except OSError as error:
             raise MutualignError(
                 f"{place}: cannot be kept in the cache: {error.strerror}\n"
@@ -105,17 +118,25 @@ def keep_rows(
 
 
 def _write(
-    place: Path, scanned: Scan, compute: Callable[[bytes, Path], bytes], costs: Sequence[int], what: str
+    place: Path,
+    scanned: Scan,
+    compute: Callable[[bytes, Path], bytes],
+    earlier: Mapping[str, UInt8[Tensor, " bytes"]],
+    costs: Sequence[int],
+    what: str,
 ) -> CacheInfo:
-    """Compute rows into a file, then write its description. Raises OSError."""
+    """Write rows into a file, then its description. An interrupt is raised after both are written. Raises OSError."""
     paths = scanned.listing.paths
-    digests = dict(zip(paths, scanned.digests, strict=True))
+    digest_of = dict(zip(paths, scanned.digests, strict=True))
     cost = dict(zip(paths, costs, strict=True)).__getitem__
 
-    def read(path: Path) -> bytes | str:
+    def row_of(path: Path) -> bytes | str:
+        digest = digest_of[path]
+        if digest in earlier:
+            return earlier[digest].numpy().tobytes()
         try:
             content = read_image_file(path)
-            if hashlib.sha256(content).hexdigest() != digests[path]:
+            if hashlib.sha256(content).hexdigest() != digest:
                 return "changed while it was read"  # the cache is kept by the digests of the scan
             return compute(content, path)
         except MutualignError as error:
@@ -123,28 +144,51 @@ def _write(
 
     described = place.with_suffix(".json")
     place.parent.mkdir(parents=True, exist_ok=True)
+    digests: list[str] = []
     bad: list[tuple[int, str]] = []
     sha256, size = hashlib.sha256(), 0
+    interrupt: BaseException | None = None
 
     def forget_old() -> None:
         described.unlink(missing_ok=True)  # pixels without a description are decoded again
 
     with (
         open_atomically(place, forget_old, durable=False) as file,
-        closing(in_parallel(read, paths, what, cost)) as results,
+        closing(in_parallel(row_of, paths, what, cost)) as results,
     ):
-        for row, one in enumerate(results):
-            if isinstance(one, str):
-                bad.append((row, one))
-                continue
-            file.write(one)
-            sha256.update(one)
-            size += len(one)
-    about = {"bytes": size, "bad": bad, "sha256": sha256.hexdigest()}
+        try:
+            for row, one in enumerate(results):
+                if isinstance(one, str):
+                    bad.append((row, one))
+                    continue
+                file.write(one)
+                sha256.update(one)
+                size += len(one)
+                digests.append(scanned.digests[row])
+        except (KeyboardInterrupt, SystemExit) as error:  # SystemExit: a signal, in the commands
+            interrupt = error
+    about = {"bytes": size, "digests": digests, "bad": bad, "sha256": sha256.hexdigest()}
     seal = _seal(about)
     with open_atomically(described, durable=False) as file:
         file.write(json.dumps(about | {"seal": seal}).encode())
-    return CacheInfo(size, sha256.hexdigest(), seal, bad)
+    if interrupt:
+        raise interrupt
+    return CacheInfo(size, sha256.hexdigest(), seal, digests, bad)
+
+
+def _earlier_rows(folder: Path, wanted: set[str]) -> dict[str, UInt8[Tensor, " bytes"]]:
+    """Map the rows of wanted image files, by digest, in all cached files of a folder that are as described."""
+    found: dict[str, UInt8[Tensor, " bytes"]] = {}
+    for described in sorted(folder.glob("*.json")):
+        place = described.with_suffix(".bytes")
+        info = _read_description(place)
+        if info is None or (wanted - found.keys()).isdisjoint(info.digests):
+            continue
+        with suppress(OSError, MutualignError):  # gone, or of another size
+            rows, _ = map_rows(place, len(info.digests), info.bytes // len(info.digests))
+            if hashlib.sha256(rows.numpy()).hexdigest() == info.sha256:  # type: ignore[arg-type]
+                found |= {digest: row for digest, row in zip(info.digests, rows, strict=True) if digest in wanted}
+    return found
 
 
 def _seal(about: dict[str, Any]) -> str:
@@ -153,12 +197,20 @@ def _seal(about: dict[str, Any]) -> str:
 
 def _read_info(place: Path) -> CacheInfo | None:
     """Read the description of a cached file; None if there is none, or if the file is not as described."""
+    info = _read_description(place)
     try:
-        info = decode_typed(read_text(place.with_suffix(".json"), LARGEST_JSON), CacheInfo, str(place))
-        if info.seal != _seal({"bytes": info.bytes, "bad": info.bad, "sha256": info.sha256}):
-            return None
         with place.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
-        return info if found == info.sha256 else None
+    except OSError:
+        return None
+    return info if info and found == info.sha256 else None
+
+
+def _read_description(place: Path) -> CacheInfo | None:
+    """Read the description of a cached file; None if there is none, or if it is damaged."""
+    try:
+        info = decode_typed(read_text(place.with_suffix(".json"), LARGEST_JSON), CacheInfo, str(place))
     except (OSError, ValueError, MutualignError):
         return None
+    about = {"bytes": info.bytes, "digests": info.digests, "bad": info.bad, "sha256": info.sha256}
+    return info if info.seal == _seal(about) else None

@@ -31,7 +31,7 @@ def features(folder, settings=TWO):
 
 
 def kept_files(tmp_path):
-    return sorted((tmp_path / "cache" / "mutualign" / "features").glob("*.bytes"))
+    return sorted((tmp_path / "cache" / "mutualign" / "features").rglob("*.bytes"))
 
 
 def test_each_row_has_the_features_and_the_small_picture_of_its_photo(photos, network):
@@ -67,6 +67,23 @@ def test_features_are_kept_by_content_and_computed_again_for_another_network_or_
     monkeypatch.setattr(extracting, "RULE", RULE + 1)
     keys.add(features(photos / "target").key)
     assert len(keys) == len(kept_files(tmp_path)) == 5
+
+
+def test_a_photo_that_is_added_or_removed_costs_only_its_own_features(photos, network, monkeypatch, capsys):
+    monkeypatch.setattr(extracting, "WORTH_SAYING", 0.0)
+    before = features(photos / "target")
+    added = list_unlabelled(photos / "test").paths[0]
+    shutil.copy(added, photos / "target" / "added.png")
+    (photos / "target" / "left0.png").unlink()
+    network.pictures = 0
+    capsys.readouterr()
+    after = features(photos / "target")
+    assert network.pictures == 2 * 2  # one photo in two views: to estimate the time, and for its row
+    assert "features of 1 of 16 photos (x, 2 views each)" in capsys.readouterr().err
+    assert torch.equal(after.images.pixels[1:], before.images.pixels[1:])
+    assert after.key != before.key
+    features(photos / "test")
+    assert network.pictures == 4 + 2 * (4 + 7)  # one of the eight is known
 
 
 def test_a_damaged_cache_is_computed_again(photos, network, tmp_path):

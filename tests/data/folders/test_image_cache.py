@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import torch
 
 from mutualign.data.folders import parallel
 from mutualign.data.folders.image_cache import decode
+from mutualign.data.folders.image_io import decode_image
 from mutualign.data.folders.listing import list_unlabelled
 from mutualign.data.folders.parallel import in_parallel
 from mutualign.data.folders.scan import scan
@@ -69,6 +71,38 @@ def test_whatever_is_changed_in_a_cached_file_or_its_description_the_right_image
             brightness = found.images.take(torch.arange(9), 0)[:, :, :, 0]
             assert brightness.amin((1, 2)).tolist() == brightness.amax((1, 2)).tolist() == expected
     assert {path.suffix for path in kept.parent.iterdir()} == {".bytes", ".json"}
+
+
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])
+def test_images_that_were_decoded_before_an_interrupt_are_not_decoded_again(folders, monkeypatch, interrupt):
+    scanned = scan(list_unlabelled(folders / "target"), "target")
+    decoded, last = [], "6.png"
+
+    def decode_until_last(content: bytes, path: Path, shape: ImageShape) -> torch.Tensor:
+        if path.name == last:
+            raise interrupt
+        decoded.append(path.name)
+        return decode_image(content, path, shape)
+
+    monkeypatch.setattr("mutualign.data.folders.image_cache.decode_image", decode_until_last)
+    with pytest.raises(interrupt):
+        decode(scanned, SHAPE, "target")
+    decoded.clear()
+    last = ""
+    found = decode(scanned, SHAPE, "target")
+    assert sorted(decoded) == [f"{number}.png" for number in range(6, 10)]
+    assert found.images.take(torch.arange(10), 0)[:, 0, 0, 0].tolist() == BRIGHTNESS
+    assert len(list((folders / "cache").rglob("*.bytes"))) == 1
+
+
+def test_rows_of_another_set_are_used_only_if_its_file_is_whole(folders):
+    ten = scan(list_unlabelled(folders / "target"), "target")
+    nine = replace(ten, listing=ten.listing.take(range(1, 10)), digests=ten.digests[1:], shapes=ten.shapes[1:])
+    decode(ten, SHAPE, "target")
+    kept = cached_file(folders)
+    kept.write_bytes(bytes([kept.read_bytes()[0] ^ 1]) + kept.read_bytes()[1:])
+    found = decode(nine, SHAPE, "target")
+    assert found.images.take(torch.arange(9), 0)[:, 0, 0, 0].tolist() == BRIGHTNESS[1:]
 
 
 def test_a_description_with_a_plausible_change_is_not_used(folders):
