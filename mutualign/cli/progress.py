@@ -39,6 +39,7 @@ class ProgressDisplay(Bars, Observer):
             disable=not console.is_terminal,
         )
         self._bars: dict[tuple[str, int], Any] = {}
+        self.explained: set[str] = set()  # alarms that were printed
 
     def begin(self, recipe: Recipe, task: str, seed: int) -> None:
         self.title, self.stages = printable(f"{recipe.name} on {task}, seed {seed}"), len(recipe.stages)
@@ -70,6 +71,7 @@ class ProgressDisplay(Bars, Observer):
         self.console.print(f"{line}  {record.train_seconds:.0f} s")
 
     def alarm(self, alarm: Alarm) -> None:
+        self.explained.add(alarm.name)
         print_alarm(self.console, alarm)
 
     def damaged(self, fault: str) -> None:

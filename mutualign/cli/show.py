@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from rich import box
 from rich.console import Console
@@ -30,14 +30,14 @@ STYLES: dict[Headline, str] = {
 }
 
 
-def show_result(console: Console, run: RunFolder) -> None:
-    """Print a run's verdict and result, and what to do next."""
+def show_result(console: Console, run: RunFolder, explained: Collection[str] = ()) -> None:
+    """Print a run's verdict and result, and what to do next; of alarms that were explained before, only the names."""
     config, result = run.config(), run.result()
     console.print(f"{config.recipe.name} on {config.task}, seed {config.seed}", style="bold")
     if result is None:
         console.print(f"not complete; resume with: {resume_command(run.path)}")
     else:
-        _show_result(console, run, result)
+        _show_result(console, run, result, explained)
 
 
 def show_run(console: Console, run: RunFolder) -> None:
@@ -92,13 +92,17 @@ def _settings(stage: Stage) -> dict[str, object]:
     return plain
 
 
-def _show_result(console: Console, run: RunFolder, result: Result) -> None:
+def _show_result(console: Console, run: RunFolder, result: Result, explained: Collection[str]) -> None:
     verdict = current_verdict(run)
     alarms = current_alarms(result, verdict)
     if verdict is not None:
         print_verdict(console, verdict)
     for alarm in alarms or ():
-        print_alarm(console, alarm, f" (stage {alarm.stage + 1})")
+        where = f"stage {alarm.stage + 1}"
+        if alarm.name in explained:
+            console.print(f"alarm: {alarm.name} ({where}, see above)", style="bold yellow")
+        else:
+            print_alarm(console, alarm, f" ({where})")
     if alarms == []:
         console.print("no alarms")
     table = Table("stage", "chosen by", "epoch", box=box.SIMPLE_HEAD)

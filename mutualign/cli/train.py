@@ -134,7 +134,7 @@ class Run:
             result = experiment.run()
         if not processes.first:
             return
-        show_result(console, RunFolder.open(path))
+        show_result(console, RunFolder.open(path), display.explained)
         for line in next_commands(path):
             console.print(line)
         if self.strict and result and result.alarms:

@@ -152,7 +152,8 @@ def test_strict_turns_an_alarm_into_an_exit_status_and_keeps_the_result(mutualig
     code, out, _ = mutualign("run", "--recipe", "source_only", *IMAGES, *unlearnt, "--strict", "--out", "strict")
     assert code == 3
     assert "\nsource not learnt\n  The source is not learnt, so nothing else can be read: " in out
-    assert "alarm: source is not learnt" in out
+    assert out.count("labels do not belong to their images") == out.count("alarm: source is not learnt\n") == 1
+    assert "alarm: source is not learnt (stage 1, see above)" in out
     (result,) = here.glob("strict/*/*/*/result.json")
     assert RunFolder.open(result.parent).require_result().alarms
     again = ["compare", "--recipes", "source_only", "--seeds", "1", *IMAGES, *unlearnt, "--out", "strict"]
