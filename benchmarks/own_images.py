@@ -30,12 +30,13 @@ from mutualign.data.fetch.data_files import data_folder
 from mutualign.data.folders.folder_task import FolderTask
 from mutualign.errors import MutualignError
 from mutualign.evaluation.records import EpochRecord
+from mutualign.io.numbers import percent
 from mutualign.recipes import load_recipe
 from mutualign.runs.comparison import Comparison
 from mutualign.runs.observer import Observer
 from mutualign.runs.predictor import Predictor
 from mutualign.runs.rows import Row
-from mutualign.runs.statistics import percent, summarise
+from mutualign.runs.statistics import summarise
 from mutualign.training.hardware import keep_freed_memory
 
 SMALL_RESNET = ("backbone=small_resnet",)

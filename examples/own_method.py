@@ -18,11 +18,11 @@ from torch import Tensor
 
 from mutualign.data.datasets import find_task
 from mutualign.data.types import Batch
+from mutualign.io.numbers import percent
 from mutualign.methods import Losses, Method, Metrics, register_method
 from mutualign.recipes import Recipe, Stage
 from mutualign.runs.experiment import Experiment
 from mutualign.runs.history import SelectedEpoch
-from mutualign.runs.statistics import percent
 
 
 @dataclass(frozen=True)

@@ -21,10 +21,10 @@ from mutualign.data.folders.image_io import decode_image
 from mutualign.data.folders.listing import list_unlabelled
 from mutualign.data.types import UnlabelledImages
 from mutualign.export.exporter import export_run
+from mutualign.io.numbers import percent
 from mutualign.recipes import load_recipe
 from mutualign.runs.experiment import Experiment
 from mutualign.runs.predictor import Prediction, Predictor
-from mutualign.runs.statistics import percent
 
 
 def write_images(folder: Path) -> FolderTask:

@@ -10,10 +10,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from mutualign.io.numbers import percent
 from mutualign.runs.estimates import RunEstimates
 from mutualign.runs.folder import RunFolder
 from mutualign.runs.labelling import read_labelling
-from mutualign.runs.statistics import percent
 
 WIDTH = 80  # columns
 MOST = 6  # runs that fit beside each other

@@ -10,10 +10,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from mutualign.cli.console import Bars, printable
+from mutualign.io.numbers import percent
 from mutualign.runs.dispatch import DispatchObserver
 from mutualign.runs.folder import RunFolder
 from mutualign.runs.jobs import Job
-from mutualign.runs.statistics import percent
 from mutualign.runs.status import count_epochs
 from mutualign.runs.work import Outcome, Work
 

@@ -11,9 +11,9 @@ from rich.table import Column
 
 from mutualign.cli.console import Bars, printable
 from mutualign.evaluation.records import Alarm, EpochRecord
+from mutualign.io.numbers import percent
 from mutualign.recipes import Recipe
 from mutualign.runs.observer import Observer
-from mutualign.runs.statistics import percent
 
 WORTH_SAYING = 60.0  # seconds of training from which an estimate is printed
 WIDE, NARROW = 100, 60  # columns of a terminal from which bar and time, and source accuracy, have room

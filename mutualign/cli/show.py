@@ -11,13 +11,13 @@ from rich.table import Table
 
 from mutualign.cli.progress import print_alarm
 from mutualign.evaluation.verdict import Headline, Verdict
+from mutualign.io.numbers import percent
 from mutualign.io.plugins import resume_command
 from mutualign.io.typed import to_plain
 from mutualign.recipes import Stage
 from mutualign.runs.folder import RunFolder
 from mutualign.runs.history import Result, curves
 from mutualign.runs.next_steps import current_alarms, current_verdict, next_steps
-from mutualign.runs.statistics import percent
 
 BARS = "▁▂▃▄▅▆▇█"
 STYLES: dict[Headline, str] = {

@@ -20,6 +20,7 @@ from mutualign.demo.images import LARGEST_UPLOAD, decode_digit, decode_upload, f
 from mutualign.demo.systems import Gallery, Verdict
 from mutualign.demo.uploads import Uploads
 from mutualign.errors import MutualignError
+from mutualign.io.numbers import percent
 
 FAILED = "That did not work. The terminal in which the demo runs says more."
 TEMPLATES = files("mutualign.demo") / "templates"
@@ -237,11 +238,6 @@ class Page:
         _, height, width = self.gallery.shape
         part: Markup = self.parts.upload(height, width, self.gallery.class_names, LARGEST_UPLOAD)
         return part
-
-
-def percent(share: float) -> str:
-    """Format a probability, such as `97 %`."""
-    return f"{100 * share:.0f} %"
 
 
 def _html(value: object, name: str, acts: bool = False) -> gr.HTML:

@@ -6,6 +6,7 @@ import sys
 
 from mutualign.evaluation.records import EpochRecord
 from mutualign.evaluation.validators import DEFAULT_VALIDATOR
+from mutualign.io.numbers import percent
 from mutualign.recipes import Recipe
 from mutualign.runs.observer import Observer
 
@@ -24,6 +25,6 @@ class EpochLines(Observer):
         print(
             f"{self.recipe.name}: stage {record.stage + 1}/{len(stages)} ({record.method}), epoch "
             f"{record.epoch}/{stages[record.stage].epochs}  label-free score {record.scores[DEFAULT_VALIDATOR]:.3f}  "
-            f"source {record.source_accuracy:.1%}  {record.train_seconds:.0f} s",
+            f"source {percent(record.source_accuracy)}  {record.train_seconds:.0f} s",
             file=sys.stderr,
         )

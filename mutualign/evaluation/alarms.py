@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from mutualign.evaluation.binomial import upper_limit
 from mutualign.evaluation.records import Alarm, EpochAudit, EpochRecord
 from mutualign.evaluation.verdict import Verdict, source_is_learnt
+from mutualign.io.numbers import percent
 
 DEAD = 1e-6  # of the largest gradient norm: anything smaller counts as zero
 SATURATED = 0.995  # accuracy of the discriminator
@@ -69,7 +70,7 @@ def identical_domains(accuracy: float, images: int) -> Alarm | None:
         return None
     return Alarm(
         "identical domains",
-        f"a classifier separates source and target images in {_percent(accuracy)} of cases; chance is 50 %",
+        f"a classifier separates source and target images in {percent(accuracy, 0)} of cases; chance is 50 %",
         "both are the same images, or of the same kind: check what was given as the target; there is nothing to adapt "
         "to",
     )
@@ -99,17 +100,13 @@ def verdict_alarms(verdict: Verdict, source_accuracy: float) -> list[Alarm]:
         found.append(
             Alarm(
                 "low target accuracy",
-                f"{_percent(accuracy)} of target images are right, {'by' if known else 'estimated without'} labels, "
-                f"and {_percent(source_accuracy)} of the held-out source images",
+                f"{percent(accuracy, 0)} of target images are right, {'by' if known else 'estimated without'} labels, "
+                f"and {percent(source_accuracy, 0)} of the held-out source images",
                 "the domains may be too different for this recipe: look at the images, try another recipe, or label "
                 "some target images (`mutualign report RUN --label-these 50`)",
             )
         )
     return found
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %"
 
 
 def _dead_gradient(epoch: EpochRecord) -> Alarm | None:
@@ -153,8 +150,8 @@ def _source_not_learnt(epoch: EpochRecord, source: SourceClasses) -> Alarm | Non
         return None
     return Alarm(
         "source is not learnt",
-        f"{_percent(accuracy)} of held-out source images are right; always predicting the commonest class gives "
-        f"{_percent(guessing)}",
+        f"{percent(accuracy, 0)} of held-out source images are right; always predicting the commonest class gives "
+        f"{percent(guessing, 0)}",
         "labels do not belong to their images (shuffled, shifted by one?), the learning rate is far too high, or the "
         "training was far too short: raise epochs, or epoch_steps if there are few images",
     )
@@ -166,7 +163,7 @@ def _discriminator_saturated(epoch: EpochRecord) -> Alarm | None:
         return None
     return Alarm(
         "discriminator saturated",
-        f"the discriminator separates the domains in {100 * accuracy:.1f} % of cases",
+        f"the discriminator separates the domains in {percent(accuracy)} of cases",
         "the features are not aligned at all: a higher domain weight or a lower learning rate may help",
     )
 
@@ -188,7 +185,7 @@ def _collapsed(epoch: EpochRecord, source: SourceClasses) -> Alarm | None:
     top = max(range(len(shares)), key=shares.__getitem__)
     return Alarm(
         "predicted classes collapsed",
-        f"{_percent(shares[top])} of the target images are put into {_named([top], source)}; {effective:.1f} classes "
+        f"{percent(shares[top], 0)} of the target images are put into {_named([top], source)}; {effective:.1f} classes "
         f"in effect, the source has {expected:.1f}",
         "the model does not carry over to the target, or pseudo-labels have run into few classes: try another recipe, "
         "a lower learning rate, a higher threshold, an earlier epoch",
@@ -203,7 +200,7 @@ def _missing(epoch: EpochRecord, source: SourceClasses) -> Alarm | None:
         return None
     return Alarm(
         "classes missing among the predictions",
-        f"hardly any target image is put into {_named(missing, source)}, {_percent(mass)} of the source",
+        f"hardly any target image is put into {_named(missing, source)}, {percent(mass, 0)} of the source",
         "the target lacks these classes, or predictions are biased: methods that align whole domains fail if class "
         "frequencies differ",
     )
@@ -217,8 +214,8 @@ def _label_shift(audit: EpochAudit, source: SourceClasses) -> Alarm | None:
     most = max(range(len(changes)), key=lambda label: abs(changes[label]))
     return Alarm(
         "class frequencies differ",
-        f"{_named([most], source)} has {_percent(shares[most])} of the target images, as estimated from the "
-        f"predictions, and {_percent(source.shares[most])} of the source; within classes both domains look alike",
+        f"{_named([most], source)} has {percent(shares[most], 0)} of the target images, as estimated from the "
+        f"predictions, and {percent(source.shares[most], 0)} of the source; within classes both domains look alike",
         "methods that align whole domains fail if class frequencies differ: prefer one that does not, such as atdoc",
     )
 
@@ -234,9 +231,9 @@ def _self_confirming(epochs: Sequence[EpochRecord]) -> Alarm | None:
         return None
     return Alarm(
         "pseudo-labels confirm themselves",
-        f"since epoch {best + 1} the teacher labels {_percent(coverage[best])} -> {_percent(coverage[-1])} of the "
-        f"target, while predictions that survive a slight change fell {_percent(consistent[best])} -> "
-        f"{_percent(consistent[-1])}",
+        f"since epoch {best + 1} the teacher labels {percent(coverage[best], 0)} -> {percent(coverage[-1], 0)} of the "
+        f"target, while predictions that survive a slight change fell {percent(consistent[best], 0)} -> "
+        f"{percent(consistent[-1], 0)}",
         f"confidence grows but predictions do not improve: keep epoch {best + 1}, raise the threshold, or lower the "
         "learning rate",
     )

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mutualign.errors import MutualignError
+from mutualign.io.numbers import percent
 from mutualign.nn.weights import PRETRAINED, NetworkWeights
 from mutualign.runs.checkpoints import Which
 from mutualign.runs.history import StageAlarm
 from mutualign.runs.predictor import Predictor
 from mutualign.runs.spec import RunConfig
-from mutualign.runs.statistics import percent
 
 LIMITS = (
     "It answers every image with one of its classes, also an image of something else.",

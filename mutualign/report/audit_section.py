@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from mutualign.evaluation.records import EpochAudit, EpochRecord
+from mutualign.io.numbers import percent
 from mutualign.report.class_plots import class_shares, confidence_histograms, shares_by_class
 from mutualign.report.epoch_plots import gradient_norms, shares_by_epoch
 from mutualign.report.page import Block, Plot, Prose, Section, Table
 from mutualign.report.run_data import FinishedRun, measured, spaced
-from mutualign.runs.statistics import percent
 
 
 def audit_section(run: FinishedRun) -> Section:

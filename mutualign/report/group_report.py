@@ -8,6 +8,7 @@ from statistics import mean
 
 from mutualign.evaluation.estimators import Estimate
 from mutualign.evaluation.verdict import Headline
+from mutualign.io.numbers import percent
 from mutualign.report.comparison_data import RunGroup
 from mutualign.report.comparison_samples import sample_gallery
 from mutualign.report.group_plots import group_plots
@@ -16,7 +17,7 @@ from mutualign.report.run_data import spaced
 from mutualign.report.verdict_blocks import LIMITS, TONES
 from mutualign.runs.next_steps import next_steps
 from mutualign.runs.rows import Row
-from mutualign.runs.statistics import Interval, Summary, differences, percent, summarise
+from mutualign.runs.statistics import Interval, Summary, differences, summarise
 
 Estimates = Mapping[str, tuple[str, Estimate]]  # by the path of the run
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib.metadata import version
 
+from mutualign.io.numbers import percent
 from mutualign.report.audit_section import audit_section
 from mutualign.report.epoch_plots import accuracy_curves, score_curve
 from mutualign.report.output_sections import (
@@ -16,7 +17,6 @@ from mutualign.report.page import AlarmBox, Block, Details, Page, Plot, Prose, S
 from mutualign.report.run_data import FinishedRun, measured, spaced
 from mutualign.report.verdict_blocks import LIMITS, badge, key_numbers, summary
 from mutualign.runs.folder import RunFolder
-from mutualign.runs.statistics import percent
 
 ORACLE = "oracle (needs labels)"
 CHECKED = (

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from mutualign.errors import MutualignError
 from mutualign.evaluation.validators import DEFAULT_VALIDATOR
+from mutualign.io.numbers import percent
 from mutualign.report.page import Details, KeyNumber, Page, Plot, Prose, Section, Table
 from mutualign.report.sweep_plots import history, importances, parallel_coordinates, score_by_accuracy
-from mutualign.runs.statistics import percent
 from mutualign.runs.sweeps.study import BEST, Study
 
 SCORE = DEFAULT_VALIDATOR

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from mutualign.evaluation.verdict import Headline, Range, Verdict
+from mutualign.io.numbers import percent
 from mutualign.report.page import Badge, KeyNumber
 from mutualign.report.run_data import FinishedRun, spaced
 from mutualign.runs.next_steps import next_steps
-from mutualign.runs.statistics import percent
 
 TONES: dict[Headline, str] = {
     "helped": "good",

@@ -40,11 +40,6 @@ class Interval:
         return f"{100 * self.mean:{sign}z.{digits}f}{half_width}"  # z: no -0.0
 
 
-def percent(share: float | None, digits: int = 1) -> str:
-    """Format a share for people: `95.6 %`, or `unknown` for None."""
-    return "unknown" if share is None else f"{100 * share:.{digits}f} %"
-
-
 @dataclass(frozen=True)
 class Summary:
     """One recipe on one task over seeds; `target` is empty without target labels."""

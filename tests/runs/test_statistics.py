@@ -6,8 +6,9 @@ import math
 
 import pytest
 
+from mutualign.io.numbers import percent
 from mutualign.runs.history import LAST, ORACLE
-from mutualign.runs.statistics import Interval, Summary, differences, percent, summarise
+from mutualign.runs.statistics import Interval, Summary, differences, summarise
 from tests.runs.samples import row
 
 

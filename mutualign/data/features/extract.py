@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 import time
@@ -19,7 +18,7 @@ from torch import Tensor
 from mutualign.data.features.network import FeatureNetwork, feature_network
 from mutualign.data.features.settings import FeatureSettings
 from mutualign.data.features.views import photo_views
-from mutualign.data.folders.image_cache import Readable, keep_rows
+from mutualign.data.folders.image_cache import Readable, digest_of, keep_rows
 from mutualign.data.folders.image_io import BYTES_PER_PIXEL, read_image_file
 from mutualign.data.folders.mapped_images import MappedImages, map_rows
 from mutualign.data.folders.scan import Scan
@@ -42,8 +41,8 @@ def extract(scanned: Scan, settings: FeatureSettings, what: str) -> Readable:
     pretrained, views = settings.pretrained, settings.views
     pretrained.check()
     side = pretrained.side
-    way = hashlib.sha256(json.dumps([RULE, pretrained.digest, side, views]).encode()).hexdigest()[:16]
-    key = hashlib.sha256(json.dumps([RULE, pretrained.digest, side, views, scanned.digests]).encode()).hexdigest()[:32]
+    reading = (RULE, pretrained.digest, side, views)
+    way, key = digest_of(*reading), digest_of(*reading, scanned.digests)
     costs = [BYTES_PER_PIXEL * shape.height * shape.width + views * side * side * 64 for shape in scanned.shapes]
 
     def row(content: bytes, path: Path) -> bytes:

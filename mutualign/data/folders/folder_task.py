@@ -30,6 +30,7 @@ from mutualign.data.split import hold_out_tenth
 from mutualign.data.task import Pictures, Task, sample_rows
 from mutualign.data.types import ImageShape, LabelledImages, TargetDataset, spread
 from mutualign.errors import MutualignError
+from mutualign.io.numbers import percent
 
 OnBadImage = Literal["skip", "fail"]
 BAD_SHARE = 0.01  # of images that may be unreadable and are left out
@@ -188,13 +189,14 @@ class FolderTask:
         """Return one note per unreadable image. Raises MutualignError if there are too many."""
         if not bad:
             return []
+        share = percent(BAD_SHARE, 0)
         most = 0 if self.on_bad_image == "fail" else int(BAD_SHARE * listed)
         count = f"{part}: {len(bad)} of {listed} images cannot be read"
         if len(bad) > most:
-            allowed = "none may" if self.on_bad_image == "fail" else f"up to 1 %, here {most}, may"
+            allowed = "none may" if self.on_bad_image == "fail" else f"up to {share}, here {most}, may"
             raise MutualignError(
                 f"{count}; {allowed} be left out\n{_bad_lines(bad)}\n  hint:    repair or remove them"
-                + ("" if self.on_bad_image == "skip" else ", or leave up to 1 % out with --on-bad-image skip")
+                + ("" if self.on_bad_image == "skip" else f", or leave up to {share} out with --on-bad-image skip")
             )
         return [f"{count} and are left out", *bad]
 

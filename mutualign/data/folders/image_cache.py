@@ -64,8 +64,7 @@ def decode(scanned: Scan, shape: ImageShape, what: str) -> Readable:
     A damaged cached file is decoded again. Raises MutualignError if the cache cannot be written, or if no image can be
     decoded.
     """
-    way = hashlib.sha256(json.dumps([RULE, shape]).encode()).hexdigest()[:16]
-    key = hashlib.sha256(json.dumps([RULE, shape, scanned.digests]).encode()).hexdigest()[:32]
+    way, key = digest_of(RULE, shape), digest_of(RULE, shape, scanned.digests)
     output = shape.channels * shape.height * shape.width
     costs = [BYTES_PER_PIXEL * one.height * one.width + output for one in scanned.shapes]
 
@@ -74,6 +73,11 @@ def decode(scanned: Scan, shape: ImageShape, what: str) -> Readable:
 
     kept = keep_rows(f"images/{way}", key, scanned, pixels, costs, f"decoding {what}")
     return Readable(MappedImages.open(kept.path, len(kept.rows), shape), kept.rows, kept.bad, key)
+
+
+def digest_of(*parts: Any) -> str:
+    """Name cached rows by what they depend on: plain data."""
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 
 def keep_rows(
