@@ -36,7 +36,7 @@ from mutualign.recipes import load_recipe
 from mutualign.runs import api
 from mutualign.runs.network_choice import NetworkChoice
 from mutualign.training.distributed import make_fabric
-from mutualign.training.hardware import describe_hardware, has_bf16, keep_freed_memory
+from mutualign.training.hardware import bf16_is_faster, describe_hardware, keep_freed_memory
 
 ROOT = Path(__file__).parents[1]
 GOLDEN, TWO_GPUS, COMPILED, GOAL = "golden losses", "two GPUs", "compiled losses", "seconds to 97 %, fast"
@@ -105,7 +105,7 @@ class Gpu:
     @cached_property
     def precision(self) -> str:
         """What `auto` chooses."""
-        return "bf16" if has_bf16(make_fabric("float32", self.accelerator).device) else "float32"
+        return "bf16" if bf16_is_faster(make_fabric("float32", self.accelerator).device) else "float32"
 
     @cached_property
     def task(self) -> Task:

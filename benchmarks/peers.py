@@ -34,7 +34,7 @@ from mutualign.data.types import TargetDataset, spread, to_floats
 from mutualign.errors import MutualignError
 from mutualign.evaluation.target_labels import target_accuracy
 from mutualign.nn.layers import GradientReversal
-from mutualign.training.hardware import has_bf16, keep_freed_memory
+from mutualign.training.hardware import bf16_is_faster, keep_freed_memory
 
 CPU = torch.device("cpu")
 BATCH = 64  # source images, and as many target images
@@ -250,7 +250,7 @@ def measure(settings: Settings) -> Measurements:
     keep_freed_memory()  # as every run of ours does; the others profit too
     results, task = Measurements(), find_task(settings.task).load(data_folder(settings.data))
     rounds, steps = (1, 1) if settings.quick else (settings.rounds, settings.steps)
-    precisions = {"float32": False} | ({"bf16": True} if has_bf16(CPU) else {})
+    precisions = {"float32": False} | ({"bf16": True} if bf16_is_faster(CPU) else {})
     for number in range(rounds):
         for (precision, bf16), (name, build) in itertools.product(precisions.items(), SYSTEMS.items()):
             torch.manual_seed(number)

@@ -43,7 +43,7 @@ from mutualign.recipes import Recipe, load_recipe
 from mutualign.runs.experiment import Experiment
 from mutualign.training.batches import Batches
 from mutualign.training.distributed import make_fabric
-from mutualign.training.hardware import has_bf16, keep_freed_memory
+from mutualign.training.hardware import bf16_is_faster, keep_freed_memory
 from mutualign.training.loop import StageTrainer
 from mutualign.training.setup import build_classifier, build_method
 
@@ -236,7 +236,8 @@ def measure(settings: Settings) -> list[dict[str, Any]]:
     keep_freed_memory()  # as every run does
     data, results, fabric = data_folder(settings.data), Measurements(), make_fabric("auto")
     tasks = {name: find_task(name).load(data) for name in settings.task}
-    precisions = ["bf16", "float32"] if has_bf16(fabric.device) else ["float32"]  # the first is what `auto` chooses
+    # The first precision is what `auto` chooses.
+    precisions = ["bf16", "float32"] if bf16_is_faster(fabric.device) else ["float32"]
     ours = {(name, precision): OurStep(task, precision) for name, task in tasks.items() for precision in precisions}
     fast = {name: OurStep(task, precisions[0], "fast") for name, task in tasks.items()}
     on_cpu = fabric.device.type == "cpu"

@@ -99,7 +99,7 @@ class Recipe:
     backbone: str = "mani_cnn"  # a registered backbone, or timm:NAME
     backbone_weights: str = ""  # of a network of timm: "pretrained", or a .safetensors file; "" for random weights
     backbone_weights_sha256: str = ""  # of that file's content; found when the recipe is read
-    precision: Literal["auto", "float32", "bf16"] = "auto"  # auto: bf16 autocast where the hardware has it
+    precision: Literal["auto", "float32", "bf16"] = "auto"  # auto: bf16 autocast where it is faster
     features: str = ""  # a pretrained network, or timm:NAME, whose features of image files are trained on
     views: int = 1  # of each image file, as features: the image, its mirror image, and random crops
 

@@ -22,7 +22,7 @@ from mutualign.training.fabric import (
     SLURMEnvironment,
     TorchElasticEnvironment,
 )
-from mutualign.training.hardware import has_bf16
+from mutualign.training.hardware import bf16_is_faster
 from mutualign.training.launching import local_processes
 
 
@@ -129,7 +129,7 @@ def make_fabric(
     processes: Processes = ONE,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Fabric:
-    """Choose devices and precision: `float32`, `bf16` (autocast), or `auto`, which is bf16 if the hardware has it.
+    """Choose devices and precision: `float32`, `bf16` (autocast), or `auto`, which is bf16 where it is faster.
 
     Launches the other processes, if any: each runs this program from its start to this call. Raises MutualignError if
     the accelerator does not exist or has too few devices, or if the processes cannot connect; raises Stopped if
@@ -138,7 +138,7 @@ def make_fabric(
     settings: dict[str, Any] = {"accelerator": accelerator}
     try:
         one = Fabric(devices=1, plugins=[LightningEnvironment()], **settings)
-        bf16 = precision == "bf16" or (precision == "auto" and has_bf16(one.device))
+        bf16 = precision == "bf16" or (precision == "auto" and bf16_is_faster(one.device))
         settings["precision"] = "bf16-mixed" if bf16 else "32-true"
         environment = processes._environment()
         settings["plugins"] = [environment]

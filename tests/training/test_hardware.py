@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import platform
 import subprocess
 import sys
@@ -12,13 +13,13 @@ import torch
 
 from mutualign.training import distributed, hardware
 from mutualign.training.distributed import make_fabric
-from mutualign.training.hardware import describe_hardware, has_bf16, keep_freed_memory, versions
+from mutualign.training.hardware import bf16_is_faster, describe_hardware, keep_freed_memory, versions
 
 CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize(
-    ("precision", "native", "expected"),
+    ("precision", "faster", "expected"),
     [
         ("float32", True, torch.float32),
         ("float32", False, torch.float32),
@@ -28,31 +29,56 @@ CPU = torch.device("cpu")
         ("auto", False, torch.float32),
     ],
 )
-def test_matrix_products_run_in_the_precision_that_is_asked_for(monkeypatch, precision, native, expected):
-    monkeypatch.setattr(distributed, "has_bf16", lambda device: native)
+def test_matrix_products_run_in_the_precision_that_is_asked_for(monkeypatch, precision, faster, expected):
+    monkeypatch.setattr(distributed, "bf16_is_faster", lambda device: faster)
     fabric = make_fabric(precision, "cpu")
     assert fabric.device == CPU
     with fabric.autocast():
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == expected
 
 
-@pytest.mark.parametrize(("avx512", "amx"), [(True, False), (False, True), (True, True), (False, False)])
-def test_a_cpu_has_bf16_where_it_has_one_of_the_two_instruction_sets(monkeypatch, avx512, amx):
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
-    assert has_bf16(CPU) == (avx512 or amx)
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock by which products take the given seconds: in float32 and in bf16, in turns."""
+
+    def set_seconds(*seconds: float) -> None:
+        times = itertools.chain.from_iterable((0.0, each) for each in seconds)
+        monkeypatch.setattr(hardware.time, "perf_counter", lambda: next(times))
+        hardware._cpu_speedup.cache_clear()
+
+    yield set_seconds
+    hardware._cpu_speedup.cache_clear()
+
+
+@pytest.mark.parametrize(("float32", "bf16", "faster"), [(2.0, 4.0, False), (2.0, 1.9, False), (2.0, 1.0, True)])
+def test_a_cpu_is_faster_in_bf16_if_its_products_are_by_more_than_the_rounding_costs(clock, float32, bf16, faster):
+    clock(*[float32, bf16] * 5)
+    assert bf16_is_faster(CPU) == faster
+
+
+def test_the_best_round_counts_so_that_other_work_on_the_machine_does_not(clock):
+    clock(9.0, 1.0, 2.0, 9.0, 9.0, 9.0, 9.0, 9.0, 9.0, 9.0)
+    assert hardware._cpu_speedup() == 2.0
+
+
+def test_a_cpu_is_measured_once_and_with_the_threads_as_before(clock):
+    clock(*[1.0, 1.0] * 5)  # a second measurement would find the clock at its end
+    before = torch.get_num_threads()
+    bf16_is_faster(CPU)
+    bf16_is_faster(CPU)
+    assert torch.get_num_threads() == before
 
 
 @pytest.mark.parametrize("native", [True, False])
-def test_a_gpu_has_bf16_where_it_is_not_emulated(monkeypatch, native):
+def test_a_gpu_is_faster_in_bf16_where_it_is_not_emulated(monkeypatch, native):
     monkeypatch.setattr(
         torch.cuda, "is_bf16_supported", lambda including_emulation=True: True if including_emulation else native
     )
-    assert has_bf16(torch.device("cuda")) == native
+    assert bf16_is_faster(torch.device("cuda")) == native
 
 
-def test_other_devices_are_taken_to_have_no_bf16():
-    assert not has_bf16(torch.device("mps"))
+def test_other_devices_are_taken_to_be_no_faster_in_bf16():
+    assert not bf16_is_faster(torch.device("mps"))
 
 
 @pytest.mark.parametrize(("precision", "words"), [("float32", "float32"), ("bf16", "bf16 autocast")])
