@@ -83,6 +83,13 @@ def test_a_difference_within_the_tolerance_passes_and_is_reported(finished):
     assert found == pytest.approx(5e-5, abs=1e-6)
 
 
+def test_another_class_within_the_tolerance_is_a_tie_and_passes(finished, monkeypatch):
+    predictor, tied = load(finished), torch.tensor([1 / 3 + 2e-5, 1 / 3, 1 / 3 - 2e-5])
+    monkeypatch.setattr(Predictor, "probabilities", lambda self, images: tied.expand(len(images), 3))
+    images, other = real_images(predictor)[0], Altered(predictor, lambda p: p.flip(1))
+    assert check(b"content", other, predictor, images) == pytest.approx(4e-5, abs=1e-6)
+
+
 def test_class_names_in_another_order_are_refused(finished):
     predictor = load(finished)
     form = Altered(predictor, lambda p: p, ("middle", "left", "right"))
