@@ -43,9 +43,9 @@ class AdaMatch(Method):
     def forward(self, batch: Batch, progress: Float[Tensor, ""]) -> tuple[Losses, Metrics]:
         n, total = batch.n_source, len(batch.images)
         strong = strong_views(batch.images, self.config.views)
-        together = self.logits(torch.cat([batch.images, strong])).float()
+        together = self.logits(torch.cat([batch.images, strong]))
         with statistics_momentum(self.classifier, 0.0):
-            alone = self.logits(torch.cat([batch.images[:n], strong[:n]])).float()
+            alone = self.logits(torch.cat([batch.images[:n], strong[:n]]))
         source = torch.cat([together[:n], together[total : total + n]])
         mixed = alone + torch.rand_like(alone) * (source - alone)
         weak_source, strong_source = mixed.chunk(2)

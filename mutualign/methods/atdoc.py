@@ -55,7 +55,7 @@ class ATDOC(Method):
     def forward(self, batch: Batch, progress: Float[Tensor, ""]) -> tuple[Losses, Metrics]:
         features, n = self.features(batch.images), batch.n_source
         logits = self.classifier.head(features)
-        target, target_logits = F.normalize(features[n:].detach().float(), dim=1), logits[n:].float()
+        target, target_logits = F.normalize(features[n:].detach().float(), dim=1), logits[n:]
         with torch.autocast(target.device.type, enabled=False):  # in bf16, many neighbours are equally near
             similarities = target @ self.bank_features.T
         similarities = similarities.scatter(1, batch.target_rows[:, None], -torch.inf)  # not its own neighbour

@@ -67,12 +67,12 @@ class CDAN(Method):
         domain_logits = self.discriminator(self.conditioned(reversed_, logits.detach().softmax(1)))
         weights = None
         if self.config.entropy_weights:
-            certain = 1 + torch.exp(-entropy(logits.detach().float()))
+            certain = 1 + torch.exp(-entropy(logits.detach()))
             weights = certain / certain.mean()
         losses = {
             "class": F.cross_entropy(logits[:n], batch.labels),
             "domain": self.config.weight
-            * F.binary_cross_entropy_with_logits(domain_logits.float(), batch.is_source, weight=weights),
+            * F.binary_cross_entropy_with_logits(domain_logits, batch.is_source, weight=weights),
         }
         return losses, {
             "class_accuracy": accuracy(logits[:n], batch.labels),

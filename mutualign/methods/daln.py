@@ -44,7 +44,7 @@ class DALN(Method):
     def forward(self, batch: Batch, progress: Float[Tensor, ""]) -> tuple[Losses, Metrics]:
         features, n = self.features(batch.images), batch.n_source
         logits = self.classifier.head(features[:n])
-        critic = self.classifier.head(reverse_gradient(features, self.strength(progress))).float()
+        critic = self.classifier.head(reverse_gradient(features, self.strength(progress)))
         losses = {
             "class": F.cross_entropy(logits, batch.labels),
             "discrepancy": self.config.weight * nuclear_wasserstein(critic[:n], critic[n:]),

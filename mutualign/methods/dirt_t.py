@@ -50,13 +50,13 @@ class DIRTT(Method):
         return self.teacher.model
 
     def forward(self, batch: Batch, progress: Float[Tensor, ""]) -> tuple[Losses, Metrics]:
-        logits = self.logits(batch.images).float()
+        logits = self.logits(batch.images)
         with statistics_momentum(self.classifier, 0.0):
             vat = virtual_adversarial_loss(self.logits, batch.images, logits, self.config.radius)
         losses = {
             "entropy": self.config.weight * entropy_minimisation(logits),
             "target_vat": self.config.weight * vat,
-            "teacher": self.config.teacher_weight * divergence(self.teacher(batch.images).float(), logits),
+            "teacher": self.config.teacher_weight * divergence(self.teacher(batch.images), logits),
         }
         return losses, {}
 

@@ -43,7 +43,7 @@ class FDA(Method):
         rows = torch.randint(len(target), (n,), device=target.device)
         source = fourier_swap(batch.images[:n], target[rows], self.config.beta)
         logits = self.logits(torch.cat([source, target]))
-        robust = (entropy(logits[n:].float()).square() + 1e-6) ** self.config.power
+        robust = (entropy(logits[n:]).square() + 1e-6) ** self.config.power
         losses = {
             "class": F.cross_entropy(logits[:n], batch.labels),
             "entropy": self.config.entropy_weight * robust.mean(),

@@ -55,7 +55,7 @@ class MaNi(DANN):
         features = self.features(batch.images)
         losses, metrics = self.losses_on(features, batch, progress)
 
-        confidence, pseudo_labels = self.teacher(batch.target).float().softmax(1).max(1)
+        confidence, pseudo_labels = self.teacher(batch.target).softmax(1).max(1)
         confident = confidence >= self.config.threshold
         pairs = sample_pairs(batch.labels, pseudo_labels, confident, self.classifier.classes)
 
@@ -66,7 +66,7 @@ class MaNi(DANN):
             torch.cat([anchors_t, anchors_s, anchors_t, anchors_s]),
             torch.cat([anchors_s, anchors_t, source[pairs.other_source], target[pairs.other_target]]),
         )
-        joint_t, joint_s, marginal_t, marginal_s = scores.float().chunk(4)
+        joint_t, joint_s, marginal_t, marginal_s = scores.chunk(4)
         losses["mi"] = self.config.weight * (
             jsd_mutual_information(joint_t, marginal_t, pairs.valid)
             + jsd_mutual_information(joint_s, marginal_s, pairs.valid)

@@ -50,8 +50,8 @@ class MDD(Method):
     def forward(self, batch: Batch, progress: Float[Tensor, ""]) -> tuple[Losses, Metrics]:
         features, n = self.features(batch.images), batch.n_source
         logits = self.classifier.head(features)
-        opponent = self.opponent(reverse_gradient(features, self.config.reversal * ramp(progress))).float()
-        main = logits.detach().float()
+        opponent = self.opponent(reverse_gradient(features, self.config.reversal * ramp(progress)))
+        main = logits.detach()
         losses = {
             "class": F.cross_entropy(logits[:n], batch.labels),
             "disparity": self.config.weight

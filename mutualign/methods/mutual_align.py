@@ -64,7 +64,7 @@ class MutualAlign(DANN):
         return PseudoLabeller(self.teacher.model, self.config.threshold)
 
     def forward(self, batch: Batch, progress: Float[Tensor, ""]) -> tuple[Losses, Metrics]:
-        confidence, pseudo_labels = self.teacher(batch.target).float().softmax(1).max(1)
+        confidence, pseudo_labels = self.teacher(batch.target).softmax(1).max(1)
         confident = confidence >= self.config.threshold
 
         features, n = self.features(self.strong_views(batch)), batch.n_source
@@ -77,7 +77,7 @@ class MutualAlign(DANN):
             )
         logits = self.classifier.head(features[n:])
         if weight := self.config.information_weight:
-            losses["information"] = weight * progress * information_maximisation(logits.float())
+            losses["information"] = weight * progress * information_maximisation(logits)
         each = F.cross_entropy(logits, pseudo_labels, reduction="none")
         losses["self_training"] = self.config.self_training_weight * (each * confident).mean()
         metrics["coverage"] = mean_of(confident)

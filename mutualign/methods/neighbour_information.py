@@ -86,12 +86,12 @@ class NeighbourInformation(Method):
 
     def forward(self, batch: Batch, progress: Float[Tensor, ""]) -> tuple[Losses, Metrics]:
         config, n = self.config, batch.n_source
-        teacher = self.teacher(batch.target).float()
+        teacher = self.teacher(batch.target)
         if batch.target.shape[2] > 1 and batch.target.shape[3] == 1:  # features in several views, of which it sees one
-            teacher = (teacher + self.teacher(batch.target.roll(-1, dims=2)).float()) / 2
+            teacher = (teacher + self.teacher(batch.target.roll(-1, dims=2))) / 2
         self._latest = (batch.target_rows, teacher.softmax(1))
 
-        logits = self.logits(batch.images).float()
+        logits = self.logits(batch.images)
         source, target = logits[:n], logits[n:]
         agreed = self.predictions[self.neighbours[batch.target_rows]].mean(1)
         each = -(agreed * target.log_softmax(1)).sum(1)

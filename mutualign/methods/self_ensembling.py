@@ -58,9 +58,9 @@ class SelfEnsembling(Method):
 
     def forward(self, batch: Batch, progress: Float[Tensor, ""]) -> tuple[Losses, Metrics]:
         n = batch.n_source
-        teacher = self.teacher(strong_views(batch.target, self.config.views)).float().softmax(1)
+        teacher = self.teacher(strong_views(batch.target, self.config.views)).softmax(1)
         logits = self.logits(strong_views(batch.images, self.config.views))
-        student = logits[n:].float().softmax(1)
+        student = logits[n:].softmax(1)
         confident = teacher.amax(1) >= self.config.threshold
         distances, coverage = (student - teacher).square().mean(1), mean_of(confident)
         losses = {

@@ -46,7 +46,7 @@ class VADA(DANN):
     def forward(self, batch: Batch, progress: Float[Tensor, ""]) -> tuple[Losses, Metrics]:
         features, n = self.features(batch.images), batch.n_source
         losses, metrics = self.losses_on(features, batch, progress)
-        logits = self.classifier.head(features).float()
+        logits = self.classifier.head(features)
         source, target = batch.images[:n], batch.target
         target_weight, source_weight = self.config.target_weight, self.config.source_weight
         losses["entropy"] = target_weight * entropy_minimisation(logits[n:])

@@ -1,4 +1,7 @@
-"""Heads: small networks from features to logits, projections and scores, without a final softmax or sigmoid."""
+"""Heads: small networks from features to logits, projections and scores, without a final softmax or sigmoid.
+
+What they return is float32 under autocast too: losses need more digits than bf16 has.
+"""
 
 from __future__ import annotations
 
@@ -12,18 +15,26 @@ from torch import Tensor, nn
 from mutualign.nn.layers import Dropout
 
 
+class WideLinear(nn.Linear):
+    """A linear layer whose outputs are at least float32, whatever the precision of its product."""
+
+    def forward(self, values: Float[Tensor, "*rows inputs"]) -> Float[Tensor, "*rows outputs"]:
+        outputs = super().forward(values)
+        return outputs.to(torch.promote_types(outputs.dtype, torch.float32))
+
+
 class ManiHead(nn.Sequential):
     """features - 32 - ReLU - dropout 0.5 - classes: logits."""
 
     def __init__(self, feature_dim: int, classes: int, hidden: int = 32) -> None:
-        super().__init__(nn.Linear(feature_dim, hidden), nn.ReLU(), Dropout(0.5), nn.Linear(hidden, classes))
+        super().__init__(nn.Linear(feature_dim, hidden), nn.ReLU(), Dropout(0.5), WideLinear(hidden, classes))
 
 
 class MLPHead(nn.Sequential):
     """features - hidden - ReLU - outputs: logits."""
 
     def __init__(self, feature_dim: int, outputs: int, hidden: int = 256) -> None:
-        super().__init__(nn.Linear(feature_dim, hidden), nn.ReLU(), nn.Linear(hidden, outputs))
+        super().__init__(nn.Linear(feature_dim, hidden), nn.ReLU(), WideLinear(hidden, outputs))
 
 
 class DomainDiscriminator(nn.Module):
@@ -31,7 +42,7 @@ class DomainDiscriminator(nn.Module):
 
     def __init__(self, feature_dim: int, hidden: int = 32) -> None:
         super().__init__()
-        self.layers = nn.Sequential(nn.Linear(feature_dim, hidden), nn.ReLU(), nn.Linear(hidden, 1))
+        self.layers = nn.Sequential(nn.Linear(feature_dim, hidden), nn.ReLU(), WideLinear(hidden, 1))
 
     def forward(self, features: Float[Tensor, "n features"]) -> Float[Tensor, " n"]:
         return self.layers(features).squeeze(1)  # type: ignore[no-any-return]
@@ -52,12 +63,12 @@ class CosineCritic(nn.Module):
 
     def __init__(self, feature_dim: int, size: int = 64) -> None:
         super().__init__()
-        self.project = nn.Linear(feature_dim, size)
+        self.project = WideLinear(feature_dim, size)
         self.log_scale = nn.Parameter(torch.tensor(5.0).log())
         self.bias = nn.Parameter(torch.tensor(-2.0))  # most pairs are of different classes
 
     def forward(self, a: Float[Tensor, "a features"], b: Float[Tensor, "b features"]) -> Float[Tensor, "a b"]:
-        a, b = F.normalize(_widened(self.project(a)), dim=1), F.normalize(_widened(self.project(b)), dim=1)
+        a, b = F.normalize(self.project(a), dim=1), F.normalize(self.project(b), dim=1)
         return self.log_scale.clamp(max=math.log(100)).exp() * (a @ b.T) + self.bias
 
 
@@ -67,13 +78,8 @@ class ConcatenatingCritic(nn.Module):
     def __init__(self, size: int = 64, hidden: int = 512) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Linear(2 * size, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, 1)
+            nn.Linear(2 * size, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), WideLinear(hidden, 1)
         )
 
     def forward(self, a: Float[Tensor, "pairs size"], b: Float[Tensor, "pairs size"]) -> Float[Tensor, " pairs"]:
         return self.layers(torch.cat([a, b], dim=1)).squeeze(1)  # type: ignore[no-any-return]
-
-
-def _widened(values: Tensor) -> Tensor:
-    """Return half-precision values as float32, others as they are."""
-    return values.to(torch.promote_types(values.dtype, torch.float32))

@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mutualign.nn.backbones import ManiCNN, build_backbone
+from mutualign.nn.backbones import BACKBONES, ManiCNN, build_backbone
 from mutualign.nn.classifier import Classifier
-from mutualign.nn.heads import ConcatenatingCritic, CosineCritic, DomainDiscriminator, ManiHead, Projection
+from mutualign.nn.heads import ConcatenatingCritic, CosineCritic, DomainDiscriminator, ManiHead, Projection, WideLinear
 
 HEADS = {
     "class": (lambda: ManiHead(20, 7), 1, (5, 7)),
@@ -42,10 +42,43 @@ def test_no_head_bounds_or_normalises_its_output(name):
     assert float(twice.abs().max()) > 1
 
 
+@pytest.mark.parametrize("name", ["class", "domain", "critic"])
+def test_what_goes_into_a_loss_is_float32_under_autocast_too(name):
+    build, inputs, _ = HEADS[name]
+    with torch.autocast("cpu", torch.bfloat16):
+        outputs = build().eval()(*torch.randn(inputs, 5, 20))
+    assert outputs.dtype == torch.float32
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_the_logits_of_every_network_are_float32_under_autocast_too(name):
+    classifier = Classifier(build_backbone(name, 3, 32, 32), 4).eval()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert classifier(torch.rand(2, 3, 32, 32)).dtype == torch.float32
+
+
+def test_a_wide_linear_layer_is_a_linear_layer_and_keeps_double_precision():
+    wide, plain = WideLinear(5, 3), nn.Linear(5, 3)
+    plain.load_state_dict(wide.state_dict())
+    rows = torch.randn(4, 5)
+    assert torch.equal(wide(rows), plain(rows))
+    assert wide.double()(rows.double()).dtype == torch.float64
+
+
 def test_nothing_in_a_classifier_normalises_either():
     classifier = Classifier(ManiCNN(1, 12, 12), 3)
     kinds = {type(module).__name__ for module in classifier.modules()}
-    assert kinds == {"Classifier", "ManiCNN", "ImageConv2d", "Conv2d", "Dropout", "ManiHead", "Linear", "ReLU"}
+    assert kinds == {
+        "Classifier",
+        "ManiCNN",
+        "ImageConv2d",
+        "Conv2d",
+        "Dropout",
+        "ManiHead",
+        "Linear",
+        "WideLinear",
+        "ReLU",
+    }
 
 
 def linear_sizes(head):
@@ -57,7 +90,7 @@ def test_the_heads_have_the_published_sizes():
     assert linear_sizes(DomainDiscriminator(6400)) == [(6400, 32), (32, 1)]
     assert linear_sizes(Projection(6400)) == [(6400, 64)]
     assert linear_sizes(ConcatenatingCritic()) == [(128, 512), (512, 512), (512, 1)]
-    assert [type(layer).__name__ for layer in ManiHead(4, 2)] == ["Linear", "ReLU", "Dropout", "Linear"]
+    assert [type(layer).__name__ for layer in ManiHead(4, 2)] == ["Linear", "ReLU", "Dropout", "WideLinear"]
     assert "p=0.5" in repr(ManiHead(4, 2))
 
 

@@ -8,6 +8,7 @@ from typing import TypeVar
 from torch import nn
 
 from mutualign.errors import MutualignError, nearest
+from mutualign.nn.heads import WideLinear
 
 
 class Backbone(nn.Module):
@@ -16,8 +17,8 @@ class Backbone(nn.Module):
     feature_dim: int
 
     def head(self, classes: int) -> nn.Module:
-        """Return a new classification head, from these features to logits."""
-        return nn.Linear(self.feature_dim, classes)
+        """Return a new classification head, from these features to logits, float32 under autocast too."""
+        return WideLinear(self.feature_dim, classes)
 
     def slower_parameters(self) -> Iterable[nn.Parameter]:
         """Return the parameters to which a recipe's `backbone_lr_factor` applies: all of the backbone's."""
