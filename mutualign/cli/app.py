@@ -65,7 +65,7 @@ def main() -> None:
         _fail(str(error))
     except BrokenPipeError:  # whoever read the output, such as `head`, has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at its end
-        raise SystemExit(128 + signal.SIGPIPE) from None
+        raise SystemExit(128 + 13) from None  # as if SIGPIPE, which Windows lacks, had ended it
     except KeyboardInterrupt:
         raise SystemExit(128 + signal.SIGINT) from None
     except OSError as error:

@@ -104,6 +104,7 @@ class SweepCommand:
         from mutualign.data.fetch.data_files import data_folder
         from mutualign.runs.jobs import TaskPlace
         from mutualign.runs.loading import load_task, recipe_for
+        from mutualign.runs.spec import folder_name
         from mutualign.runs.sweeps.space import load_space
         from mutualign.runs.sweeps.study import Study
         from mutualign.runs.sweeps.sweep import Sweep
@@ -115,7 +116,7 @@ class SweepCommand:
         if own is None:
             find_task(name)
         recipe = recipe_for(own, space.recipe, self.set)
-        folder = self.out / name.replace("/", "-") / self.space.stem
+        folder = self.out / folder_name(name) / self.space.stem
         common = Circumstances.here(folder, threads, self.accelerator)
         # Loaded once in this process, so that files are fetched and features computed before workers need them.
         identity = load_task(name, data, recipe, own).identity

@@ -17,6 +17,7 @@ from mutualign.errors import MutualignError
 
 PART = ".part"  # ends the name of a file that is being written
 ABANDONED = 3600.0  # seconds without a write after which a part is a leftover of a killed process
+BINARY = getattr(os, "O_BINARY", 0)  # or Windows changes the ends of lines
 LONGEST_STEM = 200  # bytes of the final name that the name of a part starts with; a name has 255 at most
 
 _lasting = ContextVar("lasting", default=True)  # whether files are to survive a power cut
@@ -76,7 +77,7 @@ def open_atomically(
     stem = os.fsencode(path.name)[:LONGEST_STEM].decode("utf-8", "ignore")
     _remove_abandoned(path.parent, stem)
     part = path.with_name(f"{stem}.{secrets.token_hex(8)}{PART}")
-    number = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)  # O_EXCL follows no link
+    number = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | BINARY, 0o666)  # O_EXCL follows no link
     try:
         with os.fdopen(number, "wb") as file:
             yield file
@@ -89,7 +90,7 @@ def open_atomically(
         with suppress(OSError):
             part.unlink(missing_ok=True)
         raise
-    if durable:
+    if durable and hasattr(os, "O_DIRECTORY"):  # Windows opens no folders
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             flush_to_disk(folder)

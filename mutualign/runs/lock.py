@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import errno
-import fcntl
 import os
 import socket
 import time
@@ -13,12 +12,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from mutualign.errors import MutualignError, shell_command
+from mutualign.errors import MutualignError
 from mutualign.io.atomic import cannot_write
+from mutualign.io.file_lock import lock_open_file
 from mutualign.io.typed import decode_typed, encode_json
 
 LOCK = ".lock"  # file in the run folder
 PATIENCE = 0.3  # seconds until a held lock counts as taken: `owner_of` holds it for a moment
+NO_LINKS = getattr(os, "O_NOFOLLOW", 0)  # Windows has no such flag
 NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)  # of file systems that cannot lock
 
 
@@ -68,6 +69,7 @@ def locked(folder: Path, patience: float = PATIENCE, wait: Callable[[], None] = 
     finally:
         with suppress(OSError):
             if os.path.samestat(os.fstat(file), path.stat()):  # and not that of a process which has broken this lock
+                os.ftruncate(file, 0)  # Windows keeps a file that is open: an empty one has no owner
                 path.unlink()  # while the lock is held: whoever waits for this file sees that it is gone
         os.close(file)
 
@@ -76,11 +78,11 @@ def owner_of(folder: Path) -> Owner | None:
     """Return the process that trains the run of a folder now; None if there is none."""
     path = folder / LOCK
     try:
-        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)  # others' runs can be looked at, but not written to
+        file = os.open(path, os.O_RDONLY | NO_LINKS)  # others' runs can be looked at, but not written to
     except OSError:
         return None
     try:
-        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        lock_open_file(file, shared=True)
     except BlockingIOError:
         return _read(path)
     except OSError:
@@ -99,9 +101,9 @@ def _acquire(path: Path, patience: float, wait: Callable[[], None]) -> int:
     """Open and lock the file, again if its last owner deleted it in between. Raises BlockingIOError if it is taken."""
     deadline = time.monotonic() + patience
     while True:
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+        file = os.open(path, os.O_RDWR | os.O_CREAT | NO_LINKS, 0o644)
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock_open_file(file)
             if os.path.samestat(os.fstat(file), path.stat()):
                 return file
         except FileNotFoundError:
@@ -132,6 +134,5 @@ def _in_use(folder: Path, owner: Owner | None) -> str:
     return (
         f"{folder} is in use by another process\n"
         f"  held by  {who}\n"
-        "  hint:    wait until it ends, or stop it; if its computer is gone for good, break the lock with "
-        f"`{shell_command('rm', folder / LOCK)}`"
+        f"  hint:    wait until it ends, or stop it; if its computer is gone for good, delete {folder / LOCK}"
     )

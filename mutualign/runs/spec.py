@@ -16,6 +16,15 @@ from mutualign.recipes import Recipe
 _SHA256 = "backbone_weights_sha256"  # identifies the weights instead of their path
 
 
+def folder_name(task: str) -> str:
+    """Return a task's name without what the name of a folder may not have on some system.
+
+    >>> folder_name("office31:amazon-webcam")
+    'office31-amazon-webcam'
+    """
+    return re.sub(r"[^\w.@+-]+", "-", task)
+
+
 @dataclass(frozen=True)
 class RunSpec:
     """A run to train: two runs with equal specs and equal data give the same result, bit for bit, on one machine."""
@@ -30,8 +39,7 @@ class RunSpec:
         A recipe that is changed by overrides has another name. A folder with other settings is refused by whoever opens
         it for this spec.
         """
-        task = re.sub(r"[^\w.@+-]+", "-", self.task)  # folder:ROOT:SOURCE-TARGET is no name of a folder
-        return out / task / self.recipe.name / f"seed-{self.seed}"
+        return out / folder_name(self.task) / self.recipe.name / f"seed-{self.seed}"
 
     def __str__(self) -> str:
         return f"{self.recipe.name} on {self.task}, seed {self.seed}"

@@ -30,7 +30,9 @@ def test_a_second_process_is_refused_with_the_owner_and_a_killed_owner_leaves_no
     child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     try:
         assert child.stdout.readline() == "held\n"
-        message = rf"held by  process {child.pid} on {socket.gethostname()} since 20\d\d-.*\n  hint: .*`rm {tmp_path}/"
+        message = (
+            rf"held by  process {child.pid} on {socket.gethostname()} since 20\d\d-.*\n  hint: .*, delete {tmp_path}/"
+        )
         with pytest.raises(MutualignError, match=message), locked(tmp_path):
             pass
         assert owner_of(tmp_path).pid == child.pid
