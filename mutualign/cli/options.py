@@ -22,7 +22,8 @@ MOST_JOBS = 10_000
 MOST_SEEDS, MOST_CHECKPOINTS, MOST_PROCESSES, LARGEST_SEED = 10_000, 10_000, 100_000, 2**31 - 1
 
 AcceleratorOption = Annotated[
-    Literal["auto", "cpu", "cuda", "mps"], tyro.conf.arg(help="What to compute on; auto takes a GPU if there is one.")
+    Literal["auto", "cpu", "cuda", "mps"],
+    tyro.conf.arg(help="What to compute on; auto is cuda if there is such a GPU, else cpu. On mps nothing is tested."),
 ]
 DataOption = Annotated[
     Path | None,

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 import torch.distributed as dist
 
 from mutualign.errors import MutualignError, first_line
@@ -131,10 +132,14 @@ def make_fabric(
 ) -> Fabric:
     """Choose devices and precision: `float32`, `bf16` (autocast), or `auto`, which is bf16 where it is faster.
 
+    The accelerator `auto` is a GPU of CUDA (or ROCm) if there is one, else the CPU.
+
     Launches the other processes, if any: each runs this program from its start to this call. Raises MutualignError if
     the accelerator does not exist or has too few devices, or if the processes cannot connect; raises Stopped if
     `should_stop` says so before they have.
     """
+    if accelerator == "auto":  # not mps: what it lacks differs between versions of torch, and none is tested
+        accelerator = "cuda" if torch.cuda.is_available() else "cpu"
     settings: dict[str, Any] = {"accelerator": accelerator}
     try:
         one = Fabric(devices=1, plugins=[LightningEnvironment()], **settings)

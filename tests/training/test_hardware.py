@@ -10,6 +10,7 @@ from importlib import metadata
 
 import pytest
 import torch
+from lightning_fabric.accelerators.mps import MPSAccelerator
 
 from mutualign.training import distributed, hardware
 from mutualign.training.distributed import make_fabric
@@ -79,6 +80,11 @@ def test_a_gpu_is_faster_in_bf16_where_it_is_not_emulated(monkeypatch, native):
 
 def test_other_devices_are_taken_to_be_no_faster_in_bf16():
     assert not bf16_is_faster(torch.device("mps"))
+
+
+def test_the_gpu_of_a_mac_is_not_chosen_by_itself(monkeypatch):
+    monkeypatch.setattr(MPSAccelerator, "is_available", staticmethod(lambda: True))
+    assert make_fabric("float32").device == CPU
 
 
 @pytest.mark.parametrize(("precision", "words"), [("float32", "float32"), ("bf16", "bf16 autocast")])
