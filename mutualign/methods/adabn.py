@@ -24,6 +24,7 @@ class AdaBN(Method):
     """
 
     uses_source = False
+    needs_batch_norm = True
 
     def __init__(self, classifier: Classifier, config: object = None) -> None:
         super().__init__(classifier)

@@ -74,6 +74,7 @@ class Method(nn.Module):
     uses_source: ClassVar[bool] = True
     uses_target: ClassVar[bool] = True
     needs_images: ClassVar[bool] = False  # turns, recolours or mixes images, which features are not
+    needs_batch_norm: ClassVar[bool] = False  # does nothing in a network without
     graph_break: ClassVar[str] = ""  # why `torch.compile` cannot make one graph of `forward`, if it cannot
 
     config: Any  # the dataclass of its settings

@@ -33,7 +33,7 @@ from mutualign.training.duration import estimate_seconds
 from mutualign.training.fabric import Fabric
 from mutualign.training.hardware import describe_hardware, keep_freed_memory, versions
 from mutualign.training.loop import Stopped, train
-from mutualign.training.setup import initial_classifier
+from mutualign.training.setup import check_network, initial_classifier
 
 
 def never() -> bool:
@@ -65,10 +65,11 @@ class Experiment:
         """Prepare a new run in a new run folder, which the first process makes.
 
         `command` is what the user typed, for the config; by default, that of this process.
-        Raises MutualignError, and makes nothing, if the recipe's network cannot take the task's images.
+        Raises MutualignError, and makes nothing, if the recipe's network cannot take the task's images, or if a method
+        does nothing in it.
         """
         with separate_draws():
-            initial_classifier(recipe, task.shape, len(task.class_names))
+            check_network(recipe, initial_classifier(recipe, task.shape, len(task.class_names)))
         config: dict[str, Any] = {
             "command": command or this_command(),
             "task": task.name,

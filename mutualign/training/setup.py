@@ -8,9 +8,11 @@ from contextlib import contextmanager
 import torch
 
 from mutualign.data.types import ImageShape
+from mutualign.errors import MutualignError
 from mutualign.methods import METHODS, Method
 from mutualign.nn.backbones import build_backbone
 from mutualign.nn.classifier import Classifier
+from mutualign.nn.layers import batch_norms
 from mutualign.recipes import Recipe, Stage
 
 
@@ -32,6 +34,16 @@ def initial_classifier(recipe: Recipe, shape: ImageShape, classes: int) -> Class
     if recipe.initial_weights:
         recipe.initial_weights.load_into(classifier.features)
     return classifier
+
+
+def check_network(recipe: Recipe, classifier: Classifier) -> None:
+    """Raise MutualignError if a stage's method would do nothing in this network."""
+    for stage in recipe.stages:
+        if METHODS[stage.method].method.needs_batch_norm and not batch_norms(classifier):
+            raise MutualignError(
+                f"{stage.method} adapts the statistics of batch norm, and the backbone {recipe.backbone} has none\n"
+                "  hint:    choose another --backbone, such as two_block_cnn, or another recipe"
+            )
 
 
 def build_method(stage: Stage, classifier: Classifier) -> Method:

@@ -178,6 +178,15 @@ def test_a_start_that_fails_before_anything_is_saved_can_be_made_again_with_othe
         run(tmp_path / "run", tiny_task, trained=single)
 
 
+def test_a_method_that_would_do_nothing_in_the_network_is_refused_and_makes_nothing(tmp_path, tiny_task):
+    without = recipe("source_only", "adabn")
+    message = r"adabn adapts the statistics of batch norm, and the backbone mani_cnn has none\n  hint: "
+    with pytest.raises(MutualignError, match=message):
+        Experiment.start(without, tiny_task, 0, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    Experiment.start(dataclasses.replace(without, backbone="two_block_cnn"), tiny_task, 0, tmp_path / "run")
+
+
 def test_a_config_that_lacks_a_key_is_an_error_that_names_it(tmp_path):
     RunFolder.create(tmp_path / "run", config(SPEC) | {"recipe": {}})
     with pytest.raises(MutualignError, match=r"config\.toml, recipe: missing the key"):
