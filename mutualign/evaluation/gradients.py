@@ -65,7 +65,7 @@ def _norms(method: Method, updates: list[Update], places: list[Tensor]) -> dict[
     norms: dict[str, float] = {}
     for update in updates:
         for name, loss in update.losses.items():
-            if places and update.player in trains_features:
+            if places and trains_features.intersection(update.players):
                 norms[name] = max(norms.get(name, 0.0), _norm(_gradients(loss, places)))
     return norms
 

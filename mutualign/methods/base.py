@@ -23,11 +23,16 @@ ALL = "all"  # the only player of most methods
 
 @dataclass(frozen=True)
 class Update:
-    """One optimiser step: the losses to minimise, and the player whose parameters it updates."""
+    """One optimiser step: the losses to minimise, and the player, or players, whose parameters it updates."""
 
-    player: str
+    player: str | tuple[str, ...]
     losses: Losses
     metrics: Metrics = field(default_factory=dict)
+
+    @property
+    def players(self) -> tuple[str, ...]:
+        """The players, each of which has an optimiser of its own."""
+        return (self.player,) if isinstance(self.player, str) else self.player
 
     @property
     def total(self) -> Float[Tensor, ""]:

@@ -31,7 +31,9 @@ class MCD(Method):
     """Maximum classifier discrepancy: three alternating parts of each step.
 
     A: features and both heads minimise CE(source). B: the heads minimise CE(source) - w d, with d the mean absolute
-    difference of their probabilities on the target. C: the features minimise w d, several times.
+    difference of their probabilities on the target. C: the features minimise w d, several times. The features have one
+    optimiser for A and C, and the heads one for A and B, as in the authors' code: Adam then scales the small gradients
+    of C by the size of those of A.
     Source: Saito et al., "Maximum classifier discrepancy for unsupervised domain adaptation", CVPR 2018, section 3.3.
     """
 
@@ -44,14 +46,13 @@ class MCD(Method):
     def parameter_groups(self) -> dict[str, list[ParameterGroup]]:
         features = list(self.classifier.features.parameters())
         heads = [*self.classifier.head.parameters(), *self.second_head.parameters()]
-        groups = {"all": features + heads, "heads": heads, "features": features}
-        return {player: [ParameterGroup(parameters)] for player, parameters in groups.items()}
+        return {"features": [ParameterGroup(features)], "heads": [ParameterGroup(heads)]}
 
     def updates(self, batch: Batch, progress: Float[Tensor, ""]) -> Iterator[Update]:
         n = batch.n_source
         first, second = self.both(batch.images[:n])
         classes = F.cross_entropy(first, batch.labels) + F.cross_entropy(second, batch.labels)
-        yield Update("all", {"class": classes}, {"class_accuracy": accuracy(first, batch.labels)})
+        yield Update(("features", "heads"), {"class": classes}, {"class_accuracy": accuracy(first, batch.labels)})
 
         with torch.no_grad():
             features = self.features(batch.images)

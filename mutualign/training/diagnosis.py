@@ -37,16 +37,18 @@ class FiniteCheck:
         self.deferred = fabric.device.type == "cuda" if deferred is None else deferred
         self.first_bad = torch.full((), -1, device=fabric.device)  # the first step that was not finite
 
-    def __call__(self, update: Update, batch: Batch, rows: Rows, step: int, optimiser: torch.optim.Optimizer) -> None:
-        """Check an update whose gradients have been computed, before `optimiser` takes its step."""
-        gradients = [
-            weight.grad for group in optimiser.param_groups for weight in group["params"] if weight.grad is not None
-        ]
+    def __call__(
+        self, update: Update, batch: Batch, rows: Rows, step: int, optimisers: Sequence[torch.optim.Optimizer]
+    ) -> None:
+        """Check an update whose gradients have been computed, before the optimisers take their steps."""
+        groups = [group for optimiser in optimisers for group in optimiser.param_groups]
+        gradients = [weight.grad for group in groups for weight in group["params"] if weight.grad is not None]
         total = update.total.detach()
         finite = total.isfinite() & _extremes(gradients).isfinite().all().to(total.device)
         if self.deferred:
             self.first_bad = torch.where((self.first_bad < 0) & ~finite, step, self.first_bad)
-            optimiser.found_inf = (self.first_bad >= 0).float()  # type: ignore[attr-defined]
+            for optimiser in optimisers:
+                optimiser.found_inf = (self.first_bad >= 0).float()  # type: ignore[attr-defined]
         elif not finite:
             raise NotFinite(
                 diagnose(self.method, update.losses, batch, rows, f"{self.where}, step {step}", self.fabric)

@@ -55,13 +55,14 @@ class StageTrainer:
         inputs = self.fabric._precision.convert_input(batch)
         progress = torch.full((), done, device=self.fabric.device)  # unlike a copy, a fill does not wait for a GPU
         for update in in_autocast(self.fabric, self.method.updates(inputs, progress)):
-            optimiser = self.optimisers[update.player]
-            optimiser.set_rate(torch.tensor(done))
+            optimisers = [self.optimisers[player] for player in update.players]
             self.method.zero_grad()
             self.fabric.backward(update.total)
-            average_gradients(optimiser.parameters)
-            self.check(update, batch, self.batches.rows(step), step, optimiser.torch)
-            optimiser.torch.step()
+            average_gradients([weight for optimiser in optimisers for weight in optimiser.parameters])
+            self.check(update, batch, self.batches.rows(step), step, [optimiser.torch for optimiser in optimisers])
+            for optimiser in optimisers:
+                optimiser.set_rate(torch.tensor(done))
+                optimiser.torch.step()
             self._add(update)
         self.method.after_step()
         self.steps_done += 1

@@ -21,7 +21,7 @@ HALFWAY = torch.tensor(0.5)
 BACKBONE, HEAD = "classifier.features", "classifier.head"
 
 # For each method: settings with which every loss takes part, and the parts that each of its losses trains; no others.
-# With several players, a loss is named "player: loss", and the parts are those of the player.
+# With several players, a loss is named "player+player: loss", and the parts are those of the players that it moves.
 REACHES = {
     "source_only": ({}, {"class": {BACKBONE, HEAD}}),
     "dann": ({}, {"class": {BACKBONE, HEAD}, "domain": {BACKBONE, "discriminator"}}),
@@ -53,7 +53,7 @@ REACHES = {
     "mcd": (
         {"feature_updates": 1},
         {
-            "all: class": {BACKBONE, HEAD, "second_head"},
+            "features+heads: class": {BACKBONE, HEAD, "second_head"},
             "heads: heads": {HEAD, "second_head"},
             "features: discrepancy_1": {BACKBONE},
         },
@@ -122,7 +122,7 @@ def updates_of(method, batch, seed=3, progress=HALFWAY):
 def losses_of(method, batch, seed=3, progress=HALFWAY):
     several = len(method.parameter_groups()) > 1
     return {
-        f"{update.player}: {name}" if several else name: loss
+        f"{'+'.join(update.players)}: {name}" if several else name: loss
         for update in updates_of(method, batch, seed, progress)
         for name, loss in update.losses.items()
     }
@@ -159,7 +159,8 @@ def test_a_loss_reaches_the_parameters_that_it_should_and_no_others(build, make_
     losses[loss].backward()
 
     player = loss.partition(": ")[0] if ": " in loss else "all"
-    moved = {id(weight) for group in method.parameter_groups()[player] for weight in group.parameters}
+    groups = [group for one in player.split("+") for group in method.parameter_groups()[one]]
+    moved = {id(weight) for group in groups for weight in group.parameters}
     for key, parameter in method.named_parameters():
         gradient = 0.0 if parameter.grad is None else parameter.grad.abs().max().item()
         if id(parameter) in moved:

@@ -35,13 +35,12 @@ class ToyMCD(Method):
         features = list(self.classifier.features.parameters())
         heads = [*self.classifier.head.parameters(), *self.second.parameters()]
         return {
-            "all": [ParameterGroup(features), ParameterGroup(heads, lr_factor=2.0)],
-            "heads": [ParameterGroup(heads)],
+            "heads": [ParameterGroup(heads[:2], lr_factor=2.0), ParameterGroup(heads[2:])],
             "features": [ParameterGroup(features, lr_factor=0.5)],
         }
 
     def updates(self, batch, progress):
-        yield Update("all", {"class": self.losses(batch)[0]})
+        yield Update(("features", "heads"), {"class": self.losses(batch)[0]})
         supervised, discrepancy = self.losses(batch)
         yield Update("heads", {"class": supervised, "discrepancy": -discrepancy})
         for _ in range(2):
@@ -109,7 +108,7 @@ def test_a_method_of_any_kind_resumes_bit_for_bit_after_every_step(methods):
     assert_resumes_after_every_step(recipe_of(*methods))
 
 
-def test_a_player_moves_in_its_turn_only_and_players_take_the_steps_of_a_plain_loop():
+def test_players_move_in_their_turns_only_and_take_the_steps_of_a_plain_loop():
     trainer = make_trainer("ToyMCD", lr=1e-3)
     plain, moved = copy.deepcopy(trainer.method), []
 
@@ -120,32 +119,33 @@ def test_a_player_moves_in_its_turn_only_and_players_take_the_steps_of_a_plain_l
             changed = {
                 name.split(".")[1] for name, now in trainer.method.named_parameters() if (now != before[name]).any()
             }
-            moved.append((update.player, changed))
+            moved.append((update.players, changed))
 
     trainer.method.updates = watched
     features, heads = plain.classifier.features, [*plain.classifier.head.parameters(), *plain.second.parameters()]
     adams = {
-        "all": torch.optim.Adam([{"params": features.parameters()}, {"params": heads, "lr": 2e-3}], lr=1e-3),
-        "heads": torch.optim.Adam(heads, lr=1e-3),
+        "heads": torch.optim.Adam([{"params": heads[:2], "lr": 2e-3}, {"params": heads[2:]}], lr=1e-3),
         "features": torch.optim.Adam(features.parameters(), lr=5e-4),
     }
     for step in range(4):
         trainer.step()
         torch.manual_seed(derive_seed(0, 0, "step", step, 0))
-        for player, loss_of in (
-            ("all", lambda supervised, discrepancy: supervised),
-            ("heads", lambda supervised, discrepancy: supervised - discrepancy),
-            ("features", lambda supervised, discrepancy: discrepancy),
-            ("features", lambda supervised, discrepancy: discrepancy),
+        for players, loss_of in (
+            (("features", "heads"), lambda supervised, discrepancy: supervised),
+            (("heads",), lambda supervised, discrepancy: supervised - discrepancy),
+            (("features",), lambda supervised, discrepancy: discrepancy),
+            (("features",), lambda supervised, discrepancy: discrepancy),
         ):
             loss = loss_of(*plain.losses(trainer.batches[step]))
             plain.zero_grad()
             loss.backward()
-            adams[player].step()
+            for player in players:
+                adams[player].step()
     for (name, mine), theirs in zip(trainer.method.named_parameters(), plain.parameters(), strict=True):
         assert torch.allclose(mine, theirs, rtol=1e-3, atol=2e-5), name
     both = {"features", "head", "0", "3"}  # the second head's layers are numbered
-    turns = [("all", both), ("heads", both - {"features"}), ("features", {"features"}), ("features", {"features"})]
+    features_alone = (("features",), {"features"})
+    turns = [(("features", "heads"), both), (("heads",), both - {"features"}), features_alone, features_alone]
     assert moved == turns * 4
 
 

@@ -29,7 +29,8 @@ def test_an_update_of_mcd_moves_only_the_player_whose_turn_it_is(build, make_bat
         before = copy.deepcopy({name: list(part.parameters()) for name, part in parts.items()})
         method.zero_grad()
         update.total.backward()
-        optimisers[update.player].step()
+        for player in update.players:
+            optimisers[player].step()
         after = {name: list(part.parameters()) for name, part in parts.items()}
         moved.append(
             {
