@@ -30,10 +30,11 @@ class AdaMatch(Method):
     """Cross-entropy on weak and strong source views, and on strong target views with pseudo-labels from the weak ones.
 
     Source logits are random interpolations of those with and without target images in the batch. Target predictions are
-    multiplied by the ratio of mean source to mean target predictions. The weight of the target loss is
-    (1 - cos(min(pi, 2 pi p))) / 2. Running statistics of batch norm are those with target images in the batch, as in
-    the authors' code. Source: Berthelot et al., "AdaMatch: a unified approach to semi-supervised learning and domain
-    adaptation", ICLR 2022, section 3.
+    multiplied by the ratio of mean source to mean target predictions. The weight of the target loss is (1 - cos(min(pi,
+    2 pi p))) / 2. Running statistics of batch norm are those with target images in the batch, as in the authors' code.
+    That code also halves the source loss, averages the ratio over many batches, augments weak views and evaluates a
+    moving average of the weights. Source: Berthelot et al., "AdaMatch: a unified approach to semi-supervised learning
+    and domain adaptation", ICLR 2022, section 3.
     """
 
     needs_images = True

@@ -80,6 +80,7 @@ class ATDOC(Method):
 def sharpened(probabilities: Float[Tensor, "n classes"]) -> Float[Tensor, "n classes"]:
     """Square the probabilities and divide each class by its total, so that frequent classes count less; then normalise.
 
+    The authors' code does not normalise; its totals are of one batch, ours of all images at the start of an epoch.
     Source: ATDOC, section 3.2.
     """
     squares = probabilities.square() / probabilities.sum(0).clamp_min(1e-8)

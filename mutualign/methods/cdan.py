@@ -37,8 +37,8 @@ class CDAN(Method):
     """Cross-entropy on the source, and a domain discriminator on the products of features and predictions.
 
     L = CE(source) + w E[w_i BCE(D(f_i x p_i), domain_i)] behind gradient reversal, with w_i = 1 + exp(-H(p_i)) in
-    CDAN+E, scaled to a mean of 1. Source: Long et al., "Conditional adversarial domain adaptation", NeurIPS 2018, eq.
-    8 and 9.
+    CDAN+E, scaled to a mean of 1 (in the authors' code, in each domain). Source: Long et al., "Conditional adversarial
+    domain adaptation", NeurIPS 2018, eq. 8 and 9.
     """
 
     config: CDANConfig

@@ -25,7 +25,9 @@ class CORALConfig:
 class CORAL(Method):
     """Cross-entropy on the source, and the distance of the covariances of the features.
 
-    L = CE(source) + w |C_s - C_t|^2 / (4 d^2). Source: Sun and Saenko, "Deep CORAL", ECCV 2016 workshops, eq. 1 and 6.
+    L = CE(source) + w |C_s - C_t|^2 / (4 d^2). The paper compares logits instead, and chooses w so that both losses end
+    at about the same value; with w = 1 this one is very small. Source: Sun and Saenko, "Deep CORAL", ECCV 2016
+    workshops, eq. 1 and 6.
     """
 
     config: CORALConfig

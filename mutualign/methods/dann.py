@@ -22,7 +22,7 @@ from mutualign.nn.schedules import REVERSALS
 class DANNConfig:
     """Settings of DANN; the defaults are the published experiment's."""
 
-    weight: float = 1.0  # of the domain loss
+    weight: float = 1.0  # of the domain loss, a mean over both domains; the paper adds up a mean of each
     reversal: Literal["constant", "ramp"] = "constant"  # strength of the gradient reversal over the stage
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -30,8 +31,8 @@ class FDA(Method):
     """Cross-entropy on source images in the style of target images, and a robust entropy on the target.
 
     Each source image takes the low-frequency amplitudes of a random target image. L = CE(swapped source) + w E (H^2 +
-    0.001^2)^power. Source: Yang and Soatto, "FDA: Fourier domain adaptation for semantic segmentation", CVPR 2020, eq.
-    4 to 6.
+    0.001^2)^power, with H the entropy over its maximum, ln(classes), as in the authors' code. Source: Yang and Soatto,
+    "FDA: Fourier domain adaptation for semantic segmentation", CVPR 2020, eq. 4 to 6.
     """
 
     needs_images = True
@@ -43,7 +44,8 @@ class FDA(Method):
         rows = torch.randint(len(target), (n,), device=target.device)
         source = fourier_swap(batch.images[:n], target[rows], self.config.beta)
         logits = self.logits(torch.cat([source, target]))
-        robust = (entropy(logits[n:]).square() + 1e-6) ** self.config.power
+        relative = entropy(logits[n:]) / math.log(self.classifier.classes)
+        robust = (relative.square() + 1e-6) ** self.config.power
         losses = {
             "class": F.cross_entropy(logits[:n], batch.labels),
             "entropy": self.config.entropy_weight * robust.mean(),

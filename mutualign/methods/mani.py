@@ -34,8 +34,10 @@ class MaNi(DANN):
     """DANN plus a Jensen-Shannon bound over pairs of a source image and a confidently pseudo-labelled target image.
 
     L = L_DANN + w (JSD(target anchors) + JSD(source anchors)): pairs of one class against pairs of different classes.
-    Pseudo-labels are those of a moving average of the classifier, where it is confident. Source: Sharma et al., "MaNi:
-    maximizing mutual information for nuclei cross-domain unsupervised segmentation", MICCAI 2022, eq. 3.
+    Pseudo-labels are those of a moving average of the classifier, where it is confident. Both directions, the average
+    and the threshold are those of the experiment on digits; the authors' code for nuclei has none of them. Source:
+    Sharma et al., "MaNi: maximizing mutual information for nuclei cross-domain unsupervised segmentation", MICCAI 2022,
+    eq. 3.
     """
 
     config: MaNiConfig

@@ -24,7 +24,7 @@ class MDDConfig:
     """Settings of MDD."""
 
     weight: float = 1.0  # of the disparity
-    margin: float = 4.0  # factor of the agreement on the source
+    margin: float = 4.0  # factor of the agreement on the source; the authors take 2 for Office-Home
     reversal: float = 0.1  # highest strength of the gradient reversal
     hidden: Count = 256  # units of the adversarial classifier
 
@@ -34,7 +34,8 @@ class MDD(Method):
     """Cross-entropy on the source, and the margin disparity of a second classifier behind gradient reversal.
 
     L = CE(source) + w (m E[-log p'_s(h_s)] + E[-log(1 - p'_t(h_t))]), with h the predicted classes and p' the second
-    classifier. Source: Zhang et al., "Bridging theory and algorithm for domain adaptation", ICML 2019, eq. 30.
+    classifier, a larger one here; in the authors' code both are alike. Source: Zhang et al., "Bridging theory and
+    algorithm for domain adaptation", ICML 2019, eq. 30.
     """
 
     config: MDDConfig

@@ -30,8 +30,8 @@ class Rotation(Method):
     """Cross-entropy on the source, and on the rotation of source and target images by 0, 90, 180 or 270 degrees.
 
     L = CE(source) + w CE(rotation). The auxiliary task brings the domains together; it is a poor choice where a turned
-    image belongs to another class, such as 6 and 9. Images that are not square are turned by 0 or 180 degrees. Source:
-    Sun et al., "Unsupervised domain adaptation through self-supervision", 2019.
+    image belongs to another class, such as 6 and 9: on digits the authors flip instead. Images that are not square are
+    turned by 0 or 180 degrees. Source: Sun et al., "Unsupervised domain adaptation through self-supervision", 2019.
     """
 
     needs_images = True

@@ -36,8 +36,9 @@ class SelfEnsembling(Method):
 
     L = CE(source) + w (E[c mean_k (p_k - q_k)^2] + b E[c] sum_k BCE(E p_k, 1 / classes)), with p the student, q the
     teacher, and c whether its confidence reaches the threshold. The mean, the sum and the weights are those of the
-    authors' code. The stage produces the teacher. Source: French, Mackiewicz and Fisher, "Self-ensembling for visual
-    domain adaptation", ICLR 2018, sections 3.1 to 3.4.
+    authors' code, which passes source and target through the network one after the other; here they share the
+    statistics of batch norm. The stage produces the teacher. Source: French, Mackiewicz and Fisher, "Self-ensembling
+    for visual domain adaptation", ICLR 2018, sections 3.1 to 3.4.
     """
 
     needs_images = True

@@ -21,7 +21,7 @@ from mutualign.nn.losses import information_maximisation
 class SHOTConfig:
     """Settings of SHOT."""
 
-    pseudo_label_weight: float = 0.3  # of the cross-entropy on pseudo-labels
+    pseudo_label_weight: float = 0.3  # of the cross-entropy on pseudo-labels; the authors take 0.1 for digits
 
 
 @register_method("shot", SHOTConfig)
@@ -29,7 +29,8 @@ class SHOT(Method):
     """Information maximisation and pseudo-labels on the target alone; the classifier's head is frozen.
 
     L = E H(p_t) - H(E p_t) + b CE(p_t, centroid labels). A second stage after training on the source, which it does not
-    see. Source: Liang, Hu and Feng, "Do we really need to access the source data?", ICML 2020, eq. 3 to 7.
+    see; the authors train that one with label smoothing. Source: Liang, Hu and Feng, "Do we really need to access the
+    source data?", ICML 2020, eq. 3 to 7.
     """
 
     uses_source = False

@@ -188,7 +188,7 @@ def test_fda_has_the_papers_robust_entropy_on_target_images_as_they_are(build, m
     method = build("fda", entropy_weight=0.5, power=1.5).eval()
     batch = make_batch(method)
     probabilities = method.classifier(batch.target).softmax(1).tolist()
-    entropies = [sum(-p * math.log(p) for p in row) for row in probabilities]
+    entropies = [sum(-p * math.log(p) for p in row) / math.log(3) for row in probabilities]
     expected = 0.5 * sum((entropy**2 + 0.001**2) ** 1.5 for entropy in entropies) / len(entropies)
     assert method(batch, HALFWAY)[0]["entropy"].item() == pytest.approx(expected, rel=1e-4)
 

@@ -28,15 +28,15 @@ def virtual_adversarial_loss(
     network: Callable[[Tensor], Tensor],
     images: Float[Tensor, "n channels height width"],
     logits: Float[Tensor, "n classes"],
-    radius: float = 3.5,
+    radius: float = 1.75,
     probe: float = 1e-2,
 ) -> Float[Tensor, ""]:
     """KL between predictions on images and on their worst neighbours at a distance of `radius`.
 
     The worst direction is found by one step of the power method from a random direction of length `probe`. `logits` are
     the network's on the images. The search runs in full precision, because bf16 cannot represent so small a step, and
-    leaves no gradient in the network. Source: Miyato et al., "Virtual adversarial training", TPAMI 2018, alg. 1; VADA,
-    Shu et al., ICLR 2018, eq. 6.
+    leaves no gradient in the network. The default radius is VADA's, for images in [0, 1]. Source: Miyato et al.,
+    "Virtual adversarial training", TPAMI 2018, alg. 1; VADA, Shu et al., ICLR 2018, eq. 6.
 
     >>> network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 3))
     >>> images = torch.rand(2, 1, 4, 4)

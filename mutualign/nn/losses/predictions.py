@@ -57,7 +57,8 @@ def information_maximisation(
 def batch_nuclear_norm(logits: Float[Tensor, "n classes"]) -> Float[Tensor, ""]:
     """-||P||_* / n: the negative sum of the singular values of the matrix of predictions.
 
-    Minimising it makes predictions confident and diverse. Between -sqrt(min(n, classes) / n) and 0.
+    Minimising it makes predictions confident and diverse. Between -sqrt(min(n, classes) / n) and 0. The authors' code
+    divides by min(n, classes) instead of n.
     Source: Cui et al., "Towards discriminability and diversity" (BNM), CVPR 2020, eq. 8.
 
     >>> float(batch_nuclear_norm(99 * torch.eye(2)))  # certain, and both classes occur

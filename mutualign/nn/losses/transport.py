@@ -22,6 +22,7 @@ def transport_cost(
 ) -> Float[Tensor, ""]:
     """<plan, cost> with cost = a |f_s - f_t|^2 + l CE(y_s, p_t); the exact plan is computed without gradient.
 
+    The authors' code has squared distances of probabilities in the plan's cost, and cross-entropies in the loss alone.
     Raises MutualignError if POT is not installed. Source: Damodaran et al., "DeepJDOT", ECCV 2018, eq. 5 to 7.
 
     >>> features, labels = torch.tensor([[0.0], [5.0]]), torch.tensor([0, 1])
