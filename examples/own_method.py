@@ -46,7 +46,7 @@ class CORAL(Method):
     config: CORALConfig
 
     def forward(self, batch: Batch, progress: Float[Tensor, ""]) -> tuple[Losses, Metrics]:
-        logits = self.logits(batch.images).float()
+        logits = self.logits(batch.images)
         source, target = logits[: batch.n_source], logits[batch.n_source :]
         distance = (source.T.cov() - target.T.cov()).square().sum() / (4 * logits.shape[1] ** 2)
         losses = {

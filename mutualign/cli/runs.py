@@ -33,7 +33,7 @@ class Runs:
 
         found = [status_of(path) for path in find_runs(self.folder)]
         if not found:
-            raise MutualignError(f"{self.folder}: no run is there\n  hint:    name the folder of --out")
+            raise MutualignError(f"{self.folder}: no run in it\n  hint:    name a folder that `run` or `compare` wrote")
         console.print(runs_table(found, self.folder))
         counts = Counter(one.state for one in found)
         console.print(", ".join(f"{counts[state]} {state}" for state in counts))

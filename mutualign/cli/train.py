@@ -61,7 +61,7 @@ class Run:
             aliases=["-r"],
             metavar="NAME",
             help=f"How to train: the name of a recipe, or the path of a .toml file. {RECIPES}",
-            help_behavior_hint="(default: best; photos for your own images of 48 pixels and more)",
+            help_behavior_hint="(default: best; photos for images of your own of 48 pixels and more, and vectors)",
         ),
     ] = None
     task: TaskOption = None

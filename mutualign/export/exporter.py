@@ -51,9 +51,9 @@ def export_run(
 ) -> ExportedFile:
     """Write the classifier of a run's last stage in one of `FORMATS`, in float32.
 
-    The file goes to `out`, or into the run folder as `model` with the format's suffix. Before it is written it must
-    agree with the run's classifier in float32 on 1, 7 and 64 of the run's own images: the same classes, and
-    probabilities within the format's tolerance.
+    The file goes to `out`, or into the run folder as `model` with the format's suffix. Before it is written, its
+    probabilities must agree with those of the run's classifier in float32 on 1, 7 and 64 of the run's own images, to
+    the format's tolerance.
 
     Raises MutualignError, and writes nothing, if the file disagrees, the format is unknown or needs an extra, `out`
     has another suffix or cannot be written, or exists already and `force` is off.

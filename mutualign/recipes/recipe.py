@@ -25,7 +25,7 @@ from mutualign.nn.weights import PRETRAINED, NetworkWeights
 SOURCE_ONLY = "source_only"
 LONGEST_NAME = 100
 NAME = re.compile(rf"\w[\w.+-]{{0,{LONGEST_NAME - 1}}}")  # also the name of a folder
-RENAMED = {"algorithm": "method", "learning_rate": "optim.lr", "schedule": "optim.schedule"}  # keys of 0.1
+RENAMED = {"algorithm": "method", "learning_rate": "optim.lr", "schedule": "optim.schedule"}  # keys of early versions
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,9 @@ class Recipe:
         if self.views > 1 and not self.features:
             raise ValueError('views are of features: name the network, such as features = "efficientnet_lite0"')
         if self.features and self.needs_images:
-            raise ValueError("a method of it turns, recolours or mixes images, which features are not")
+            raise ValueError(
+                f'features = "{self.features}": a method turns, recolours or mixes images, which features are not'
+            )
 
     @property
     def pretrained(self) -> NetworkWeights | None:

@@ -97,9 +97,8 @@ def _alarms(run: FinishedRun) -> list[Block]:
     if run.lacks_baseline:
         blocks.append(
             Prose(
-                "Negative transfer was not checked, because there was no complete source-only run with the same data "
-                "and seed in the same output folder. `mutualign compare` trains one if its recipes include "
-                "`source_only`."
+                "Negative transfer was not checked, because there was no complete source-only run of the same network, "
+                "length, data and seed in the same output folder. `mutualign compare` trains one."
             )
         )
     return [*blocks, Prose(LIMITS)]

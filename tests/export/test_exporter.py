@@ -228,7 +228,7 @@ def test_the_command_prints_file_size_difference_and_how_to_use_it_and_nothing_e
     ExportCommand(run, out=out).main(page)
     printed = page.file.getvalue()
     assert f"{out} (" in printed
-    assert "checked on 1, 7, 64 real images (40 different ones, some repeated): the same classes" in printed
+    assert "checked on 1, 7, 64 real images (40 different ones, some repeated): largest difference" in printed
     assert "pixels: uint8 [n, 12, 12, 3], grey repeated to 3 channels" in printed
     assert 'model.run(None, {"pixels": pixels})' in printed
     assert out.is_file()
@@ -245,7 +245,7 @@ def test_a_run_on_vectors_takes_vectors_and_is_not_shown_as_pictures(tmp_path):
     page = PlainConsole(file=StringIO(), width=200)
     ExportCommand(run, "safetensors").main(page)
     printed = page.file.getvalue()
-    assert "64 real vectors: the same classes" in printed
+    assert "64 real vectors: largest difference" in printed
     assert "pixels: float32 [n, 1, 1, 6], one vector per row\n" in printed
     with pytest.raises(MutualignError, match="takes feature vectors, which cannot be looked at"):
         Gallery.load([run])

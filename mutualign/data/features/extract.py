@@ -87,8 +87,8 @@ def _require_room(place: Path, needed: int) -> None:
     if free < needed:
         raise MutualignError(
             f"{folder}: {free >> 20:,} MiB are free; the features need {needed >> 20:,} MiB\n"
-            "  hint:    free space there, choose another folder with the environment variable XDG_CACHE_HOME, or have\n"
-            "           fewer views (--set views=1)"
+            "  hint:    free space there, choose another folder with the variable XDG_CACHE_HOME (on Linux),\n"
+            "           or have fewer views (--set views=1)"
         )
 
 

@@ -111,7 +111,7 @@ def keep_rows(
         except OSError as error:
             raise MutualignError(
                 f"{place}: cannot be kept in the cache: {error.strerror}\n"
-                "  hint:    free space there, or choose another folder with the environment variable XDG_CACHE_HOME"
+                "  hint:    free space there, or set another folder with the variable XDG_CACHE_HOME (on Linux)"
             ) from error
     faults = dict(info.bad)
     rows = tuple(row for row in range(len(scanned.listing)) if row not in faults)
