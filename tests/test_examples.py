@@ -16,7 +16,7 @@ from torch import nn
 import mutualign
 
 ROOT = Path(__file__).parents[1]
-LOSSES, ESTIMATOR, EXPERIMENT = re.findall(
+LOSSES, ESTIMATOR, RUN = re.findall(
     r"```python\n(.*?)```", (ROOT / "docs" / "guides" / "own-loop.md").read_text(encoding="utf-8"), re.DOTALL
 )
 WITH_EXAMPLES = sorted(
@@ -58,14 +58,14 @@ def test_the_losses_of_the_guide_train_critic_and_features():
     assert critic.weight.grad.abs().sum() > 0
 
 
-def test_the_experiment_of_the_guide_runs(tmp_path, monkeypatch, capsys):
+def test_the_run_of_the_guide_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    short = 'load_recipe("mani", ["backbone=mlp", "stages.0.epochs=1", "stages.1.epochs=1"])'
-    assert 'load_recipe("mani")' in EXPERIMENT
+    short = '"mani", overrides=["backbone=mlp", "stages.0.epochs=1", "stages.1.epochs=1"]'
+    assert '"mani"' in RUN
     names: dict = {}
-    exec(EXPERIMENT.replace('load_recipe("mani")', short), names)  # noqa: S102
-    assert names["result"].stages[1].method == "mani"
-    assert (tmp_path / "runs" / "first" / "result.json").is_file()
+    exec(RUN.replace('"mani"', short), names)  # noqa: S102
+    assert names["done"].result.stages[1].method == "mani"
+    assert (names["done"].path / "result.json").is_file()
     assert "target_accuracy" in capsys.readouterr().out
 
 

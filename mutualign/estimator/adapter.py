@@ -59,6 +59,7 @@ class DomainAdapter(ClassifierMixin, ClassNamePrefixFeaturesOutMixin, Transforme
         Share of each source class that is held out for the label-free score, rounded up; a class of one image keeps it.
     image_shape : (height, width, channels) of flattened images, or None
     accelerator : {"auto", "cpu", "cuda", "mps"}
+        auto: cuda if there is such a GPU, else cpu. mps, the GPU of a Mac, is not tested.
     run_folder : path or None
         Where the run is kept, for `mutualign report` and others; it must be new, so leave it out in searches.
     random_state : int, RandomState or None

@@ -109,7 +109,8 @@ def run(
     A finished run of the same settings is read instead, and one that was stopped is resumed. `task` is a name
     (`mutualign data list`), by default `digits`; `source`, `target` and `target_test` are folders, tables or files of
     feature vectors in its place. `recipe` is a name or the path of a .toml file; `overrides` set its fields, such as
-    "stages.0.epochs=5". `data` is the folder of data files. Raises MutualignError for wrong names, settings or images.
+    "stages.0.epochs=5". `data` is the folder of data files; `accelerator` is "cpu", "cuda", "mps", or "auto": cuda if
+    there is such a GPU, else cpu. Raises MutualignError for wrong names, settings or images.
 
     >>> from tempfile import TemporaryDirectory
     >>> short = ["backbone=mlp", "stages.0.epochs=1"]
