@@ -19,7 +19,7 @@ from tests.tiny_task import every
 
 ROOT = Path(__file__).parents[2]
 PAGES = (ROOT / "README.md", ROOT / "examples" / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
-BLOCK = re.compile(r"^```sh\n(.*?)^```|((?:^    \S.*\n)+)", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^```sh\n(.*?)^```|((?:^    \S[^\n]*\n)+)", re.MULTILINE | re.DOTALL)
 SHORT = ("epochs=1", "epoch_steps=1", "batch_size=64")  # of every stage
 GUIDES = ("start.md", "guides/choose-without-labels.md", "guides/export-and-serve.md", "guides/own-photos.md")
 SLOW = re.compile(r"mnist|photos_|net|--finetune|--jobs|demo ")  # real data, pretrained weights, processes, a server
