@@ -51,8 +51,8 @@ def strong_views(
 def solarised(images: Float[Tensor, "n channels height width"]) -> Float[Tensor, "n channels height width"]:
     """Fold values above a level down, v to level - |v - level|: shapes become outlines, edges stay.
 
-    Each channel has its own random level. Source: photographic solarisation, as in RandAugment (Cubuk et al., NeurIPS
-    2020).
+    Each channel has its own random level. This is photographic solarisation; that of RandAugment (Cubuk et al., NeurIPS
+    2020) inverts the values instead, v to 1 - v.
     """
     level = uniform(images, 0.3, 1.0, per_channel=True)
     return level - (images - level).abs()

@@ -8,7 +8,7 @@ import scipy
 def upper_limit(count: int | float, total: int, miss: float) -> float:
     """Return the upper limit of a share; the true one is above it with probability `miss` at most.
 
-    `count` may be a sum of shares, of groups that count once each.
+    `count` may be a sum of shares, of groups that count once each; the limit is approximate then.
 
     >>> round(upper_limit(0, 100, 0.05), 3)  # the rule of three
     0.03

@@ -27,6 +27,9 @@ def bound_accuracy(outputs: EstimatorInputs) -> float:
     lacks, and source labels that are wrong in a systematic way; and for a critic that two or three source images per
     class could not teach to agree (results/evidence-photos.json, webcam to amazon).
 
+    The 95 % are of one look: for an epoch that was chosen by a score which includes the accuracy on the same source
+    images, they are slightly less.
+
     The critic is trained on a random half of the images and measured on the other half. The three shares that are
     counted are taken at their exact binomial limits, which together hold with 95 % confidence; where errors are rare
     these are closer than Hoeffding's inequality, which the paper uses. The halves are always the same.

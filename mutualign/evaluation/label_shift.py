@@ -14,10 +14,11 @@ FEW = 8  # images of a predicted class, in either domain, that are too few to co
 def same_within_classes(source: Float[Tensor, "n classes"], target: Float[Tensor, "m classes"]) -> float | None:
     """Return the p-value of the hypothesis that images predicted as one class look alike in both domains.
 
-    If only class frequencies differ, the classifier is as sure of the images of a predicted class in the target as in
-    the source. For every class, the margins between the two largest logits are compared by the two-sample test of
-    Kolmogorov and Smirnov; the smallest p-value is multiplied by the number of classes that were compared (Bonferroni).
-    None if no class has enough images in both domains.
+    If only class frequencies differ and errors are rare, the classifier is as sure of the images of a predicted class
+    in the target as in the source. (With many errors it need not be: a predicted class is then a mixture of true ones,
+    in other proportions.) For every class, the margins between the two largest logits are compared by the two-sample
+    test of Kolmogorov and Smirnov; the smallest p-value is multiplied by the number of classes that were compared
+    (Bonferroni). None if no class has enough images in both domains.
     """
     (sure, predicted), (target_sure, target_predicted) = (_margins(logits) for logits in (source, target))
     found = []

@@ -83,8 +83,8 @@ def kind_of_gain(gain: Range) -> Kind:
 def paired_gain(right: Bool[Tensor, " n"], reference: Bool[Tensor, " n"]) -> Range:
     """Return the difference of two accuracies on the same images, with its 95 % range.
 
-    The range is that of the mean of n paired differences in {-1, 0, 1}, with one image added to each kind of
-    disagreement (Agresti and Min, "Simple improved confidence intervals for comparing matched proportions", 2005).
+    The range is that of the mean of n paired differences in {-1, 0, 1}, with half an image added to each of
+    the four outcomes (Agresti and Min, "Simple improved confidence intervals for comparing matched proportions", 2005).
     """
     won, lost = (float((one & ~other).sum()) for one, other in ((right, reference), (reference, right)))
     n = len(right)
@@ -143,7 +143,7 @@ def judge(evidence: Evidence) -> Verdict:
 
 
 def kind_without_labels(apart: float, bound: float, consistency: float | None) -> Kind:
-    """Return what two independent signs say together; neither rewards predictions that spread over the classes.
+    """Return what two signs say together; neither rewards predictions that spread over the classes.
 
     apart         share of target images that the run and its baseline put into different classes
     bound         rise of the lower bound of the accuracy, over the baseline

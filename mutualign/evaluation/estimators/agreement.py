@@ -14,12 +14,13 @@ from mutualign.evaluation.estimators.base import Estimate, RunOutputs, register_
 def consensus(run: RunOutputs, runs: Sequence[RunOutputs]) -> Estimate | None:
     """Agreement of a run with the runs of other seeds of the recipe that scores best without labels.
 
-    For a run of that recipe this is GDE; for a run of another recipe it is the proxy risk of Chuang et al.,
-    "Estimating generalization under distribution shifts via domain-invariant representations", ICML 2020. By the
-    triangle inequality, agreement with a reference differs from accuracy by at most the reference's error e, so the
-    range is e to either side, plus the sampling error of the target images. e itself is estimated by GDE, so the range
-    is not a confidence interval: errors that all seeds share are invisible. None if that recipe has fewer than two
-    seeds, or no seed other than the run's.
+    For a run of that recipe this is GDE; for a run of another recipe it is like the proxy risk of Chuang et al.,
+    "Estimating generalization under distribution shifts via domain-invariant representations", ICML 2020, with the mean
+    over seeds instead of the largest disagreement of models that are trained to disagree. By the triangle inequality,
+    agreement with a reference differs from accuracy by at most the reference's error e, so the range is e to either
+    side, plus the sampling error of the target images. e itself is estimated by GDE, so the range is not a confidence
+    interval: errors that all seeds share are invisible. None if that recipe has fewer than two seeds, or no seed other
+    than the run's.
     """
     best = best_recipe(runs)
     peers = [other for other in runs if other.recipe == best]
@@ -35,7 +36,8 @@ def consensus(run: RunOutputs, runs: Sequence[RunOutputs]) -> Estimate | None:
 def disagreement(run: RunOutputs, runs: Sequence[RunOutputs]) -> Estimate | None:
     """Mean agreement between seeds of the run's recipe, over all pairs (GDE); the same for all of them.
 
-    None for fewer than two seeds. The range covers the sampling of the target images and the spread over pairs.
+    None for fewer than two seeds. The range covers the sampling of the target images and the spread over pairs, as
+    if these were independent: with three seeds it is too narrow.
     Source: Jiang et al., "Assessing generalization of SGD via disagreement", ICLR 2022.
     """
     return mean_agreement([other for other in runs if other.recipe == run.recipe])

@@ -73,7 +73,7 @@ def within(accuracy: float, half_width: float) -> Estimate:
 
 
 def sampled(outputs: EstimatorInputs, accuracy: float) -> Estimate:
-    """Return an estimate whose range covers the sampling of the images of both domains, and nothing else."""
+    """Return an estimate whose range covers the sampling of the images of both domains, roughly, and nothing else."""
     images = len(outputs.target_logits), len(outputs.source_logits)
     return within(accuracy, math.hypot(*(sampling_error(accuracy, n) for n in images)))
 

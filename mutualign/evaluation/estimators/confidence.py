@@ -21,7 +21,8 @@ def average_thresholded_confidence(run: RunOutputs, runs: Sequence[RunOutputs] =
     share of such target images. If every source prediction is wrong, the estimate is 0. The range covers the sampling
     of both sets of images only, not the error of the method.
     Source: Garg et al., "Leveraging unlabeled data to predict out-of-distribution performance", ICLR 2022, eq. 2 and 3.
-    The authors' code takes the k-th lowest, which differs by one source image; this follows the equation.
+    The authors' code takes the k-th lowest, which differs by one source image; this follows the equation. It also
+    scales the logits by a temperature that is fitted on the source, which is not done here.
     """
     outputs = run.outputs
     source, target = (_negative_entropy(logits) for logits in (outputs.source_logits, outputs.target_logits))
@@ -39,8 +40,8 @@ def average_thresholded_confidence(run: RunOutputs, runs: Sequence[RunOutputs] =
 def difference_of_confidences(run: RunOutputs, runs: Sequence[RunOutputs] = ()) -> Estimate:
     """Source accuracy minus the fall of the mean top probability from source to target, within [0, 1] (DoC).
 
-    The range covers the sampling of both sets of images only, not the error of the method. Source: Guillory et al.,
-    "Predicting with confidence on unseen distributions", ICCV 2021, section 3.
+    The range covers the sampling of both sets of images only, not the error of the method. The logits are not scaled by
+    a temperature. Source: Guillory et al., "Predicting with confidence on unseen distributions", ICCV 2021, section 3.
     """
     outputs = run.outputs
     source, target = (

@@ -11,7 +11,10 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class ValidatorInputs:
-    """Outputs of a model for images of both domains. There is no field for target labels."""
+    """Outputs of a model for images of both domains. There is no field for target labels.
+
+    Features wider than 256 are projected to 256 dimensions at random, the same for all.
+    """
 
     target_logits: Float[Tensor, "target classes"]
     target_features: Float[Tensor, "target features"]

@@ -34,8 +34,8 @@ def combined(inputs: ValidatorInputs) -> float:
     """Confident predictions spread over the classes, stable under slight changes, by a model that keeps the source.
 
     (information maximisation + kept information) / ln(classes) + source accuracy; between about -1 and 3. Like the ACM
-    score (information maximisation + consistency + source accuracy), with Fano's bound instead of the consistency,
-    which is perfect if all predictions are the same.
+    score (information maximisation + consistency + source accuracy; arXiv 2308.00287), with Fano's bound instead of the
+    consistency, which is perfect if all predictions are the same, and without its classifier that is trained anew.
     """
     predicted, classes = inputs.target_logits.argmax(1), inputs.target_logits.shape[1]
     shares: list[float] = (torch.bincount(predicted, minlength=classes).double() / len(predicted)).tolist()
