@@ -30,8 +30,8 @@ class ATDOC(Method):
     """Cross-entropy on the source, and on target images labelled by their nearest neighbours in the target.
 
     L = CE(source) - w E[q log p(label)], with the label and its confidence q from the mean of the sharpened predictions
-    of the nearest neighbours in cosine distance. The bank holds a feature and a prediction of every target image, from
-    the start of the epoch or from its latest batch.
+    of the nearest neighbours in cosine distance. The bank holds a feature and a prediction of every target image, in
+    evaluation mode, from the start of the epoch or after its latest step, as in the authors' code.
     Source: Liang, Hu and Feng, "Domain adaptation with auxiliary target domain-oriented classifier", CVPR 2021, eq. 7.
     """
 
@@ -45,12 +45,11 @@ class ATDOC(Method):
         super().__init__(classifier, config)
         self.register_buffer("bank_features", torch.empty(0, classifier.feature_dim))
         self.register_buffer("bank_predictions", torch.empty(0, classifier.classes))
-        self._latest: tuple[Tensor, Tensor, Tensor] | None = None
+        self._latest: tuple[Tensor, Tensor] | None = None  # rows and images of the last batch
 
     def begin_epoch(self, look: Callable[[], Outputs]) -> None:
         outputs, device = look(), next(self.classifier.parameters()).device
-        self.bank_features = F.normalize(outputs.features, dim=1).to(device)
-        self.bank_predictions = sharpened(outputs.logits.softmax(1)).to(device)
+        self.bank_features, self.bank_predictions = (kept.to(device) for kept in _kept(*outputs[:2]))
 
     def forward(self, batch: Batch, progress: Float[Tensor, ""]) -> tuple[Losses, Metrics]:
         features, n = self.features(batch.images), batch.n_source
@@ -63,7 +62,7 @@ class ATDOC(Method):
         confidence, labels = self.bank_predictions[nearest].mean(1).max(1)
         each = F.cross_entropy(target_logits, labels, reduction="none")
         weighted = (confidence * each).sum() / confidence.sum().clamp_min(1e-8)
-        self._latest = (batch.target_rows, target, sharpened(target_logits.detach().softmax(1)))
+        self._latest = batch.target_rows, batch.target
         losses = {
             "class": F.cross_entropy(logits[:n], batch.labels),
             "neighbours": self.config.weight * progress * weighted,
@@ -72,9 +71,19 @@ class ATDOC(Method):
 
     def after_step(self) -> None:
         if self._latest is not None:
-            rows, features, predictions = self._latest
-            self.bank_features[rows], self.bank_predictions[rows] = features, predictions
+            rows, images = self._latest
+            self.classifier.eval()
+            with torch.no_grad():
+                features = self.classifier.features(images.float())  # autocast is off after a step
+                logits = self.classifier.head(features)
+            self.classifier.train(self.training)
+            self.bank_features[rows], self.bank_predictions[rows] = _kept(logits, features)
             self._latest = None
+
+
+def _kept(logits: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
+    """What the bank holds of images."""
+    return F.normalize(features.float(), dim=1), sharpened(logits.softmax(1))
 
 
 def sharpened(probabilities: Float[Tensor, "n classes"]) -> Float[Tensor, "n classes"]:

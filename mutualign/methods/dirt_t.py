@@ -53,7 +53,7 @@ class DIRTT(Method):
     def forward(self, batch: Batch, progress: Float[Tensor, ""]) -> tuple[Losses, Metrics]:
         logits = self.logits(batch.images)
         with statistics_momentum(self.classifier, 0.0):
-            vat = virtual_adversarial_loss(self.logits, batch.images, logits, self.config.radius)
+            vat = virtual_adversarial_loss(self.logits, batch.images, self.config.radius)
         losses = {
             "entropy": self.config.weight * entropy_minimisation(logits),
             "target_vat": self.config.weight * vat,

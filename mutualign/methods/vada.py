@@ -52,10 +52,6 @@ class VADA(DANN):
         target_weight, source_weight = self.config.target_weight, self.config.source_weight
         losses["entropy"] = target_weight * entropy_minimisation(logits[n:])
         with statistics_momentum(self.classifier, 0.0):
-            losses["target_vat"] = target_weight * virtual_adversarial_loss(
-                self.logits, target, logits[n:], self.config.radius
-            )
-            losses["source_vat"] = source_weight * virtual_adversarial_loss(
-                self.logits, source, logits[:n], self.config.radius
-            )
+            losses["target_vat"] = target_weight * virtual_adversarial_loss(self.logits, target, self.config.radius)
+            losses["source_vat"] = source_weight * virtual_adversarial_loss(self.logits, source, self.config.radius)
         return losses, metrics

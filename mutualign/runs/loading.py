@@ -26,25 +26,25 @@ def load_task(name: str, data: Path, recipe: Recipe, own: FolderTask | None = No
 
     Raises MutualignError if the recipe needs image files and the task has none.
     """
-    if recipe.pretrained is None:
-        if own is not None and own.image_size is None and recipe.backbone.startswith(FINETUNE):
-            own = replace(own, image_size=NetworkWeights(recipe.backbone).side)
-        return replace(find_task(name).load(data), data_folder=data) if own is None else own.load()
-    folders, size = own, None
-    if folders is None:
-        entry = find_task(name)
-        size = entry.size
-        folders = entry.folders(data)
+    entry = find_task(name) if own is None else None
+    folders = entry.folders(data) if entry else own
+    if pretrained := recipe.pretrained:
         if folders is None:
             raise MutualignError(
                 f'recipe {recipe.name} trains on features of image files; the task "{name}" has none\n'
                 "  hint:    give --source and --target, or choose another recipe, such as best"
             )
-    pretrained = recipe.pretrained
-    settings = FeatureSettings(pretrained.network, recipe.views, pretrained.weights, pretrained.sha256)
-    loaded = replace(folders, features=settings).load()
-    sliced = loaded if size is None else take_slice(loaded, size)
-    return sliced if own is not None else replace(sliced, name=name)
+        settings = FeatureSettings(pretrained.network, recipe.views, pretrained.weights, pretrained.sha256)
+        folders = replace(folders, features=settings)
+    elif folders is not None and folders.image_size is None and recipe.backbone.startswith(FINETUNE):
+        folders = replace(folders, image_size=NetworkWeights(recipe.backbone).side)
+    elif entry is not None:
+        return replace(entry.load(data), data_folder=data)
+    assert folders is not None  # noqa: S101 - for the type checker
+    loaded = folders.load()
+    if entry is None:
+        return loaded
+    return replace(loaded if entry.size is None else take_slice(loaded, entry.size), name=name)
 
 
 def photo_hint(recipe: Recipe, task: Task) -> Iterator[str]:

@@ -110,6 +110,21 @@ def test_atdoc_labels_an_image_by_its_nearest_neighbours_and_never_by_itself(bui
     assert torch.allclose(method.bank_features, before, atol=1e-6)
 
 
+def test_atdocs_bank_is_of_evaluation_mode_while_the_network_trains(build, make_batch):
+    method = build("atdoc")
+    batch = with_rows(make_batch(method, 8, 5))
+    look = look_at(method.eval(), batch)
+    method.begin_epoch(look)
+    expected = method.bank_features.clone(), method.bank_predictions.clone()
+    method.train()(batch, HALFWAY)
+    assert not torch.allclose(method.classifier.features(batch.target), look().features, atol=1e-3)  # dropout
+    method.bank_features.zero_()
+    method.after_step()
+    assert method.classifier.training
+    for found, bank in zip((method.bank_features, method.bank_predictions), expected, strict=True):
+        assert torch.allclose(found, bank, atol=1e-6)
+
+
 def test_adamatchs_target_loss_starts_at_0_and_is_whole_from_halfway(build, make_batch):
     method = build("adamatch", threshold=0.0).eval()
     batch = make_batch(method)

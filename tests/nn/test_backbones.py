@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from mutualign.errors import MutualignError
 from mutualign.nn.backbones import BACKBONES, FAMILIES, MLP, ManiCNN, TwoBlockCNN, build_backbone, register_backbone
 from mutualign.nn.classifier import Classifier
-from mutualign.nn.layers import standardise
+from mutualign.nn.layers import BatchNorm1d, BatchNorm2d, batch_norms, standardise
 
 SHAPES = [(3, 28, 28), (1, 10, 10), (2, 11, 32)]
 
@@ -34,6 +34,11 @@ def test_the_classifier_is_the_published_network_whatever_the_memory_layout_of_t
     for layout in (torch.contiguous_format, torch.channels_last):
         logits = classifier(images.contiguous(memory_format=layout))
         assert torch.allclose(logits, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_every_batch_norm_is_one_that_processes_share(name):
+    assert all(isinstance(layer, BatchNorm1d | BatchNorm2d) for layer in batch_norms(build_backbone(name, 3, 32, 32)))
 
 
 def test_dropout_of_a_quarter_comes_after_the_features_in_training_only():

@@ -17,13 +17,17 @@ AT_ONCE = 16  # images that are scaled, and go through the network, at once
 def features_of(pixels: Pixels, network: NetworkWeights) -> Float32[Tensor, "n 1 1 features"]:
     """Return the features [n, 1, 1, features] of images [n, height, width, channels] by a pretrained network.
 
-    Images are scaled to the network's size; grey ones are repeated to three channels. Raises MutualignError if the
-    network's weights are not installed.
+    The middle square of each image is scaled to the network's size; grey ones are repeated to three channels. Raises
+    MutualignError if the network's weights are not installed.
     """
     side, compute = network.side, feature_network(network)
+    height, width = pixels.shape[1:3]
+    edge = min(height, width)
+    top, left = (height - edge) // 2, (width - edge) // 2
+    squares = pixels[:, top : top + edge, left : left + edge]  # what `predict` sees of a photo too
     found = []
     for start in range(0, len(pixels), AT_ONCE):
-        images = to_floats(pixels[start : start + AT_ONCE], 3)
+        images = to_floats(squares[start : start + AT_ONCE], 3)
         scaled = F.interpolate(images, size=(side, side), mode="bicubic", antialias=True).clamp(0, 1)
         found.append(compute((255 * scaled).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()))
     return torch.cat(found)[:, None, None, :]

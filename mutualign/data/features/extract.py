@@ -41,7 +41,8 @@ def extract(scanned: Scan, settings: FeatureSettings, what: str) -> Readable:
     pretrained, views = settings.pretrained, settings.views
     pretrained.check()
     side = pretrained.side
-    reading = (RULE, pretrained.digest, side, views)
+    named = () if pretrained.is_published else (pretrained.network,)  # one file of weights may fit several networks
+    reading = (RULE, pretrained.digest, side, views, *named)
     way, key = digest_of(*reading), digest_of(*reading, scanned.digests)
     costs = [BYTES_PER_PIXEL * shape.height * shape.width + views * side * side * 64 for shape in scanned.shapes]
 

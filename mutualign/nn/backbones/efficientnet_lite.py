@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from mutualign.errors import MutualignError
 from mutualign.nn.backbones.base import Backbone, register_backbone
+from mutualign.nn.layers import BatchNorm2d
 
 FEATURES = 1280
 SMALLEST = 32  # pixels: five halvings
@@ -148,7 +149,7 @@ class ConvNorm(nn.Module):
         # At stride 1, "SAME" is symmetric, and the convolution pads by itself, which is faster.
         inside = kernel // 2 if stride == 1 else 0
         self.conv = nn.Conv2d(incoming, outgoing, kernel, stride, inside, groups=groups, bias=False)
-        self.norm = nn.BatchNorm2d(outgoing, eps=BATCH_NORM_EPS)
+        self.norm = BatchNorm2d(outgoing, eps=BATCH_NORM_EPS)
 
     def forward(self, maps: Float[Tensor, "n incoming height width"]) -> Float[Tensor, "n outgoing rows columns"]:
         if self.conv.stride[0] > 1:

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from mutualign.nn.randomness import separate_draws
 from mutualign.nn.shapes import check_shapes
 
 
@@ -27,30 +28,35 @@ def divergence(teacher_logits: Float[Tensor, "n classes"], logits: Float[Tensor,
 def virtual_adversarial_loss(
     network: Callable[[Tensor], Tensor],
     images: Float[Tensor, "n channels height width"],
-    logits: Float[Tensor, "n classes"],
     radius: float = 1.75,
     probe: float = 1e-2,
 ) -> Float[Tensor, ""]:
     """KL between predictions on images and on their worst neighbours at a distance of `radius`.
 
-    The worst direction is found by one step of the power method from a random direction of length `probe`. `logits` are
-    the network's on the images. The search runs in full precision, because bf16 cannot represent so small a step, and
-    leaves no gradient in the network. The default radius is VADA's, for images in [0, 1]. Source: Miyato et al.,
-    "Virtual adversarial training", TPAMI 2018, alg. 1; VADA, Shu et al., ICLR 2018, eq. 6.
+    The worst direction is found by one step of the power method from a random direction of length `probe`. The search
+    runs in full precision, because bf16 cannot represent so small a step, and leaves no gradient in the network. What
+    is random in the network, such as dropout, is drawn alike in all passes, so that only the images differ. The default
+    radius is VADA's, for images in [0, 1]. Source: Miyato et al., "Virtual adversarial training", TPAMI 2018, alg. 1;
+    VADA, Shu et al., ICLR 2018, eq. 6.
 
     >>> network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 3))
     >>> images = torch.rand(2, 1, 4, 4)
-    >>> bool(virtual_adversarial_loss(network, images, network(images)) > 0)
+    >>> bool(virtual_adversarial_loss(network, images) > 0)
     True
     """
     images = images.detach().float()
     shift = (probe * _unit(torch.randn(images.shape, device=images.device))).requires_grad_()
+
+    def outputs(seen: Tensor) -> Tensor:
+        with separate_draws(seen.device):  # the next pass draws the same
+            return network(seen).float()
+
     with torch.enable_grad(), torch.autocast(images.device.type, enabled=False):
-        reference = network(images).detach()
-        change = divergence(reference, network(images + shift))
+        reference = outputs(images).detach()
+        change = divergence(reference, outputs(images + shift))
         (gradient,) = torch.autograd.grad(change, shift)
     worst = images + radius * _unit(gradient.detach())
-    return divergence(logits.float(), network(worst).float())
+    return divergence(reference, network(worst).float())
 
 
 def _unit(values: Tensor) -> Tensor:

@@ -55,3 +55,5 @@ def test_features_of_arrays_are_those_of_the_images_at_the_size_of_the_network(l
     found = features_of(grey, NetworkWeights(NAME))
     assert found.shape == (2, 1, 1, 1280)
     torch.testing.assert_close(found[:, 0, 0], compute(grey.expand(-1, -1, -1, 3).contiguous()), atol=1e-4, rtol=1e-4)
+    wide = torch.nn.functional.pad(grey, (0, 0, 30, 41))  # of images that are no squares, the middle counts
+    torch.testing.assert_close(features_of(wide[:, :, :-11], NetworkWeights(NAME)), found)

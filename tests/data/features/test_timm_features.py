@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -70,6 +72,15 @@ def test_a_run_on_them_predicts_and_is_exported_and_its_weights_may_move_but_not
         Predictor.load(run)
     with pytest.raises(MutualignError, match=r"features of timm:test_resnet with other weights\n  file "):
         load_exported(run / "model.safetensors")
+
+
+def test_networks_that_a_file_of_weights_fits_have_features_of_their_own(recipe, photos, tmp_path, timm):
+    chosen, _ = recipe
+    tagged = replace(chosen, features=f"{NAME}.{timm.get_pretrained_cfg('test_resnet').tag}")
+    for one in (chosen, tagged):
+        load_task("", photos, one, own(photos))
+    files = list((tmp_path / "cache" / "mutualign" / "features").rglob("*.bytes"))
+    assert len({path.parent for path in files}) == 2
 
 
 def test_a_random_network_gives_no_features():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from unittest.mock import Mock
 
 import pytest
@@ -81,6 +82,13 @@ def test_a_task_of_two_domains_adapts_to_and_tests_on_all_target_images(root):
     assert find_task(name).count_files(root) == (1, 1)
     place = RunSpec(recipe("dann"), name, 0).path(root / "runs").relative_to(root / "runs")
     assert len(place.parts) == 3  # the colon and the slashes of the name are not in that of the folder
+
+
+def test_a_whole_network_is_trained_on_images_of_its_size_in_a_named_task_too(root):
+    chosen = replace(recipe("dann"), backbone="finetune:efficientnet_lite0")
+    task = load_task(f"folder:{root}:art-real-world", root / "unused", chosen)
+    assert task.shape == (1, 224, 224)  # grey files
+    assert task.name == f"folder:{root}:art-real-world"
 
 
 def test_a_slice_of_a_task_on_image_files_is_one_on_their_features_too(tmp_path, monkeypatch):
