@@ -23,14 +23,18 @@ class ClassPrior(nn.Module):
 
         The share of wrong labels is taken to be how often neighbours get another label. Without neighbours it is
         1 - E max p, what the predictions themselves expect: too much early in training, and too little once they are
-        trained to be certain.
+        trained to be certain. Uniform predictions are of images that training has not reached yet: they do not count.
         """
+        known = probabilities.amax(1) > probabilities.amin(1)
+        if not known.any():
+            return
         if neighbours is None:
-            errors = 1 - probabilities.amax(1).mean()
+            errors = 1 - probabilities[known].amax(1).mean()
         else:
             labels = probabilities.argmax(1)
-            errors = (labels[neighbours] != labels[:, None]).float().mean()
-        self.shares.copy_(plausible_shares(probabilities, errors))
+            pairs = known[:, None] & known[neighbours]
+            errors = (labels[neighbours] != labels[:, None])[pairs].float().mean().nan_to_num(1.0)  # without pairs: all
+        self.shares.copy_(plausible_shares(probabilities[known], errors))
 
     @property
     def from_uniform(self) -> Float[Tensor, ""]:

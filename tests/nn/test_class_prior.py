@@ -57,3 +57,17 @@ def test_predictions_are_believed_as_far_as_neighbours_agree_however_sure_they_a
         prior.update(rows, known)
         apart = total_variation(predicted, [1 / 3] * 3)
         assert total_variation(prior.shares.tolist(), predicted) == pytest.approx(min(errors, apart), abs=1e-6)
+
+
+def test_images_that_training_has_not_reached_do_not_count():
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randn(12, 3, generator=generator).mul(3).softmax(1)
+    near = torch.randint(12, (12, 4), generator=generator)
+    uniform = torch.full((5, 3), 1 / 3)
+    some = torch.cat([near, near[:, :2] + 12], dim=1).where(torch.arange(6) < 4, torch.randint(12, 17, (12, 6)))
+    mixed, expected = ClassPrior(3), ClassPrior(3)
+    mixed.update(torch.cat([rows, uniform]), torch.cat([some, torch.randint(17, (5, 6))]))
+    expected.update(rows, near)
+    assert torch.allclose(mixed.shares, expected.shares, atol=1e-6)
+    mixed.update(uniform, torch.randint(5, (5, 4)))
+    assert torch.allclose(mixed.shares, expected.shares, atol=1e-6)  # as it was
