@@ -24,11 +24,13 @@ ARCHIVES = sorted((Path(__file__).parents[1] / "fixtures" / "run_folders").glob(
 STAGES = ["stages.0.batch_size=20", "stages.1.batch_size=20", "stages.1.options.threshold=0.34"]
 
 
-def train(task: Task, path: Path, recipe: str = "source_only", seed: int = 0, epochs: int = 1, name: str = "") -> Path:
+def train(
+    task: Task, path: Path, recipe: str = "source_only", seed: int = 0, epochs: int = 1, name: str = "", *changes: str
+) -> Path:
     """Train a run of one epoch per stage, or more in the first."""
     stages = STAGES if recipe == "mani" else STAGES[:1]
     lengths = [f"stages.0.epochs={epochs}", *(["stages.1.epochs=1"] if recipe == "mani" else [])]
-    loaded = load_recipe(recipe, [*stages, *lengths, "stages.0.optim.lr=1e-2"])
+    loaded = load_recipe(recipe, [*stages, *lengths, "stages.0.optim.lr=1e-2", *changes])
     Experiment.start(replace(loaded, name=name or recipe), task, seed, path).run()
     return path
 
@@ -90,7 +92,8 @@ def unlabelled(tmp_path_factory):
 def one_class(tmp_path_factory):
     """An adapted run of one epoch, alone, on a target of equal images: one class predicted, equal features."""
     out = tmp_path_factory.mktemp("one_class")
-    return train(one_class_task(), out / "tiny" / "dann" / "seed-0", "dann")
+    steps = "stages.0.epoch_steps=12"  # enough to learn the source
+    return train(one_class_task(), out / "tiny" / "dann" / "seed-0", "dann", 0, 1, "", steps)
 
 
 @pytest.fixture(scope="session", params=ARCHIVES, ids=lambda path: path.name.removesuffix(".tar.xz"))
