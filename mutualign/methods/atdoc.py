@@ -83,7 +83,7 @@ class ATDOC(Method):
 
 def _kept(logits: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
     """What the bank holds of images."""
-    return F.normalize(features.float(), dim=1), sharpened(logits.softmax(1))
+    return F.normalize(features, dim=1), sharpened(logits.softmax(1))
 
 
 def sharpened(probabilities: Float[Tensor, "n classes"]) -> Float[Tensor, "n classes"]:
