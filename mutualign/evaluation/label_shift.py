@@ -31,16 +31,18 @@ def same_within_classes(source: Float[Tensor, "n classes"], target: Float[Tensor
 
 def estimated_shares(
     source: Float[Tensor, "n classes"], labels: Int64[Tensor, " n"], target: Float[Tensor, "m classes"]
-) -> list[float]:
+) -> list[float] | None:
     """Estimate the shares of the true classes in the target, if only these differ (BBSE).
 
     The non-negative solution of C w = q by least squares, with C the joint frequencies of predicted and true classes
     on held-out source images, and q the frequencies of predicted classes in the target; w times the source's shares,
-    scaled to sum 1.
+    scaled to sum 1. None if a class has no held-out source image: nothing is known about how it is predicted.
     Source: Lipton et al., "Detecting and correcting for label shift with black box predictors", ICML 2018.
     """
     classes = source.shape[1]
     joint = torch.bincount(source.argmax(1) * classes + labels, minlength=classes**2).view(classes, classes).double()
+    if not joint.any(0).all():
+        return None
     joint = joint / len(labels)
     predicted = torch.bincount(target.argmax(1), minlength=classes).double() / len(target)
     weights, _ = scipy.optimize.nnls(joint.numpy(), predicted.numpy())

@@ -25,6 +25,12 @@ def test_frequencies_of_true_classes_are_recovered_from_predictions_with_errors(
     assert predicted.tolist() != pytest.approx(shares, abs=0.05)  # the predictions themselves are off
 
 
+def test_a_class_without_held_out_source_images_leaves_the_shares_unknown():
+    source, labels = classified([0.5, 0.5, 0.0], 300, 0)
+    target, _ = classified([0.3, 0.3, 0.4], 300, 1)
+    assert estimated_shares(source, labels, target) is None
+
+
 def test_the_p_value_is_small_as_often_as_it_may_be_for_equal_domains():
     def p(seed):
         return same_within_classes(classified([0.25] * 4, 400, seed)[0], classified([0.25] * 4, 300, seed + 1)[0])
