@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,8 @@ from torch import Tensor
 
 from mutualign.errors import MutualignError
 from mutualign.evaluation.alarms import SourceClasses, stage_alarms, verdict_alarms
-from mutualign.evaluation.estimators import ESTIMATORS, EstimatorInputs, RunOutputs, estimates
+from mutualign.evaluation.estimators import ESTIMATORS, RunOutputs, estimates
 from mutualign.evaluation.few_labels import labelled_accuracy, labelled_gain, plan_labelling
-from mutualign.evaluation.label_shift import estimated_shares, same_within_classes
-from mutualign.evaluation.records import EpochRecord
 from mutualign.evaluation.selection import best_epoch
 from mutualign.evaluation.verdict import Evidence, Range, judge, paired_gain
 from mutualign.methods import METHODS
@@ -162,29 +160,9 @@ def training_alarms(folder: RunFolder) -> list[str]:
     names = [alarm.name for alarm in result.alarms or () if alarm.name == IDENTICAL]
     for number, stage in enumerate(recipe.stages):
         epochs = [record for record in records if record.stage == number]
-        last = with_label_shift(epochs[-1], run_outputs_of(folder, number))
         learns = METHODS[stage.method].method.uses_source
-        names += [alarm.name for alarm in stage_alarms([*epochs[:-1], last], source, learns_source=learns)]
+        names += [alarm.name for alarm in stage_alarms(epochs, source, learns_source=learns)]
     return names
-
-
-def run_outputs_of(folder: RunFolder, stage: int) -> EstimatorInputs:
-    """Read the outputs of a stage at its last epoch."""
-    tensors, _ = folder.checkpoints.load_outputs(stage, "last")
-    return EstimatorInputs(tensors["source_logits"], tensors["source_labels"], tensors["target_logits"])
-
-
-def with_label_shift(epoch: EpochRecord, outputs: EstimatorInputs) -> EpochRecord:
-    """Add the test of label shift to a record from before it existed."""
-    if epoch.audit is None or epoch.audit.estimated_shares is not None:
-        return epoch
-    source, target = outputs.source_logits, outputs.target_logits
-    audit = replace(
-        epoch.audit,
-        same_within_classes=same_within_classes(source, target),
-        estimated_shares=estimated_shares(source, outputs.source_labels, target),
-    )
-    return replace(epoch, audit=audit)
 
 
 def ranged(one: Any) -> list[float]:

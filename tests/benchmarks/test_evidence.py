@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
 
 import blind_summary
 import evidence
 import numpy as np
 import pytest
-import torch
 from scipy import stats
 
-from mutualign.evaluation.estimators import EstimatorInputs
 from mutualign.evaluation.verdict import paired_gain
-from mutualign.runs.folder import RunFolder
 from tools import blind_tables
 
 
@@ -50,17 +46,6 @@ def test_runs_that_are_not_complete_are_left_out(measured, run_benchmark, tmp_pa
     assert found == [row | {"task": name, "kind": name} for row in rows]
     assert results["summary"]["runs"] == {name: 2}
     assert folders[0].require_result().versions["commit"] in results["commit"]
-
-
-def test_a_record_from_before_label_shift_was_tested_gets_the_test_from_the_outputs(measured):
-    record = RunFolder.open(measured[0][1].path).metrics()[-1]
-    assert evidence.with_label_shift(record, None) is record  # it has one
-    old = replace(record, audit=replace(record.audit, same_within_classes=None, estimated_shares=None))
-    labels = torch.arange(30) % 3
-    source = 9.0 * torch.eye(3)[labels]
-    audit = evidence.with_label_shift(old, EstimatorInputs(source, labels, source[labels == 1])).audit
-    assert audit.estimated_shares == pytest.approx([0, 1, 0])
-    assert audit.same_within_classes == 1.0  # every margin is 9
 
 
 def row(task="a", **facts):
