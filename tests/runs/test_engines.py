@@ -87,7 +87,7 @@ def test_a_shared_disk_that_fails_for_a_moment_does_not_end_the_look_at_the_queu
         return answer
 
     monkeypatch.setattr(slurm, "POLL_SECONDS", 0.01)
-    paths = SimpleNamespace(result_pickle=SimpleNamespace(exists=exists))
+    paths = SimpleNamespace(folder=tmp_path, result_pickle=SimpleNamespace(exists=exists))
     job = SimpleNamespace(job_id="1", done=lambda: True, paths=paths, result=lambda: "outcome", cancel=print)
     with open_engine("slurm", 1, ["cluster=local", f"folder={tmp_path}"]) as engine:
         future = Future()
@@ -127,6 +127,16 @@ def test_a_job_that_is_over_before_it_is_cancelled_stops_nothing(tmp_path, progr
         assert first not in engine._jobs
         assert engine._poller.is_alive()
         assert not second.done()
+
+
+def test_a_job_that_leaves_no_result_is_lost_although_there_is_no_accounting(tmp_path, programs, monkeypatch):
+    programs(squeue="true", sacct="echo 'Slurm accounting storage is disabled' >&2; exit 1")
+    monkeypatch.setattr(slurm, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(slurm, "PATIENCE", 0.05)
+    with open_engine("slurm", 1, [f"folder={tmp_path}"]) as engine:
+        future = engine.submit(str, "work")
+        with pytest.raises(MutualignError, match=r"job 7 left no result; its log is .*7_0_log\.err"):
+            future.result(timeout=30)
 
 
 def test_a_fault_in_the_look_at_the_queue_ends_all_work_with_its_words_and_none_is_taken(tmp_path, monkeypatch):

@@ -158,15 +158,25 @@ class Slurm(Engine):
             one.gone_since = None
             return False
         one.gone_since = one.gone_since or time.monotonic()
-        if not one.job.paths.result_pickle.exists() and time.monotonic() - one.gone_since < self._patience:
+        left_result = _has_result(one.job.paths)
+        if not left_result and time.monotonic() - one.gone_since < self._patience:
             return False
         if not future.running() and not future.set_running_or_notify_cancel():
             return True
         try:
+            if not left_result:  # without accounting, submitit would wait for it for ever
+                raise MutualignError(f"job {one.job.job_id} left no result; its log is {one.job.paths.stderr}")
             future.set_result(one.job.result())
-        except Exception as error:  # what submitit makes of a job that was killed, or that failed
+        except Exception as error:  # also what submitit makes of a job that failed
             future.set_exception(error)
         return True
+
+
+def _has_result(paths: Any) -> bool:
+    """Whether the file of a job's result is there."""
+    with suppress(OSError):
+        paths.folder.chmod(paths.folder.stat().st_mode)  # a shared disk then looks again
+    return bool(paths.result_pickle.exists())
 
 
 def _queue() -> dict[str, str]:
