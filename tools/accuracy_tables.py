@@ -20,7 +20,7 @@ def accuracies(summary: Summary, digits: int = 1) -> list[str]:
     return [*cells, summary.source.percent(digits), f"{last.n}", f"{summary.seconds:.0f}"]
 
 
-@table("digits", "other-pairs")
+@table("digits", "other-pairs", "upper-bound")
 def accuracy_table(results: Results) -> list[str]:
     """Recipes on tasks."""
     summaries = summarise(read_rows(results["rows"]))
