@@ -1,7 +1,7 @@
 """Gradient reversal and the mutual-information loss in a plain PyTorch loop, without a download.
 
-Target accuracy 79.1 ± 1.6 without the two losses, 85.0 ± 1.4 with them; paired gain 5.9 ± 1.2
-points (n = 5 seeds, 95 % intervals, last step). Both together take about 45 s on one CPU thread.
+Target accuracy 79.1 ± 1.7 without the two losses, 85.1 ± 1.1 with them; paired gain 6.0 ± 1.8
+points (n = 5 seeds, 95 % intervals, last step). Both together take about 40 s on one CPU thread.
 """
 
 import argparse
@@ -36,7 +36,7 @@ def train(task: Task, epochs: int, adapt: bool, seed: int) -> nn.Module:
         *(nn.Conv2d(3, 32, 5), nn.MaxPool2d(2), nn.BatchNorm2d(32), nn.ReLU()),
         *(nn.Conv2d(32, 64, 3), nn.MaxPool2d(2), nn.BatchNorm2d(64), nn.ReLU()),
         *(nn.Flatten(), nn.Linear(64 * 5 * 5, 128), nn.ReLU()),
-    )
+    ).to(memory_format=torch.channels_last)  # faster on a CPU
     head = nn.Linear(128, 10)
     discriminator = nn.Sequential(nn.Linear(128, 32), nn.ReLU(), nn.Linear(32, 1))
     # The critic scores a pair of features.
