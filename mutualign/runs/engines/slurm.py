@@ -19,7 +19,7 @@ from mutualign.runs.work import Function
 POLL_SECONDS = 2.0
 FAILURES_SHOWN = 5  # failed looks at the queue, one after the other, from which the user sees it,
 MOST_FAILURES = 900  # and after which the work is given up: half an hour, or more if squeue itself waits
-PATIENCE = 20.0  # seconds that the result of a job that left the queue may take to appear on a shared disk
+PATIENCE = 30.0  # seconds that the result of a job that left the queue may take to appear on a shared disk
 
 
 @dataclass(frozen=True)
