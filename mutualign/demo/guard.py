@@ -60,6 +60,7 @@ class Guard:
         """Receive the whole body, check it, and pass it on."""
         expected = int(_header(scope, b"content-length") or LARGEST_BODY)
         if self.receiving + expected > MOST_BODY_BYTES:
+            await _discard_body(receive)
             await _answer(send, 503, "The demo is busy; try again.")
             return
         self.receiving += expected

@@ -34,7 +34,7 @@ def closed_loops():
 def digit_runs(tmp_path_factory):
     """Run folders of `fast` and of source only on digits, in this order, trained for a few steps."""
     out = tmp_path_factory.mktemp("digits")
-    task, runs = find_task("digits").load(out), []
+    task, runs = find_task("digits@200").load(out), []
     for name in ("fast", "source_only"):
         recipe = load_recipe(name, ["stages.0.epochs=1", "stages.0.epoch_steps=4"])
         runs.append(out / "digits" / name / "seed-0")

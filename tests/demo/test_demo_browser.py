@@ -190,6 +190,7 @@ def test_a_broken_upload_gets_a_sentence_and_leaves_the_page_as_it_was(visit):
         visit.tab.locator(f"{place} input[type=file]").set_input_files(image_file(40, 40))
         visit.tab.wait_for_selector(".note", state="detached")
 
+    visit.tab.wait_for_timeout(500)  # until the page listens to files
     refused("#pad", "text")
     visit.open("Your image")
     limit = visit.tab.locator("#own [data-most-bytes]")
