@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import json
 import os
@@ -142,6 +143,25 @@ def test_bodies_are_limited_in_time_and_in_total(demo, monkeypatch):
             assert busy == 422  # no question of the page
         assert all(connection.recv(12) == b"HTTP/1.1 408" for connection in slow)
     assert ask(demo, "POST", JOIN, b"{}", **JSON)[0] == 422
+
+
+def test_a_busy_demo_receives_the_body_that_it_refuses():
+    """One left unread would reset the connection, answer and all."""
+    events = []
+
+    async def receive():
+        events.append("body")
+        return {"type": "http.request", "body": b"{}", "more_body": False}
+
+    async def send(message):
+        events.append(message.get("status", message["type"]))
+
+    headers = [(b"host", b"127.0.0.1:80"), (b"content-type", b"application/json"), (b"content-length", b"2")]
+    scope = {"type": "http", "method": "POST", "path": JOIN, "server": ("127.0.0.1", 80), "headers": headers}
+    busy = guard.Guard(lambda *_: pytest.fail("passed on"))
+    busy.receiving = guard.MOST_BODY_BYTES
+    asyncio.run(busy(scope, receive, send))
+    assert events == ["body", 503, "http.response.body"]
 
 
 def test_a_click_is_answered_with_the_class_names(demo):

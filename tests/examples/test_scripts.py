@@ -21,12 +21,12 @@ def percentages(line):
 
 @pytest.mark.slow
 def test_the_two_losses_of_the_plain_loop_gain_target_accuracy(run_example):
-    source_only, adapted = run_example("plain_loop", "--epochs", "15")  # gains of 1.7 to 5.6 points in five runs
+    source_only, adapted = run_example("plain_loop")  # five seeds gained 5.0 to 8.4 points; shorter runs vary too much
     assert source_only.startswith("source only")
     assert adapted.startswith("adapted")
     (source_before, target_before), (source_after, target_after) = percentages(source_only), percentages(adapted)
     assert min(source_before, source_after) > 97
-    assert target_after > target_before
+    assert target_after > target_before + 2
 
 
 @pytest.mark.usefixtures("torchvision_operators")  # lightning imports torchvision where it is installed

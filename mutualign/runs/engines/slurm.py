@@ -163,11 +163,13 @@ class Slurm(Engine):
             return False
         if not future.running() and not future.set_running_or_notify_cancel():
             return True
+        if not left_result:  # submitit would ask accounting, and where there is none wait for ever
+            error = MutualignError(f"job {one.job.job_id} left no result; its log is {one.job.paths.stderr}")
+            future.set_exception(error)
+            return True
         try:
-            if not left_result:  # without accounting, submitit would wait for it for ever
-                raise MutualignError(f"job {one.job.job_id} left no result; its log is {one.job.paths.stderr}")
             future.set_result(one.job.result())
-        except Exception as error:  # also what submitit makes of a job that failed
+        except Exception as error:  # what submitit makes of a job that failed
             future.set_exception(error)
         return True
 
