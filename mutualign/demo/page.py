@@ -28,7 +28,7 @@ SAMPLES = 24  # real images of each domain on the page
 THUMBNAIL, SHOWN = 96, 320  # pixels of the longer side
 
 log = logging.getLogger(__name__)
-Answers = tuple[Any, ...]  # a note, the results, and what else the page shows or keeps
+Answers = tuple[Any, ...]  # the results and what else the page shows or keeps, after a note from `answering`
 Share = float | int  # of the photo; the slider sends an integer at its ends
 
 
@@ -40,18 +40,22 @@ class Drawing(NamedTuple):
 
 
 def answering(handler: Callable[..., Answers]) -> Callable[..., Answers]:
-    """Turn a handler's errors into a note on the page; everything else on the page stays as it is."""
+    """Put a note before what a handler returns: the number of what is answered, and the handler's error if it fails.
+
+    After an error, everything else on the page stays as it is.
+    """
 
     @wraps(handler)
     def guarded(page: Page, *arguments: Any) -> Answers:
+        turn = next((_turn(each) for each in arguments if isinstance(each, gr.EventData)), 0)
         try:
-            return handler(page, *arguments)
+            return str(page.parts.note("", turn)), *handler(page, *arguments)
         except MutualignError as error:
             text = str(error)
         except Exception:
             log.exception("the demo failed")
             text = FAILED
-        return str(page.parts.note(text)), *[gr.skip()] * (page.outputs[handler.__name__] - 1)
+        return str(page.parts.note(text, turn)), *[gr.skip()] * (page.outputs[handler.__name__] - 1)
 
     return guarded
 
@@ -101,27 +105,27 @@ class Page:
     def pick_sample(self, event: gr.EventData) -> Answers:
         group = _number(event, "group", len(self.gallery.samples))
         chosen = group, _number(event, "pick", min(SAMPLES, len(self.gallery.samples[group].pixels)))
-        return "", self.look_at_sample(*chosen), chosen
+        return self.look_at_sample(*chosen), chosen
 
     @answering
     def show_sample(self, chosen: tuple[int, int]) -> Answers:
-        return "", self.look_at_sample(*chosen)
+        return (self.look_at_sample(*chosen),)
 
     @answering
     def upload(self, uploads: Uploads, event: gr.EventData) -> Answers:
         image = decode_upload(from_data_url(_sent(event, "image")), self.gallery.shape)
-        uploads = uploads.add(image, self.gallery)
-        return "", self.look_at_upload(uploads), uploads
+        uploads = uploads.add(image, self.gallery, _turn(event))
+        return self.look_at_upload(uploads), uploads
 
     @answering
     def name_upload(self, uploads: Uploads, event: gr.EventData) -> Answers:
         names = (None, *self.gallery.class_names)
         uploads = uploads.name(names[_number(event, "label", len(names))])
-        return "", self.look_at_upload(uploads), uploads
+        return self.look_at_upload(uploads), uploads
 
     @answering
     def show_upload(self, uploads: Uploads) -> Answers:
-        return "", self.look_at_upload(uploads)
+        return (self.look_at_upload(uploads),)
 
     # What the page shows ----------------------------------------------------------------------------------------------
 
@@ -132,15 +136,15 @@ class Page:
             raise MutualignError("This page has no digits.")
         return self.bench
 
-    def place(self, drawing: Drawing, patch: int, photo: Share) -> tuple[str, str, str]:
-        """Return no note, the results, and the patches, for a digit over a patch."""
+    def place(self, drawing: Drawing, patch: int, photo: Share) -> tuple[str, str]:
+        """Return the results and the patches for a digit over a patch."""
         digit, turn = drawing
         if digit is None:
             empty = self.parts.empty("Draw a digit in the box, or pick one.", turn)
-            return "", str(empty), self.patches(self.digits.without_digit(float(photo)), patch, turn)
+            return str(empty), self.patches(self.digits.without_digit(float(photo)), patch, turn)
         verdicts, squares = self.digits.place(digit, patch, float(photo))
         shown = self.results(squares[patch].pixels, "the digit over the photo", verdicts, "digit", turn)
-        return "", shown, self.patches(squares, patch, turn)
+        return shown, self.patches(squares, patch, turn)
 
     def look_at_sample(self, group: int, number: int) -> str:
         """Return the results for a real image."""
@@ -219,7 +223,7 @@ class Page:
         """Fill the tab, and return the results that the page opens with."""
         example, chosen = self.digits.opening()
         first = Drawing(self.digits.examples[example])
-        _, opening, squares = self.place(first, chosen, 1.0)
+        opening, squares = self.place(first, chosen, 1.0)
         drawing, patch = gr.State(first), gr.State(chosen)
         examples = list(map(_thumbnail, self.digits.examples))
         pad = _html(self.parts.pad(examples, example, LARGEST_UPLOAD), "pad", acts=True)
@@ -278,6 +282,6 @@ def _number(event: gr.EventData, name: str, length: int) -> int:
 
 
 def _turn(event: gr.EventData) -> int:
-    """Return the number of a drawing, which the page counts; 0 if there is none."""
+    """Return the page's number of what a visitor did; 0 if there is none."""
     turn = _sent(event, "turn")
     return turn if type(turn) is int and 0 <= turn < 2**53 else 0

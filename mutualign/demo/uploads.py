@@ -18,11 +18,14 @@ class Uploads:
     expected: str | None = None
     answers: tuple[str, ...] = ()
     earlier: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    turn: int = 0  # the page's number of the last image
 
-    def add(self, pixels: UInt8[Tensor, "1 height width stored"], gallery: Gallery) -> Uploads:
-        """Return the uploads with a new image, whose class is not named yet."""
+    def add(self, pixels: UInt8[Tensor, "1 height width stored"], gallery: Gallery, turn: int) -> Uploads:
+        """Return the uploads with a new image, whose class is not named yet; the same ones if they have its number."""
+        if turn == self.turn != 0:
+            return self  # sent again, as its answer was late
         answers = tuple(verdict.answer for verdict in gallery.look(pixels))
-        return Uploads(pixels, None, answers, self._named())
+        return Uploads(pixels, None, answers, self._named(), turn)
 
     def name(self, expected: str | None) -> Uploads:
         """Return the uploads with the true class of the last image, or with none."""

@@ -55,6 +55,7 @@ class Visit:
         self.tab.goto(address)
         self.tab.wait_for_selector(".card")
         self.tab.wait_for_selector("#pad canvas, #samples button")
+        self.tab.wait_for_selector("#bench [aria-busy]", state="detached")
 
     def shown(self) -> str:
         return self.tab.locator(".results").inner_html()
@@ -75,7 +76,9 @@ class Visit:
 
     def draw(self, *corners: tuple[float, float]) -> None:
         """A stroke with the mouse, in shares of the box."""
-        box = self.tab.locator("#pad canvas").bounding_box()
+        canvas = self.tab.locator("#pad canvas")
+        canvas.hover()  # waits until it does not move any more
+        box = canvas.bounding_box()
         at = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in corners]
         self.tab.mouse.move(*at[0])
         self.tab.mouse.down()
@@ -190,7 +193,6 @@ def test_a_broken_upload_gets_a_sentence_and_leaves_the_page_as_it_was(visit):
         visit.tab.locator(f"{place} input[type=file]").set_input_files(image_file(40, 40))
         visit.tab.wait_for_selector(".note", state="detached")
 
-    visit.tab.wait_for_timeout(500)  # until the page listens to files
     refused("#pad", "text")
     visit.open("Your image")
     limit = visit.tab.locator("#own [data-most-bytes]")
@@ -198,6 +200,33 @@ def test_a_broken_upload_gets_a_sentence_and_leaves_the_page_as_it_was(visit):
     limit.evaluate("part => part.dataset.mostBytes = 20000")  # so that no large file has to be sent
     refused("#own", "text")
     refused("#own", "too large")
+
+
+def test_what_got_no_answer_is_sent_again(browser, address):
+    visiting, refusals = Visit(browser, address), []
+
+    def refuse(route):
+        refusals.append(route.request.url)
+        route.fulfill(status=503, json={"detail": "The demo is busy."})
+
+    def after_a_refusal(act):
+        visiting.tab.route("**/queue/join*", refuse, times=1)
+        visiting.after(act)
+        assert visiting.tab.locator(".card:not(.old *)").first.is_visible()
+
+    def choose(place, height):
+        return visiting.tab.locator(f"{place} input[type=file]").set_input_files(image_file(height, 90))
+
+    after_a_refusal(lambda: visiting.draw((0.3, 0.2), (0.7, 0.2), (0.5, 0.8)))
+    after_a_refusal(lambda: visiting.tab.locator("#patches button").nth(4).click())
+    after_a_refusal(lambda: choose("#pad", 120))
+    visiting.after(lambda: visiting.open("Real images"))
+    after_a_refusal(lambda: visiting.tab.locator('#samples [data-group="1"]').nth(2).click())
+    visiting.after(lambda: visiting.open("Your image"))
+    after_a_refusal(lambda: choose("#own", 60))
+    after_a_refusal(lambda: visiting.tab.locator("#own select").select_option(index=4))
+    visiting.tab.close()
+    assert len(refusals) == 6
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])

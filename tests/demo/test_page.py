@@ -80,7 +80,7 @@ def test_every_handler_returns_as_many_answers_as_the_page_takes(page):
         "show_upload": page.show_upload(upload[2]),
     }
     assert {name: len(answer) for name, answer in answers.items()} == page.outputs
-    assert all(answer[0] == "" and answer[1].count("<article") == 2 for answer in answers.values())
+    assert all("alert" not in answer[0] and answer[1].count("<article") == 2 for answer in answers.values())
     assert torch.equal(answers["draw"][3].digit, normalise_digit(box(90, 115, 100, 50), 28, 28))
     for name, turn in {"pick_example": 5, "draw": 7, "pick_patch": 6, "slide": 6}.items():  # what they are about
         assert all(f'data-turn="{turn}"' in part for part in answers[name][1:3])
@@ -91,7 +91,8 @@ def test_every_handler_returns_as_many_answers_as_the_page_takes(page):
 def test_an_empty_box_clears_the_answers_and_patches_can_still_be_picked(page):
     empty = data_url(png(box(0, 0, 0, 0).numpy()))
     note, results, patches, drawn = page.draw(0, 1.0, sent({"image": empty, "turn": 3}))
-    assert (note, drawn) == ("", drawing(None, 3))
+    assert drawn == drawing(None, 3)
+    assert note == '<div data-turn="3"></div>'
     assert "<article" not in results
     assert patches.count("<img") == 12
     assert "<article" not in page.pick_patch(drawn, 1.0, sent({"pick": 3}))[1]
@@ -122,6 +123,24 @@ def test_images_whose_class_the_visitor_names_are_scored_and_a_class_can_be_corr
     assert "true class" not in shown
     assert "<strong>1 of 2</strong>" in image_page.name_upload(uploads, sent({"label": 1 + right % 3}))[1]
     assert "<strong>1 of 1</strong>" in image_page.name_upload(uploads, sent({"label": 0}))[1]
+
+
+def test_an_image_that_is_sent_again_as_its_answer_was_late_counts_once_and_keeps_its_class(image_page):
+    image, names = data_url(png(box(90, 115, 100, 50).numpy())), image_page.gallery.class_names
+    uploads = image_page.upload(Uploads(), sent({"image": image, "turn": 4}))[2]
+    uploads = image_page.name_upload(uploads, sent({"label": 1}))[2]
+    note, shown, again = image_page.upload(uploads, sent({"image": image, "turn": 4}))
+    assert again == uploads
+    assert f"true class: <b>{names[0]}</b>" in shown
+    assert 'data-turn="4"' in note
+    assert image_page.upload(uploads, sent({"image": image, "turn": 5}))[2].expected is None
+
+
+@pytest.mark.parametrize("turn", [0, 9])
+def test_an_error_says_what_it_answers(page, turn):
+    note = page.upload(Uploads(), sent({"image": "no image", "turn": turn}))[0]
+    assert "could not be read" in note
+    assert f'data-turn="{turn}"' in note
 
 
 def test_the_page_of_named_classes_shows_true_classes_and_has_no_box_to_draw_in(image_page, page):

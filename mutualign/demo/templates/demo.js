@@ -1,16 +1,18 @@
 // Runs once for each part of the demo: `element` is its root, `trigger` reports what a visitor does.
 const canvas = element.querySelector('canvas');
 const pen = canvas?.getContext('2d');
+const label = element.querySelector('select');
 const AFTER_STROKE = 450;  // ms without a pen before the systems are asked: most digits of two strokes are one question
 const AGAIN = 1000;        // ms without an answer before they are asked again, as Gradio may drop an event; then twice as long, ...
 let pointer = null;   // id of the pen, finger or mouse that is drawing
 let last = null;      // where it is
 let own = false;      // whether the box holds a drawing that a stroke adds to; an example is replaced by it
-let turn = 0;         // number of what the box holds; an answer says which number it is about
-let counted = 0;      // numbers given so far
-let question = null;  // asks about what the box holds
+let held = 0;         // number of what the box holds; answers about another number are hidden
+let asked = null;     // what waits for its answer: {turn, answered}
 let waiting = null;   // timer until it is asked, or asked again
-let sending = null;    // an uploaded digit that waits for its answer: {turn, image}
+
+// What a visitor does is numbered over all parts; an answer says which number it is about.
+const number = () => window.turns = (window.turns ?? 0) + 1;
 
 function wipe(empty) {
   pen.fillStyle = 'black';
@@ -32,51 +34,59 @@ function press(button) {
   for (const other of element.querySelectorAll('[data-pick]')) other.setAttribute('aria-pressed', other === button);
 }
 
-// The box holds something new: answers to what it held before are hidden from now on.
-function begin(next) {
-  turn = ++counted;
-  question = next;
+function hideOldAnswers() {
+  for (const part of document.querySelectorAll('#results [data-turn], #patches [data-turn]'))
+    part.classList.toggle('old', Number(part.dataset.turn) !== held);
+}
+
+// The box holds something new: what it held before is not asked about any more.
+function begin() {
+  held = number();
+  asked = null;
   clearTimeout(waiting);
   hideOldAnswers();
 }
 
-function ask(later = 0, again = AGAIN) {
+// Send what a visitor did, and again until it is answered; `answered` is told whether without an error.
+function ask(event, data, {turn = number(), answered = null, later = 0} = {}) {
   clearTimeout(waiting);
-  waiting = setTimeout(() => {
-    if (canvas.checkVisibility()) question();  // not while another tab shows its own answers
-    ask(again, 2 * again);  // until the answer stops it
-  }, later);
+  asked = {turn, answered};
+  const send = again => {
+    if (element.checkVisibility()) trigger(event, {...data, turn});  // not while another tab shows its own answers
+    waiting = setTimeout(send, again, 2 * again);
+  };
+  waiting = setTimeout(send, later, AGAIN);
 }
 
-function hideOldAnswers() {
-  let answered = true;
-  for (const part of document.querySelectorAll('#results [data-turn], #patches [data-turn]')) {
-    const about = Number(part.dataset.turn);
-    if (about === sending?.turn && about > turn) {
-      turn = about;
-      question = null;
-      show(sending.image);
-      press(null);
-    }
-    answered &&= about === turn;
-    part.classList.toggle('old', about !== turn);
+function hear() {
+  const note = document.querySelector('#note [data-turn]');
+  if (asked && Number(note?.dataset.turn) === asked.turn) {
+    clearTimeout(waiting);
+    asked.answered?.(note.textContent === '');
+    asked = null;
   }
-  if (answered && pointer === null) clearTimeout(waiting);
+  if (canvas) hideOldAnswers();
 }
 
-const sendDrawing = () => trigger('input', {image: canvas.toDataURL('image/png'), turn});
+const askDrawing = later => ask('input', {image: canvas.toDataURL('image/png')}, {turn: held, later});
 
 function take(file) {
   if (!file) return;
-  if (file.size > Number(element.querySelector('[data-most-bytes]').dataset.mostBytes)) return trigger('input', {image: null});
+  if (file.size > Number(element.querySelector('[data-most-bytes]').dataset.mostBytes)) return ask('input', {image: null});
   const reader = new FileReader();
   reader.onload = () => {
-    const label = element.querySelector('select');
-    if (label) label.selectedIndex = 0;
-    if (!canvas) return trigger('input', {image: reader.result});
-    sending = {turn: ++counted, image: new Image()};
-    sending.image.src = reader.result;
-    trigger('input', {image: reader.result, turn: sending.turn});
+    const image = new Image(), turn = number();
+    image.src = reader.result;
+    if (label) label.disabled = true;  // until the image is there that it names
+    const answered = accepted => {
+      if (label) label.disabled = false;
+      if (label && accepted) label.selectedIndex = 0;
+      if (!canvas || !accepted) return;
+      held = turn;
+      show(image);
+      press(null);
+    };
+    ask('input', {image: reader.result}, {turn, answered});
   };
   reader.readAsDataURL(file);
 }
@@ -86,17 +96,17 @@ element.addEventListener('click', event => {
   if (button) {
     press(button);
     const pick = {pick: Number(button.dataset.pick), group: Number(button.dataset.group ?? 0)};
-    if (!canvas) return trigger('select', pick);
+    if (!canvas) return ask('select', pick);
     show(button.querySelector('img'));
-    begin(() => trigger('select', {...pick, turn}));
-    ask();
+    begin();
+    ask('select', pick, {turn: held});
   }
   if (event.target.closest('[data-clear]')) {
     wipe(true);
     press(null);
     own = true;
-    begin(sendDrawing);
-    ask();
+    begin();
+    askDrawing(0);
   }
 });
 
@@ -105,7 +115,7 @@ element.addEventListener('change', event => {
     take(event.target.files[0]);
     event.target.value = '';  // the same file may be chosen again
   }
-  if (event.target.matches('select')) trigger('select', {label: event.target.selectedIndex});
+  if (event.target === label) ask('select', {label: label.selectedIndex});
 });
 
 const drop = element.querySelector('.drop');
@@ -139,7 +149,7 @@ if (canvas) {
     canvas.parentElement.classList.remove('empty');
     own = true;
     press(null);
-    begin(sendDrawing);
+    begin();
     drawTo(event);
   });
   canvas.addEventListener('pointermove', event => {
@@ -152,10 +162,11 @@ if (canvas) {
       if (event.pointerId !== pointer) return;
       if (name === 'pointerup') drawTo(event);
       pointer = last = null;
-      ask(AFTER_STROKE);
+      askDrawing(AFTER_STROKE);
     });
   const chosen = element.querySelector('[aria-pressed="true"] img');
   wipe(!chosen);
   if (chosen) chosen.complete && chosen.naturalWidth ? show(chosen) : chosen.addEventListener('load', () => { if (!own) show(chosen); });
-  new MutationObserver(hideOldAnswers).observe(document.querySelector('#bench'), {childList: true, subtree: true});
 }
+new MutationObserver(hear).observe(document.querySelector('#bench'), {childList: true, attributeFilter: ['data-turn'], subtree: true});
+element.querySelector('[aria-busy]')?.removeAttribute('aria-busy');  // it listens from now on
