@@ -72,23 +72,26 @@ const askDrawing = later => ask('input', {image: canvas.toDataURL('image/png')},
 
 function take(file) {
   if (!file) return;
-  if (file.size > Number(element.querySelector('[data-most-bytes]').dataset.mostBytes)) return ask('input', {image: null});
+  const most = Number(element.querySelector('[data-most-bytes]').dataset.mostBytes);
+  if (file.size > most) return upload(null);
   const reader = new FileReader();
-  reader.onload = () => {
-    const image = new Image(), turn = number();
-    image.src = reader.result;
-    if (label) label.disabled = true;  // until the image is there that it names
-    const answered = accepted => {
-      if (label) label.disabled = false;
-      if (label && accepted) label.selectedIndex = 0;
-      if (!canvas || !accepted) return;
-      held = turn;
-      show(image);
-      press(null);
-    };
-    ask('input', {image: reader.result}, {turn, answered});
-  };
+  reader.onload = () => upload(reader.result);
   reader.readAsDataURL(file);
+}
+
+function upload(data) {
+  const turn = number(), image = new Image();
+  image.src = data ?? '';
+  if (label) label.disabled = true;  // until the image is there that it names
+  const answered = accepted => {
+    if (label) label.disabled = false;
+    if (label && accepted) label.selectedIndex = 0;
+    if (!canvas || !accepted) return;
+    held = turn;
+    show(image);
+    press(null);
+  };
+  ask('input', {image: data}, {turn, answered});
 }
 
 element.addEventListener('click', event => {
