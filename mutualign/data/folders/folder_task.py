@@ -47,7 +47,7 @@ class FolderTask:
 
     Images are made square with the side `image_size`; by default, the median shorter side of all images, 224 at most.
     `decode_image` states the rule. Without `source_test` a tenth of each source class is held out; without
-    `target_test` the target has no labels to evaluate with. Unreadable images are left out, up to 1 % of each part;
+    `target_test` the target has no labels to evaluate with. Unreadable images are left out, up to 1 % of each folder;
     with on_bad_image="fail" none may be.
     """
 
@@ -107,12 +107,11 @@ class FolderTask:
             )
         listings, names = self._list()
         scans = {part: scan(listing, part) for part, listing in listings.items()}
-        for part, scanned in scans.items():  # features take long: too many unreadable headers stop the run before
-            self._judge_bad(part, scanned.bad, len(listings[part]))
+        # Features take long: too many unreadable headers stop the run before.
+        self._judge_bad({part: scanned.bad for part, scanned in scans.items()}, listings)
         decoded, kind = self._read(scans)
         notes = [*_listing_notes(listings), kind]
-        for part, one in decoded.items():
-            notes += self._judge_bad(part, one.bad, len(listings[part]))
+        notes += self._judge_bad({part: one.bad for part, one in decoded.items()}, listings)
         kept = {part: scans[part].listing.take(one.rows) for part, one in decoded.items()}
         for part in ("source", "source test", "target test"):
             if part in kept:
@@ -185,20 +184,29 @@ class FolderTask:
             class_indices(sorted(set(one.labels or ())), names, one.where)  # raises for a class that the source lacks
         return listings, names
 
-    def _judge_bad(self, part: str, bad: Sequence[str], listed: int) -> list[str]:
-        """Return one note per unreadable image. Raises MutualignError if there are too many."""
-        if not bad:
-            return []
-        share = percent(BAD_SHARE, 0)
-        most = 0 if self.on_bad_image == "fail" else int(BAD_SHARE * listed)
-        count = f"{part}: {len(bad)} of {listed} images cannot be read"
-        if len(bad) > most:
-            allowed = "none may" if self.on_bad_image == "fail" else f"up to {share}, here {most}, may"
-            raise MutualignError(
-                f"{count}; {allowed} be left out\n{_bad_lines(bad)}\n  hint:    repair or remove them"
-                + ("" if self.on_bad_image == "skip" else f", or leave up to {share} out with --on-bad-image skip")
-            )
-        return [f"{count} and are left out", *bad]
+    def _judge_bad(self, bad: Mapping[str, Sequence[str]], listings: Mapping[str, Listing]) -> list[str]:
+        """Return notes on the unreadable images of each part. Raises MutualignError if a folder or table has too many.
+
+        Parts of one folder are judged together: a user does not know which images were held out of it.
+        """
+        parts_of: dict[Path, list[str]] = {}
+        for part, listing in listings.items():
+            parts_of.setdefault(listing.where, []).append(part)
+        notes, refused, share = [], [], percent(BAD_SHARE, 0)
+        for parts in parts_of.values():
+            faults = list(dict.fromkeys(fault for part in parts for fault in bad[part]))
+            listed = len({path for part in parts for path in listings[part].paths})
+            most = 0 if self.on_bad_image == "fail" else int(BAD_SHARE * listed)
+            count = f"{parts[0]}: {len(faults)} of {listed} images cannot be read"
+            if len(faults) > most:
+                allowed = "none may" if self.on_bad_image == "fail" else f"up to {share}, here {most}, may"
+                refused.append(f"{count}; {allowed} be left out\n{_bad_lines(faults)}")
+            elif faults:
+                notes += [f"{count} and are left out", *faults]
+        if refused:
+            other = "" if self.on_bad_image == "skip" else f", or leave up to {share} out with --on-bad-image skip"
+            raise MutualignError("\n".join([*refused, f"  hint:    repair or remove them{other}"]))
+        return notes
 
 
 def _bad_lines(bad: Iterable[str]) -> str:

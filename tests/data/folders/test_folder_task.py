@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import replace
 
@@ -132,6 +133,19 @@ def test_more_than_one_in_a_hundred_unreadable_images_stop_the_run(folders, faul
     monkeypatch.setattr(folder_task, "read_pixels", None)  # refused before any image is decoded
     with pytest.raises(MutualignError, match=r"target: 1 of 10 images cannot be read; up to 1 %, here 0, may"):
         load(folders)
+
+
+def test_all_unreadable_images_are_named_at_once_and_counted_of_the_folder_that_the_user_gave(folders):
+    for place in ("source/dark", "source/light", "target/deep"):
+        for number in range(10 if "source" in place else 1):
+            (folders / place / f"{number}.png").write_bytes(b"no image")
+    with pytest.raises(MutualignError) as error:
+        load(folders)  # a tenth of the source is held out
+    assert re.findall(r"^(.+? of \d+) images cannot be read", str(error.value), re.M) == [
+        "source: 20 of 40",
+        "target: 1 of 10",
+    ]
+    assert str(error.value).count("hint:") == 1
 
 
 # Classes --------------------------------------------------------------------------------------------------------------
