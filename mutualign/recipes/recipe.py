@@ -80,10 +80,28 @@ class Stage:
         config = METHODS[self.method].config
         if not isinstance(self.options, config):
             try:
-                options = parse_typed(self.options or {}, config, "options", strict_keys=True)
+                options = parse_typed(_completed(self.options or {}, config), config, "options", strict_keys=True)
             except MutualignError as error:
                 raise ValueError(error) from error  # the reader of the file adds the place
             object.__setattr__(self, "options", options)
+
+
+def _completed(options: Any, config: type[Any]) -> Any:
+    """Fill in what tables inside the options leave out: the method's defaults, which may differ from their class's."""
+
+    def filled(value: Any, default: Any) -> Any:
+        if not (isinstance(value, Mapping) and dataclasses.is_dataclass(default)):
+            return value
+        fields = {one.name: getattr(default, one.name) for one in dataclasses.fields(default)}
+        return to_plain(fields) | {key: filled(inner, fields.get(key)) for key, inner in value.items()}
+
+    if not isinstance(options, Mapping):
+        return options
+    defaults = {
+        one.name: one.default_factory() if callable(one.default_factory) else one.default
+        for one in dataclasses.fields(config)
+    }
+    return {key: filled(value, defaults.get(key)) for key, value in options.items()}
 
 
 @dataclass(frozen=True)
