@@ -184,12 +184,13 @@ class Recipe:
         return hashlib.sha256(encode_json([*self._shared_settings, self.stages]).encode()).hexdigest()[:8]
 
     def source_only(self) -> Recipe:
-        """Return the fair baseline: the same network, optimisers and lengths, trained on the source only.
+        """Return the fair baseline: the same network, optimisers and epochs, trained on the source only.
 
+        For a stage without source images, whose epochs are passes over the target, it makes as many over the source.
         Its name ends in its digest, so that recipes with the same baseline share its runs.
         """
         stages = tuple(dataclasses.replace(stage, method=SOURCE_ONLY, options=None) for stage in self.stages)
-        description = "Source only: the fair baseline of recipes with this network and these lengths."
+        description = "Source only: the fair baseline of recipes with this network and as many epochs."
         baseline = dataclasses.replace(self, name=SOURCE_ONLY, stages=stages, description=description)
         return dataclasses.replace(baseline, name=f"{SOURCE_ONLY}-{baseline.digest}")
 
