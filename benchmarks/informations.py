@@ -50,7 +50,7 @@ TERMS = {  # mi_weight and information_weight
 GAINS = (("pairs", "neither"), ("labels", "neither"), ("both", "labels"), ("both", "pairs"))
 OTHERS = {  # the other losses on the target
     "reversal and self-training": {},
-    "none": {"self_training_weight": 0.0, "domain": {"weight": 0.0, "reversal": "ramp"}},
+    "none": {"self_training_weight": 0.0, "domain": {"weight": 0.0}},
 }
 
 

@@ -64,7 +64,7 @@ def print_labelled(console: Console, folder: RunFolder, table: Path) -> None:
         f"  (exact 95 % interval from {found.images} labels drawn at random)",
     ]
     if found.gain is None:
-        lines.append("  no source-only run of the same network and length next to it: no gain")
+        lines.append("  no source-only run of the same network and epochs next to it: no gain")
     else:
         low, value, high = (f"{100 * share:+.1f}" for share in (found.gain.low, found.gain.value, found.gain.high))
         lines.append(f"  {value} points over source only, {low} to {high}")

@@ -185,7 +185,7 @@ def _sentence(kind: Kind, gain: Range | None, true: Range | None) -> str:
         return "This run is trained on the source only: it is what adapted runs are compared with."
     if gain is None:
         return (
-            "Cannot tell whether adaptation helped: there is no source-only run of the same network and length to "
+            "Cannot tell whether adaptation helped: there is no source-only run of the same network and epochs to "
             "compare with."
         )
     if true is not None:

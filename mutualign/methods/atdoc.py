@@ -31,7 +31,8 @@ class ATDOC(Method):
 
     L = CE(source) - w E[q log p(label)], with the label and its confidence q from the mean of the sharpened predictions
     of the nearest neighbours in cosine distance. The bank holds a feature and a prediction of every target image, in
-    evaluation mode, from the start of the epoch or after its latest step, as in the authors' code.
+    evaluation mode: all are computed at the start of each epoch, and those of a batch again after its step. In the
+    authors' code, features start random and predictions uniform, and only those of a batch are written, after its step.
     Source: Liang, Hu and Feng, "Domain adaptation with auxiliary target domain-oriented classifier", CVPR 2021, eq. 7.
     """
 
@@ -89,7 +90,8 @@ def _kept(logits: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
 def sharpened(probabilities: Float[Tensor, "n classes"]) -> Float[Tensor, "n classes"]:
     """Square the probabilities and divide each class by its total, so that frequent classes count less; then normalise.
 
-    The authors' code does not normalise; its totals are of one batch, ours of all images at the start of an epoch.
+    The total is the sum of the class's probabilities: over all target images at the start of an epoch, over the batch
+    after a step. In the authors' code it is the sum of their squares, always over a batch, and nothing is normalised.
     Source: ATDOC, section 3.2.
     """
     squares = probabilities.square() / probabilities.sum(0).clamp_min(1e-8)

@@ -13,7 +13,7 @@ from torch import Tensor
 from mutualign.data.types import Batch
 from mutualign.methods.base import Losses, Method, Metrics, accuracy
 from mutualign.methods.registry import register_method
-from mutualign.nn.class_prior import ClassPrior
+from mutualign.nn.class_prior import PRIORS, EstimatedPrior
 from mutualign.nn.classifier import Classifier, Outputs
 from mutualign.nn.losses import information_maximisation
 
@@ -39,10 +39,10 @@ class InformationMaximisation(Method):
 
     def __init__(self, classifier: Classifier, config: InformationMaximisationConfig) -> None:
         super().__init__(classifier, config)
-        self.prior = ClassPrior(classifier.classes)
+        self.prior = PRIORS[config.prior](classifier.classes)
 
     def begin_epoch(self, look: Callable[[], Outputs]) -> None:
-        if self.config.prior == "estimated":
+        if isinstance(self.prior, EstimatedPrior):
             self.prior.update(look().logits.softmax(1))
 
     def forward(self, batch: Batch, progress: Float[Tensor, ""]) -> tuple[Losses, Metrics]:

@@ -15,7 +15,7 @@ from mutualign.data.types import Batch
 from mutualign.io.typed import Count, Share
 from mutualign.methods.base import Losses, Method, Metrics, PseudoLabeller, accuracy
 from mutualign.methods.registry import register_method
-from mutualign.nn.class_prior import ClassPrior
+from mutualign.nn.class_prior import PRIORS, EstimatedPrior
 from mutualign.nn.classifier import Classifier, Outputs
 from mutualign.nn.ema import EMATeacher
 from mutualign.nn.losses import entropy, information_maximisation
@@ -60,7 +60,7 @@ class NeighbourInformation(Method):
     def __init__(self, classifier: Classifier, config: NeighbourInformationConfig) -> None:
         super().__init__(classifier, config)
         self.teacher = EMATeacher(classifier, config.decay)
-        self.prior = ClassPrior(classifier.classes)
+        self.prior = PRIORS[config.prior](classifier.classes)
         self.register_buffer("neighbours", torch.empty(0, config.neighbours, dtype=torch.int64))
         self.register_buffer("predictions", torch.empty(0, classifier.classes))
         self._latest: tuple[Tensor, Tensor] | None = None
@@ -81,7 +81,7 @@ class NeighbourInformation(Method):
             self.neighbours = nearest_neighbours(rows.to(device), self.config.neighbours)
             classes = outputs.logits.shape[1]
             self.predictions = torch.full((len(rows), classes), 1 / classes, device=device)
-        elif self.config.prior == "estimated":
+        elif isinstance(self.prior, EstimatedPrior):
             self.prior.update(self.predictions, self.neighbours)
 
     def forward(self, batch: Batch, progress: Float[Tensor, ""]) -> tuple[Losses, Metrics]:

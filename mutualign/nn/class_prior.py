@@ -9,14 +9,26 @@ from torch import Tensor, nn
 from mutualign.nn.shapes import check_shapes
 
 
-class ClassPrior(nn.Module):
-    """Class frequencies of the target, for `information_maximisation`: uniform until the first `update`."""
+class UniformPrior(nn.Module):
+    """Class frequencies of the target, for `information_maximisation`: uniform.
+
+    Its type differs from that of estimates, so that a stage with it does not start from those of an earlier stage.
+    """
 
     shares: Tensor
 
     def __init__(self, classes: int) -> None:
         super().__init__()
         self.register_buffer("shares", torch.full((classes,), 1 / classes))
+
+    @property
+    def from_uniform(self) -> Float[Tensor, ""]:
+        """The distance from uniform frequencies in total variation: the share of images that differ."""
+        return (self.shares - 1 / len(self.shares)).abs().sum() / 2
+
+
+class EstimatedPrior(UniformPrior):
+    """Class frequencies of the target, for `information_maximisation`: uniform until the first `update`."""
 
     def update(self, probabilities: Float[Tensor, "n classes"], neighbours: Int64[Tensor, "n k"] | None = None) -> None:
         """Estimate the frequencies from predictions on target images, and the nearest neighbours of each, if known.
@@ -36,10 +48,8 @@ class ClassPrior(nn.Module):
             errors = (labels[neighbours] != labels[:, None])[pairs].float().mean().nan_to_num(1.0)  # without pairs: all
         self.shares.copy_(plausible_shares(probabilities[known], errors))
 
-    @property
-    def from_uniform(self) -> Float[Tensor, ""]:
-        """The distance from uniform frequencies in total variation: the share of images that differ."""
-        return (self.shares - 1 / len(self.shares)).abs().sum() / 2
+
+PRIORS = {"uniform": UniformPrior, "estimated": EstimatedPrior}
 
 
 @check_shapes

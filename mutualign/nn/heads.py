@@ -1,6 +1,7 @@
 """Heads: small networks from features to logits, projections and scores, without a final softmax or sigmoid.
 
-What they return is float32 under autocast too: losses need more digits than bf16 has.
+What they return is float32 under autocast too, but for `Projection`, which feeds a critic: losses need more digits than
+bf16 has.
 """
 
 from __future__ import annotations
@@ -69,7 +70,8 @@ class CosineCritic(nn.Module):
 
     def forward(self, a: Float[Tensor, "a features"], b: Float[Tensor, "b features"]) -> Float[Tensor, "a b"]:
         a, b = F.normalize(self.project(a), dim=1), F.normalize(self.project(b), dim=1)
-        return self.log_scale.clamp(max=math.log(100)).exp() * (a @ b.T) + self.bias
+        with torch.autocast(a.device.type, enabled=False):
+            return self.log_scale.clamp(max=math.log(100)).exp() * (a @ b.T) + self.bias
 
 
 class ConcatenatingCritic(nn.Module):

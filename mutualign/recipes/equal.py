@@ -16,7 +16,7 @@ CONDITIONS, PHOTO_CONDITIONS = "equal", "equal_photos"
 def equal_recipes(conditions: Recipe) -> tuple[Recipe, ...]:
     """Return one recipe per registered method, in the conditions of a recipe of one stage; source only comes first.
 
-    Network, input, precision, optimiser, batch size and length are those of the conditions. The method, its settings
+    Network, input, precision, optimiser, batch size and epochs are those of the conditions. The method, its settings
     and the stages before it are those of the recipe that demonstrates the method (`demonstration`). Several stages
     share the epochs in proportion to their lengths there, and keep their learning rates relative to the first stage.
     Methods that need images are left out on features. Raises MutualignError for conditions of several stages.

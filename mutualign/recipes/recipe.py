@@ -80,10 +80,28 @@ class Stage:
         config = METHODS[self.method].config
         if not isinstance(self.options, config):
             try:
-                options = parse_typed(self.options or {}, config, "options", strict_keys=True)
+                options = parse_typed(_completed(self.options or {}, config), config, "options", strict_keys=True)
             except MutualignError as error:
                 raise ValueError(error) from error  # the reader of the file adds the place
             object.__setattr__(self, "options", options)
+
+
+def _completed(options: Any, config: type[Any]) -> Any:
+    """Fill in what tables inside the options leave out: the method's defaults, which may differ from their class's."""
+
+    def filled(value: Any, default: Any) -> Any:
+        if not (isinstance(value, Mapping) and dataclasses.is_dataclass(default)):
+            return value
+        fields = {one.name: getattr(default, one.name) for one in dataclasses.fields(default)}
+        return to_plain(fields) | {key: filled(inner, fields.get(key)) for key, inner in value.items()}
+
+    if not isinstance(options, Mapping):
+        return options
+    defaults = {
+        one.name: one.default_factory() if callable(one.default_factory) else one.default
+        for one in dataclasses.fields(config)
+    }
+    return {key: filled(value, defaults.get(key)) for key, value in options.items()}
 
 
 @dataclass(frozen=True)
@@ -166,12 +184,13 @@ class Recipe:
         return hashlib.sha256(encode_json([*self._shared_settings, self.stages]).encode()).hexdigest()[:8]
 
     def source_only(self) -> Recipe:
-        """Return the fair baseline: the same network, optimisers and lengths, trained on the source only.
+        """Return the fair baseline: the same network, optimisers and epochs, trained on the source only.
 
+        For a stage without source images, whose epochs are passes over the target, it makes as many over the source.
         Its name ends in its digest, so that recipes with the same baseline share its runs.
         """
         stages = tuple(dataclasses.replace(stage, method=SOURCE_ONLY, options=None) for stage in self.stages)
-        description = "Source only: the fair baseline of recipes with this network and these lengths."
+        description = "Source only: the fair baseline of recipes with this network and as many epochs."
         baseline = dataclasses.replace(self, name=SOURCE_ONLY, stages=stages, description=description)
         return dataclasses.replace(baseline, name=f"{SOURCE_ONLY}-{baseline.digest}")
 

@@ -136,7 +136,7 @@ class GroupReport:
         )
         caption = (
             f"Means over n seeds, sorted by {order}. Verdict: whether adaptation helped, against a source-only run of "
-            f"the same network and length. At least, estimate: of target accuracy at the selected epoch, in %, "
+            f"the same network and epochs. At least, estimate: of target accuracy at the selected epoch, in %, "
             f"without labels; the first is a bound at 95 %. Score: {self.validator or 'none in common'} (higher is "
             "better). Source: accuracy on held-out source images, in %, with its 95 % interval over seeds. Seconds: "
             "of training, of the fastest seed."

@@ -98,7 +98,7 @@ def _alarms(run: FinishedRun) -> list[Block]:
         blocks.append(
             Prose(
                 "Negative transfer was not checked, because there was no complete source-only run of the same network, "
-                "length, data and seed in the same output folder. `mutualign compare` trains one."
+                "epochs, data and seed in the same output folder. `mutualign compare` trains one."
             )
         )
     return [*blocks, Prose(LIMITS)]

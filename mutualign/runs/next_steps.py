@@ -53,7 +53,7 @@ def next_steps(verdict: Verdict, run: Path, *, alarms: bool) -> list[str]:
         steps.append("Compare an adapted run with it: `mutualign compare` trains both.")
     elif verdict.kind == "cannot tell" and verdict.compared_with is None:
         steps.append(
-            "Train the source-only run of the same network and length: give `mutualign compare` the recipe, the "
+            "Train the source-only run of the same network and epochs: give `mutualign compare` the recipe, the "
             "options and the output folder of this run."
         )
     elif verdict.kind == "cannot tell" and verdict.true_gain is not None:

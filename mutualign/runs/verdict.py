@@ -38,7 +38,7 @@ def verdict_of(folder: RunFolder, true_accuracy: float | None = None) -> Verdict
 
 
 def fair_baseline(folder: RunFolder) -> RunFolder | None:
-    """Find the complete source-only run with the same network, length, data and seed, in OUT/TASK/*/seed-N.
+    """Find the complete source-only run with the same network, epochs, data and seed, in OUT/TASK/*/seed-N.
 
     None for a source-only run, for a folder of another form, and if no such run is next to this one.
     """

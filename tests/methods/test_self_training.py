@@ -18,7 +18,7 @@ from mutualign.methods.neighbour_information import NeighbourInformationConfig, 
 from mutualign.methods.self_ensembling import imbalance
 from mutualign.methods.shot import centroid_labels
 from mutualign.nn.backbones import MLP, TwoBlockCNN
-from mutualign.nn.class_prior import ClassPrior
+from mutualign.nn.class_prior import EstimatedPrior
 from mutualign.nn.classifier import Classifier, Outputs
 from mutualign.nn.losses import information_maximisation
 from mutualign.recipes import parse_recipe
@@ -247,7 +247,7 @@ def test_the_prior_is_estimated_before_an_epoch_if_the_setting_says_so_and_is_th
     for setting in ("uniform", "estimated"):
         method = build(name, prior=setting).eval()
         batch = with_rows(make_batch(method, 8, 5))
-        look, expected = look_at(method, batch), ClassPrior(3)
+        look, expected = look_at(method, batch), EstimatedPrior(3)
         method.begin_epoch(look)  # neighbours are looked for
         if name == "neighbour_information":
             method.neighbours, method.predictions = torch.arange(5)[:, None], torch.eye(3)[[0, 0, 0, 1, 0]]
@@ -263,6 +263,22 @@ def test_the_prior_is_estimated_before_an_epoch_if_the_setting_says_so_and_is_th
         losses, _ = method(batch, torch.tensor(1.0))
         logits = method.classifier(batch.target)
         assert losses["information"].item() == pytest.approx(information_maximisation(logits, shares).item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["information_maximisation", "neighbour_information"])
+@pytest.mark.parametrize("earlier", ["information_maximisation", "neighbour_information"])
+def test_a_stage_with_the_uniform_prior_does_not_start_from_the_estimate_of_an_earlier_stage(
+    build, make_batch, name, earlier
+):
+    previous = build(earlier, prior="estimated")
+    previous.prior.update(torch.eye(3)[[0] * 8 + [1] * 4])
+    method = build(name, prior="uniform").eval().warm_start_from(previous)
+    batch = with_rows(make_batch(method, 8, 5))
+    method.begin_epoch(look_at(method, batch))
+    losses, _ = method(batch, torch.tensor(1.0))
+    expected = information_maximisation(method.classifier(batch.target))
+    assert losses["information"].item() == pytest.approx(expected.item(), abs=1e-5)
+    assert torch.equal(build(name, prior="estimated").warm_start_from(previous).prior.shares, previous.prior.shares)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mutualign.nn.class_prior import ClassPrior, plausible_shares
+from mutualign.nn.class_prior import EstimatedPrior, plausible_shares
 
 
 def total_variation(one, other):
@@ -34,7 +34,7 @@ def test_the_result_is_as_far_from_the_predicted_frequencies_as_errors_allow(see
 
 
 def test_unsure_predictions_leave_the_prior_uniform_and_certain_ones_make_it_theirs():
-    prior = ClassPrior(4)
+    prior = EstimatedPrior(4)
     assert prior.shares.tolist() == [0.25] * 4
     prior.update(torch.full((10, 4), 0.25))
     assert prior.shares.tolist() == [0.25] * 4
@@ -53,7 +53,7 @@ def test_predictions_are_believed_as_far_as_neighbours_agree_however_sure_they_a
     predicted = [8.5 / 13.5, 4.5 / 13.5, 0.5 / 13.5]
     cases = ((unsure, None, 0.4), (unsure, neighbours, 3 / 24), (torch.eye(3)[labels], neighbours, 3 / 24))
     for rows, known, errors in cases:
-        prior = ClassPrior(3)
+        prior = EstimatedPrior(3)
         prior.update(rows, known)
         apart = total_variation(predicted, [1 / 3] * 3)
         assert total_variation(prior.shares.tolist(), predicted) == pytest.approx(min(errors, apart), abs=1e-6)
@@ -65,7 +65,7 @@ def test_images_that_training_has_not_reached_do_not_count():
     near = torch.randint(12, (12, 4), generator=generator)
     uniform = torch.full((5, 3), 1 / 3)
     some = torch.cat([near, near[:, :2] + 12], dim=1).where(torch.arange(6) < 4, torch.randint(12, 17, (12, 6)))
-    mixed, expected = ClassPrior(3), ClassPrior(3)
+    mixed, expected = EstimatedPrior(3), EstimatedPrior(3)
     mixed.update(torch.cat([rows, uniform]), torch.cat([some, torch.randint(17, (5, 6))]))
     expected.update(rows, near)
     assert torch.allclose(mixed.shares, expected.shares, atol=1e-6)

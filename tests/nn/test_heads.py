@@ -42,12 +42,12 @@ def test_no_head_bounds_or_normalises_its_output(name):
     assert float(twice.abs().max()) > 1
 
 
-@pytest.mark.parametrize("name", ["class", "domain", "critic"])
+@pytest.mark.parametrize("name", ["class", "domain", "critic", "cosine critic"])
 def test_what_goes_into_a_loss_is_float32_under_autocast_too(name):
-    build, inputs, _ = HEADS[name]
+    build, inputs, shape = (HEADS | {"cosine critic": (lambda: CosineCritic(20), 2, (5, 5))})[name]
     with torch.autocast("cpu", torch.bfloat16):
         outputs = build().eval()(*torch.randn(inputs, 5, 20))
-    assert outputs.dtype == torch.float32
+    assert (outputs.dtype, outputs.shape) == (torch.float32, shape)
 
 
 @pytest.mark.parametrize("name", BACKBONES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 import tomllib
 from importlib.resources import files
@@ -12,9 +13,10 @@ import pytest
 import tomli_w
 
 from mutualign.errors import MutualignError
-from mutualign.methods import NoConfig
+from mutualign.methods import METHODS, Method, NoConfig, register_method
 from mutualign.methods.dann import DANNConfig
 from mutualign.methods.mani import MaNiConfig
+from mutualign.methods.self_ensembling import SelfEnsemblingConfig
 from mutualign.recipes import OptimConfig, Recipe, Stage, load_recipe, parse_recipe, recipe_names
 
 MINIMAL = 'description = "mine"\n[[stages]]\nmethod = "mani"\nepochs = 2\n'
@@ -80,6 +82,86 @@ def test_the_options_of_a_file_are_read_at_every_level(own):
     text = MINIMAL + "[stages.options]\nthreshold = 0.8\n[stages.options.domain]\nreversal = 'ramp'\n"
     (stage,) = load_recipe(own(text)).stages
     assert stage.options == MaNiConfig(domain=DANNConfig(reversal="ramp"), threshold=0.8)
+
+
+@pytest.mark.parametrize(
+    ("name", "group", "key", "value", "expected"),
+    [
+        ("vada", "domain", "reversal", "ramp", DANNConfig(weight=0.01, reversal="ramp")),
+        ("bsp", "domain", "weight", 0.5, DANNConfig(weight=0.5, reversal="ramp")),
+        ("mutual_align", "domain", "weight", 0, DANNConfig(weight=0.0, reversal="ramp")),
+        ("self_ensembling", "views", "noise", 0.1, dataclasses.replace(SelfEnsemblingConfig().views, noise=0.1)),
+    ],
+)
+def test_one_setting_of_a_group_leaves_the_others_at_the_defaults_of_the_method(own, name, group, key, value, expected):
+    """They may differ from those of the group's class, as all of these do."""
+    assert getattr(METHODS[name].config(), group) != type(expected)()
+    plain = f'[[stages]]\nmethod = "{name}"\nepochs = 1\n'
+    written = own(f"{plain}[stages.options.{group}]\n{key} = {json.dumps(value)}\n")
+    found = [load_recipe(written), load_recipe(own(plain, "plain.toml"), [f"stages.0.options.{group}.{key}={value}"])]
+    found.append(Recipe("mine", (Stage(name, epochs=1, options={group: {key: value}}),)))
+    for recipe in found:
+        assert recipe.stages[0].options == dataclasses.replace(METHODS[name].config(), **{group: expected})
+        assert parse_recipe(tomllib.loads(tomli_w.dumps(recipe.to_dict())), "here") == recipe
+
+
+@dataclasses.dataclass(frozen=True)
+class Inner:
+    """A group inside a group."""
+
+    a: float = 1.0
+    b: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """A group with a group and a dictionary inside."""
+
+    inner: Inner = Inner(b=2.0)
+    names: dict[str, float] = dataclasses.field(default_factory=dict)
+    size: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class GroupedConfig:
+    """Settings of which one has no default."""
+
+    needed: float
+    group: Group = dataclasses.field(default_factory=lambda: Group(Inner(a=3.0, b=4.0), {"x": 1.0}, 5.0))
+    optional: Inner | None = Inner(a=8.0)
+    groups: tuple[Inner, ...] = (Inner(a=6.0),)
+
+
+def test_only_tables_are_completed_and_at_every_level():
+    """Dictionaries and lists are values: what is given replaces them."""
+
+    @register_method("grouped", GroupedConfig)
+    class Grouped(Method):
+        """Trains nothing."""
+
+    def options(**given):
+        return Stage("grouped", epochs=1, options={"needed": 0.0, **given}).options
+
+    try:
+        assert options() == GroupedConfig(0.0)
+        assert options(optional={"b": 2.0}).optional == Inner(a=8.0, b=2.0)
+        assert options(optional=None).optional is None
+        assert options(group=Group(size=7.0)).group == Group(size=7.0)
+        assert options(group={"inner": {"a": 7.0}}).group == Group(Inner(a=7.0, b=4.0), {"x": 1.0}, 5.0)
+        assert options(group={"names": {"y": 2.0}}).group == Group(Inner(a=3.0, b=4.0), {"y": 2.0}, 5.0)
+        assert options(groups=[{"b": 2.0}]).groups == (Inner(b=2.0),)
+        for wrong, message in (
+            ({"group": "none"}, "options, group: expected object"),
+            ({"group": {"innr": {}}}, r'options, group: unknown key "innr"; did you mean "inner"\?'),
+            ({"group": {"inner": {"__class__": {}}}}, r'options, group\.inner: unknown key "__class__"'),
+            ({"needed": None}, "options, needed: expected float"),
+        ):
+            with pytest.raises(ValueError, match=message):
+                options(**wrong)
+        with pytest.raises(ValueError, match="options: missing the key needed"):
+            Stage("grouped", epochs=1)
+    finally:
+        METHODS.pop("grouped")
 
 
 def test_a_whole_number_serves_as_a_float(own):

@@ -77,7 +77,7 @@ def test_a_verdict_without_a_baseline_says_how_to_get_one_and_is_made_again_once
     alone = shutil.copytree(one_class.parents[1], tmp_path / "tiny") / "dann" / "seed-0"
     unchecked = "Negative transfer was not checked"
     page = read(alone, tmp_path).text
-    assert "Train the source-only run of the same network and length" in page
+    assert "Train the source-only run of the same network and epochs" in page
     assert unchecked in page
     folder = RunFolder.open(alone)
     recipe, task = folder.config().recipe.source_only(), one_class_task()
