@@ -17,6 +17,7 @@ from mutualign.report.run_data import FinishedRun
 from mutualign.runs.estimates import most_trusted, run_outputs
 from mutualign.runs.folder import RunFolder
 from mutualign.runs.rows import Row, rows_of
+from mutualign.runs.statistics import fair_baselines
 from mutualign.runs.status import find_runs
 
 PAGE = "report.html"  # of a run or a comparison, in its folder
@@ -70,6 +71,11 @@ class RunGroup:
         """Estimate each run's target accuracy from all runs: (estimator, estimate) by path, without unusable runs."""
         usable = {one.path: outputs for one in self.runs if (outputs := _outputs(one.run.folder)) is not None}
         return {path: most_trusted(estimates(run, list(usable.values()))) for path, run in usable.items()}
+
+    @property
+    def baselines(self) -> dict[str, str]:
+        """The fair source-only system of each adapted system that has one here."""
+        return fair_baselines({one.system: one.run.config.recipe for one in self.runs})
 
     def rows(self) -> list[Row]:
         """Return the rows of all runs, one per way of choosing the epoch."""
