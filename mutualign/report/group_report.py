@@ -16,7 +16,7 @@ from mutualign.report.group_plots import group_plots
 from mutualign.report.page import AlarmBox, Badge, Block, Details, Prose, Section, Table
 from mutualign.report.run_data import spaced
 from mutualign.report.verdict_blocks import LIMITS, TONES
-from mutualign.runs.next_steps import next_steps
+from mutualign.runs.next_steps import contradiction, next_steps
 from mutualign.runs.statistics import Interval, Summary, differences, summarise
 
 Estimates = Mapping[str, tuple[str, Estimate]]  # by the path of the run
@@ -110,6 +110,7 @@ class GroupReport:
         targets = [self._target_table(), *self._gains()] if self.has_labels else []
         blocks = [
             self._table(),
+            *self._contradictions(),
             *targets,
             *sample_gallery(f"samples-{self.anchor}", self.systems),
             self._run_table(),
@@ -169,6 +170,15 @@ class GroupReport:
             "shows what selecting without labels costs."
         )
         return Table(head, rows, caption, numbers=frozenset({1, 2, 3, 4}), muted=frozenset({4}))
+
+    def _contradictions(self) -> list[Block]:
+        texts = {
+            system: contradiction(
+                self._bound(system), self._estimate(system), runs[0].run.folder.path, labelled=self.has_labels
+            )
+            for system, runs in self.systems.items()
+        }
+        return [Prose(f"`{system}`: {text}") for system, text in texts.items() if text]
 
     def _gains(self) -> list[Block]:
         paired = {one.recipe: one for one in differences(self.rows, self.group.baselines)}

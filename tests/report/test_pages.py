@@ -235,6 +235,19 @@ def test_next_steps_after_seeds_that_disagree_are_those_of_a_verdict_that_cannot
     assert "--label-these 50 chooses them" in text
 
 
+def test_a_page_says_that_bound_and_estimate_contradict_each_other(undrawn, unlabelled, tmp_path):
+    runs = shutil.copytree(unlabelled, tmp_path / "runs") / "tiny"
+    said = "The lower bound and the estimate contradict each other: at least one of them is wrong. Labelling 50 images"
+    run = runs / "dann" / "seed-0"
+    for bound, contradicts in ((0.3, False), (1.01, True)):
+        for seed in (0, 1):
+            edit_result(runs / "dann" / f"seed-{seed}", lower_bound=bound, accuracy=0.36)
+        alone, together = (read(path, tmp_path).text for path in (run, runs))
+        assert (f"about 36 % by an estimate. {said} decides: mutualign report {run}" in alone) == contradicts
+        assert ("average thresholded confidence), contradicts the bound" in alone) == contradicts
+        assert (f"dann: {said}" in together) == contradicts
+
+
 def test_a_comparison_computes_no_bound_again(undrawn, labelled, tmp_path, monkeypatch):
     monkeypatch.setattr("mutualign.runs.estimates.bound_accuracy", lambda outputs: pytest.fail("a bound was computed"))
     page = read(labelled, tmp_path)
