@@ -88,7 +88,7 @@ class Compare:
     save: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Also write the results to this JSON file as they come: one row per run and way of choosing the epoch."""
     baselines: bool = True
-    """Also train each recipe's network for as many epochs on the source alone: the fair baseline, for the verdict."""
+    """Also train each recipe's network for as many epochs on the source alone: the fair baseline of verdicts and gains."""
     force: ForceOption = False
     accelerator: AcceleratorOption = "auto"
     parallel: EngineOption = field(default_factory=EngineOptions)
@@ -206,11 +206,12 @@ def _verdicts(comparison: Comparison) -> dict[tuple[str, str], str]:
 def _print_rows(console: Console, comparison: Comparison, rows: Sequence[Row]) -> None:
     """Print the tables of rows, their alarms, and how to look at one of the runs."""
     from mutualign.cli.tables import difference_tables, summary_tables
-    from mutualign.runs.statistics import differences, summarise
+    from mutualign.runs.statistics import differences, fair_baselines, summarise
 
     unlabelled = all(row.target_accuracy is None for row in rows)
     verdicts = _verdicts(comparison) if unlabelled else {}
-    for table in (*summary_tables(summarise(rows), verdicts), *difference_tables(differences(rows))):
+    gains = differences(rows, fair_baselines({recipe.name: recipe for recipe in comparison.recipes}))
+    for table in (*summary_tables(summarise(rows), verdicts), *difference_tables(gains)):
         console.print(table)
     for row in rows:
         if row.alarms:

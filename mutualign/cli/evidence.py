@@ -14,6 +14,7 @@ from mutualign.io.numbers import percent
 from mutualign.runs.estimates import RunEstimates
 from mutualign.runs.folder import RunFolder
 from mutualign.runs.labelling import read_labelling
+from mutualign.runs.next_steps import contradiction
 
 WIDTH = 80  # columns
 MOST = 6  # runs that fit beside each other
@@ -34,6 +35,9 @@ def print_evidence(console: Console, found: Sequence[RunEstimates]) -> None:
             f"  at least {percent(run.bound)} right, by a bound at 95 % confidence\n"
             f"  about {percent(best.accuracy)} right, by {name.replace('_', ' ')}",
         )
+        if conflict := contradiction(run.bound, best.accuracy, run.run.path, labelled=False):
+            lines = textwrap.wrap(conflict.replace("`", ""), min(console.width, WIDTH) - 2, break_on_hyphens=False)
+            console.print(textwrap.indent("\n".join(lines), "  "))
     table = Table("estimator", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title="estimated target accuracy in %")
     shown = found[:MOST]
     for number, _ in enumerate(shown, start=1):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Collection, Sequence
+from pathlib import Path
 
 from rich import box
 from rich.console import Console
@@ -17,7 +18,7 @@ from mutualign.io.typed import to_plain
 from mutualign.recipes import Stage
 from mutualign.runs.folder import RunFolder
 from mutualign.runs.history import Result, curves
-from mutualign.runs.next_steps import current_alarms, current_verdict, next_steps
+from mutualign.runs.next_steps import contradiction, current_alarms, current_verdict, next_steps
 
 BARS = "▁▂▃▄▅▆▇█"
 STYLES: dict[Headline, str] = {
@@ -59,8 +60,8 @@ def show_run(console: Console, run: RunFolder) -> None:
     _wrapped(console, f"data     {config.data}")
 
 
-def print_verdict(console: Console, verdict: Verdict) -> None:
-    """Print a verdict: in a word, in a sentence, and the numbers that it rests on."""
+def print_verdict(console: Console, verdict: Verdict, run: Path) -> None:
+    """Print the verdict on a run: in a word, in a sentence, and the numbers that it rests on."""
     console.print(verdict.headline, style=STYLES[verdict.headline])
     _wrapped(console, verdict.sentence)
     if verdict.true_accuracy is not None:
@@ -71,6 +72,8 @@ def print_verdict(console: Console, verdict: Verdict) -> None:
             f"without labels: at least {percent(verdict.lower_bound)} right (bound at 95 %), about "
             f"{percent(verdict.accuracy)} (estimate)",
         )
+    labelled = verdict.true_accuracy is not None
+    _wrapped(console, contradiction(verdict.lower_bound, verdict.accuracy, run, labelled=labelled).replace("`", ""))
 
 
 def _columns(console: Console) -> int:
@@ -96,7 +99,7 @@ def _show_result(console: Console, run: RunFolder, result: Result, explained: Co
     verdict = current_verdict(run)
     alarms = current_alarms(result, verdict)
     if verdict is not None:
-        print_verdict(console, verdict)
+        print_verdict(console, verdict, run.path)
     for alarm in alarms or ():
         where = f"stage {alarm.stage + 1}"
         if alarm.name in explained:

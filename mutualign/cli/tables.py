@@ -57,23 +57,25 @@ def _summary_table(task: str, summaries: Sequence[Summary], verdicts: Mapping[tu
 
 
 def difference_tables(paired: Sequence[Difference]) -> list[Table]:
-    """Make a table per task: what each recipe gains over the first one, paired by seed."""
+    """Make a table per task: what each recipe gains over its fair source-only run, paired by seed."""
     tables = []
     for task in dict.fromkeys(difference.task for difference in paired):
         own = [difference for difference in paired if difference.task == task]
         table = Table(
-            title=f"{task}: gain over {own[0].baseline}",
+            title=f"{task}: gain over source only",
             box=box.SIMPLE_HEAD,
             padding=(0, 1, 0, 0),
             caption="points of target accuracy, mean ± 95 % interval over pairs of the same seed",
         )
-        table.add_column("recipe", overflow="fold")
+        for heading in ("recipe", "over"):
+            table.add_column(heading, overflow="fold")
         for heading in ("n", "last epoch", "selected epoch"):
             table.add_column(heading, justify="right", no_wrap=True)
         for difference in own:
             last, selected = difference.target_by("last"), difference.target_by("validator")
             n = str(last.n) if last else ""
-            table.add_row(difference.recipe, n, *(gain.percent(sign="+") if gain else "" for gain in (last, selected)))
+            gains = (gain.percent(sign="+") if gain else "" for gain in (last, selected))
+            table.add_row(difference.recipe, difference.baseline, n, *gains)
         tables.append(table)
     return tables
 

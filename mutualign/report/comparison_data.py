@@ -9,14 +9,15 @@ from pathlib import Path
 from urllib.parse import quote
 
 from mutualign.errors import MutualignError, first_line
-from mutualign.evaluation.estimators import Estimate
+from mutualign.evaluation.estimators import Estimate, RunOutputs, estimates
 from mutualign.evaluation.selection import best_epoch
 from mutualign.evaluation.validators import DEFAULT_VALIDATOR
 from mutualign.io.plugins import mutualign_command
 from mutualign.report.run_data import FinishedRun
-from mutualign.runs.estimates import estimate_runs
+from mutualign.runs.estimates import most_trusted, run_outputs
 from mutualign.runs.folder import RunFolder
 from mutualign.runs.rows import Row, rows_of
+from mutualign.runs.statistics import fair_baselines
 from mutualign.runs.status import find_runs
 
 PAGE = "report.html"  # of a run or a comparison, in its folder
@@ -68,9 +69,13 @@ class RunGroup:
 
     def estimates(self) -> dict[str, tuple[str, Estimate]]:
         """Estimate each run's target accuracy from all runs: (estimator, estimate) by path, without unusable runs."""
-        usable = [one for one in self.runs if one.run.estimate is not None]
-        found = estimate_runs([one.run.folder for one in usable]) if usable else []
-        return {one.path: estimated.best for one, estimated in zip(usable, found, strict=True)}
+        usable = {one.path: outputs for one in self.runs if (outputs := _outputs(one.run.folder)) is not None}
+        return {path: most_trusted(estimates(run, list(usable.values()))) for path, run in usable.items()}
+
+    @property
+    def baselines(self) -> dict[str, str]:
+        """The fair source-only system of each adapted system that has one here."""
+        return fair_baselines({one.system: one.run.config.recipe for one in self.runs})
 
     def rows(self) -> list[Row]:
         """Return the rows of all runs, one per way of choosing the epoch."""
@@ -139,6 +144,14 @@ def _name_systems(runs: Sequence[tuple[str, FinishedRun]], link_from: Path) -> t
         else:
             left_out.append(LeftOut(path, f"same recipe, data and seed as {first}"))
     return compared, left_out
+
+
+def _outputs(folder: RunFolder) -> RunOutputs | None:
+    """Read what a run is estimated from; None if it is missing or damaged."""
+    try:
+        return run_outputs(folder, "selected")
+    except MutualignError:
+        return None
 
 
 def _page(run: FinishedRun, link_from: Path) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from statistics import mean
 
 from mutualign.evaluation.estimators import Estimate
@@ -15,8 +16,7 @@ from mutualign.report.group_plots import group_plots
 from mutualign.report.page import AlarmBox, Badge, Block, Details, Prose, Section, Table
 from mutualign.report.run_data import spaced
 from mutualign.report.verdict_blocks import LIMITS, TONES
-from mutualign.runs.next_steps import next_steps
-from mutualign.runs.rows import Row
+from mutualign.runs.next_steps import contradiction, next_steps
 from mutualign.runs.statistics import Interval, Summary, differences, summarise
 
 Estimates = Mapping[str, tuple[str, Estimate]]  # by the path of the run
@@ -35,7 +35,8 @@ UNCHECKED = (
 class GroupReport:
     """The part of the page for one group of runs.
 
-    The best system comes first: by target accuracy if it is known, else by the label-free score.
+    The best system comes first: by target accuracy if it is known, else by the label-free score. The verdict is on the
+    best adapted one, `judged`, if there is any.
     """
 
     def __init__(self, anchor: str, group: RunGroup) -> None:
@@ -47,6 +48,9 @@ class GroupReport:
         self.summaries = sorted(summarise(self.rows), key=self._quality, reverse=True)
         self.systems = {summary.recipe: group.systems[summary.recipe] for summary in self.summaries}
         self.has_labels = any(summary.target for summary in self.summaries)
+        source_only = {one.system for one in group.runs if one.run.config.recipe.is_source_only}
+        self.best = self.summaries[0].recipe
+        self.judged = next((system for system in self.systems if system not in source_only), self.best)
 
     def _quality(self, summary: Summary) -> tuple[float, float]:
         last = summary.target_by("last")
@@ -60,7 +64,11 @@ class GroupReport:
         return _mean([one and one[1].accuracy for one in found])
 
     def sentence(self) -> str:
-        """Name the best system."""
+        """Name the best system, and the best adapted one."""
+        adapted = "" if self.judged == self.best else f" Of the adapted systems, `{self.judged}` ranks first."
+        return f"{self._best()}{adapted}"
+
+    def _best(self) -> str:
         best, where = self.summaries[0], f"On `{self.group.title}`"
         runs = f"n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{best.source.n}"
         last = best.target_by("last")
@@ -76,15 +84,17 @@ class GroupReport:
         )
 
     def badge(self) -> Badge | None:
-        """Return the verdict on the best system, `cannot tell` if its runs do not agree; None if there is none."""
-        best = self.summaries[0].recipe
-        if not (words := self._headlines(best)):
+        """Return the verdict on the best adapted system, `cannot tell` if its runs do not agree; None without one."""
+        found = [(one.run, verdict) for one in self.systems[self.judged] if (verdict := one.run.verdict) is not None]
+        if not found:
             return None
-        word: Headline = next(iter(words)) if len(words) == 1 else "cannot tell"
-        first = next(one.run for one in self.systems[best] if one.run.verdict is not None)
-        assert first.verdict is not None  # noqa: S101
-        steps = next_steps(first.verdict, first.folder.path, alarms=bool(first.alarms))
-        return Badge(f"{best}: {word}", TONES[word], steps)
+        run, verdict = found[0]
+        if len(self._headlines(self.judged)) > 1:
+            verdict = replace(verdict, kind="cannot tell", source_learnt=True)
+        steps = next_steps(verdict, run.folder.path, alarms=bool(run.alarms))
+        if verdict.kind == "helped" and verdict.true_accuracy is not None and self.judged != self.best:
+            steps[-1] = f"Use `{self.best}` instead: without adaptation, it is better still."
+        return Badge(f"{self.judged}: {verdict.headline}", TONES[verdict.headline], steps)
 
     def _headlines(self, system: str) -> Counter[Headline]:
         """Count the verdicts on the runs of a system."""
@@ -100,6 +110,7 @@ class GroupReport:
         targets = [self._target_table(), *self._gains()] if self.has_labels else []
         blocks = [
             self._table(),
+            *self._contradictions(),
             *targets,
             *sample_gallery(f"samples-{self.anchor}", self.systems),
             self._run_table(),
@@ -160,30 +171,34 @@ class GroupReport:
         )
         return Table(head, rows, caption, numbers=frozenset({1, 2, 3, 4}), muted=frozenset({4}))
 
+    def _contradictions(self) -> list[Block]:
+        texts = {
+            system: contradiction(
+                self._bound(system), self._estimate(system), runs[0].run.folder.path, labelled=self.has_labels
+            )
+            for system, runs in self.systems.items()
+        }
+        return [Prose(f"`{system}`: {text}") for system, text in texts.items() if text]
+
     def _gains(self) -> list[Block]:
-        paired = differences(self._baseline_first())
+        paired = {one.recipe: one for one in differences(self.rows, self.group.baselines)}
         if not paired:
             return []
-        head = ("system", "pairs", "last epoch", "selected epoch")
+        head = ("system", "over", "pairs", "last epoch", "selected epoch")
         lines = [
             (
                 one.recipe,
+                one.baseline,
                 str(max(gain.n for gain in one.target.values())),
                 *(_interval(one.target_by(kind), sign="+") for kind in ("last", "validator")),
             )
-            for one in paired
+            for one in (paired[system] for system in self.systems if system in paired)
         ]
         caption = (
-            f"Gain in target accuracy over `{paired[0].baseline}` in points, mean and 95 % interval over pairs of runs "
-            "with the same seed. Needs labels."
+            "Gain in target accuracy over the source-only system of the same network and length, in points, mean and "
+            "95 % interval over pairs of runs with the same seed. Needs labels."
         )
-        return [Table(head, lines, caption, numbers=frozenset({1, 2, 3}))]
-
-    def _baseline_first(self) -> list[Row]:
-        """Order rows so that the baseline comes first: source only, else the lowest target accuracy."""
-        order = list(reversed(self.systems))
-        source_only = {one.system for one in self.runs if one.run.config.recipe.is_source_only}
-        return sorted(self.rows, key=lambda row: (row.recipe not in source_only, order.index(row.recipe)))
+        return [Table(head, lines, caption, numbers=frozenset({2, 3, 4}))]
 
     def _run_table(self) -> Table:
         rows = []

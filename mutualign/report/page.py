@@ -157,8 +157,8 @@ class Page:
     numbers: Sequence[KeyNumber]
     sections: Sequence[Section]
     version: str
+    reads_labels: bool  # whether the runs' targets have test labels
     badge: Badge | None = None
-    reads_labels: bool = False  # whether the runs' targets have test labels
 
     def html(self) -> str:
         """Return the page as one self-contained HTML file."""

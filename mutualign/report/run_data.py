@@ -9,11 +9,9 @@ from functools import cached_property
 from torch import Tensor
 
 from mutualign.errors import MutualignError
-from mutualign.evaluation.estimators import Estimate
 from mutualign.evaluation.records import EpochRecord
 from mutualign.evaluation.verdict import Verdict
 from mutualign.report.epoch_plots import Curve, Stages
-from mutualign.runs.estimates import estimate_runs
 from mutualign.runs.folder import RunFolder
 from mutualign.runs.history import Result, SelectedEpoch, StageAlarm, StageResult
 from mutualign.runs.next_steps import current_alarms, current_verdict
@@ -105,15 +103,6 @@ class FinishedRun:
         lengths = [stage.epochs for stage in self.result.stages]
         names = [f"{number}: {stage.method}" for number, stage in enumerate(self.result.stages, start=1)]
         return Stages(lengths, names, sum(lengths[:-1]) + self.selected.epoch)
-
-    @cached_property
-    def estimate(self) -> tuple[str, Estimate] | None:
-        """The estimator and its estimate of the target accuracy, from this run alone; None without outputs."""
-        try:
-            (found,) = estimate_runs([self.folder])
-        except MutualignError:
-            return None
-        return found.best
 
     @cached_property
     def verdict(self) -> Verdict | None:

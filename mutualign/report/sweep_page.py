@@ -47,6 +47,7 @@ def sweep_page(folder: Path) -> Page:
             *([_labels(study, accuracies)] if None not in accuracies.values() else []),
         ],
         version=version("mutualign"),
+        reads_labels=any(accuracy is not None for accuracy in accuracies.values()),
     )
 
 

@@ -6,7 +6,7 @@ from mutualign.evaluation.verdict import Headline, Range, Verdict
 from mutualign.io.numbers import percent
 from mutualign.report.page import Badge, KeyNumber
 from mutualign.report.run_data import FinishedRun, spaced
-from mutualign.runs.next_steps import next_steps
+from mutualign.runs.next_steps import contradiction, next_steps
 
 TONES: dict[Headline, str] = {
     "helped": "good",
@@ -34,19 +34,25 @@ def badge(run: FinishedRun) -> Badge | None:
 
 def summary(run: FinishedRun) -> str:
     """Summarise the run in a sentence or two, the verdict first."""
-    first = "" if run.verdict is None else f"{run.verdict.sentence} "
+    verdict, source = run.verdict, f"{percent(run.selected.source_accuracy)} of the held-out source images right"
     if run.has_target_labels:
-        return (
-            f"{first}`{run.name}` classifies {percent(run.selected.target_accuracy)} of the target test images right."
-        )
-    source = f"{percent(run.selected.source_accuracy)} of the held-out source images"
-    if (verdict := run.verdict) is None or verdict.lower_bound is None or verdict.accuracy is None:
-        return f"{first}`{run.name}` classifies {source} right."
-    about = percent(verdict.accuracy, 0)
-    return (
-        f"{first}`{run.name}` classifies {source} right, and of the target images at least "
-        f"{percent(verdict.lower_bound, 0)}, about {about} by an estimate."
-    )
+        result = f"{percent(run.selected.target_accuracy)} of the target test images right."
+    elif verdict is None or verdict.lower_bound is None or verdict.accuracy is None:
+        result = f"{source}."
+    else:
+        bound, about = percent(verdict.lower_bound, 0), percent(verdict.accuracy, 0)
+        result = f"{source}, and of the target images at least {bound}, about {about} by an estimate."
+    sentences = [
+        verdict.sentence if verdict else "",
+        f"`{run.name}` classifies {result}",
+        _contradiction(verdict, run) if verdict else "",
+    ]
+    return " ".join(filter(None, sentences))
+
+
+def _contradiction(verdict: Verdict, run: FinishedRun) -> str:
+    path, labelled = run.folder.path, run.has_target_labels
+    return contradiction(verdict.lower_bound, verdict.accuracy, path, labelled=labelled)
 
 
 def key_numbers(run: FinishedRun) -> list[KeyNumber]:
@@ -59,7 +65,7 @@ def key_numbers(run: FinishedRun) -> list[KeyNumber]:
             numbers.append(_gain(verdict.true_gain, "points over source only, by target labels"))
         numbers.append(KeyNumber(percent(run.last_stage.last.target_accuracy), "target accuracy, last epoch"))
     if verdict is not None:
-        numbers += _without_labels(verdict)
+        numbers += _without_labels(verdict, contradicts=bool(_contradiction(verdict, run)))
     numbers.append(KeyNumber(percent(run.selected.source_accuracy), "of held-out source images right"))
     if run.alarms is not None:
         n = len(run.alarms)
@@ -67,13 +73,14 @@ def key_numbers(run: FinishedRun) -> list[KeyNumber]:
     return numbers
 
 
-def _without_labels(verdict: Verdict) -> list[KeyNumber]:
+def _without_labels(verdict: Verdict, *, contradicts: bool) -> list[KeyNumber]:
     numbers = list[KeyNumber]()
     if verdict.lower_bound is not None:
         label = "of target images right, at least: bound at 95 %, no target labels"
         numbers.append(KeyNumber(f"\N{GREATER-THAN OR EQUAL TO} {percent(verdict.lower_bound, 0)}", label))
     if verdict.accuracy is not None:
         label = f"of target images right: estimate, no target labels ({spaced(verdict.estimator or '')})"
+        label += ", contradicts the bound" if contradicts else ""
         numbers.append(KeyNumber(f"~ {percent(verdict.accuracy, 0)}", label))
     if verdict.gain is not None and verdict.true_gain is None:
         numbers.append(_gain(verdict.gain, "points over source only, estimated"))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
 
 from mutualign.errors import MutualignError
 from mutualign.evaluation.discrepancy import bound_accuracy
@@ -14,17 +15,28 @@ from mutualign.runs.checkpoints import Which
 from mutualign.runs.folder import RunFolder
 
 
-class RunEstimates(NamedTuple):
+@dataclass(frozen=True)
+class RunEstimates:
     """A run's lower bound, and its estimates by estimator, the most trusted first; None if one needs more runs."""
 
     run: RunFolder
+    outputs: RunOutputs
     estimates: Mapping[str, Estimate | None]
-    bound: float
+
+    @cached_property
+    def bound(self) -> float:
+        """The lower bound, computed when it is asked for: it takes most of the time."""
+        return bound_accuracy(self.outputs.outputs)
 
     @property
     def best(self) -> tuple[str, Estimate]:
         """The most trusted estimator that could be used, and its estimate."""
-        return next((name, estimate) for name, estimate in self.estimates.items() if estimate is not None)
+        return most_trusted(self.estimates)
+
+
+def most_trusted(found: Mapping[str, Estimate | None]) -> tuple[str, Estimate]:
+    """Return the first estimator that could be used, and its estimate."""
+    return next((name, estimate) for name, estimate in found.items() if estimate is not None)
 
 
 def estimate_runs(folders: Sequence[RunFolder], which: Which = "selected") -> list[RunEstimates]:
@@ -36,10 +48,7 @@ def estimate_runs(folders: Sequence[RunFolder], which: Which = "selected") -> li
     """
     require_same_data(folders)
     runs = [run_outputs(folder, which) for folder in folders]
-    return [
-        RunEstimates(folder, estimates(run, runs), bound_accuracy(run.outputs))
-        for folder, run in zip(folders, runs, strict=True)
-    ]
+    return [RunEstimates(folder, run, estimates(run, runs)) for folder, run in zip(folders, runs, strict=True)]
 
 
 def require_same_data(folders: Sequence[RunFolder]) -> None:

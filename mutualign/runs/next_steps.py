@@ -67,6 +67,18 @@ def next_steps(verdict: Verdict, run: Path, *, alarms: bool) -> list[str]:
     return steps
 
 
+def contradiction(bound: float | None, estimate: float | None, run: Path, *, labelled: bool) -> str:
+    """Say that the estimate of a run's accuracy lies below its lower bound, and what decides; empty if it does not.
+
+    With `labelled`, the target accuracy is known.
+    """
+    if bound is None or estimate is None or estimate >= bound:
+        return ""
+    write = mutualign_command("report", run, "--label-these", str(LABELS))
+    decides = "The target labels decide." if labelled else f"Labelling {LABELS} images decides: `{write}`."
+    return f"The lower bound and the estimate contradict each other: at least one of them is wrong. {decides}"
+
+
 def few_labels(run: Path) -> str:
     """Say how a few labels decide what no evidence without labels can."""
     write = mutualign_command("report", run, "--label-these", str(LABELS))

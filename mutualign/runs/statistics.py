@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import scipy
 
+from mutualign.recipes import Recipe
 from mutualign.runs.history import Selection
 from mutualign.runs.rows import Row
 
@@ -93,8 +94,24 @@ class Difference:
         return _by_kind(self.target, kind)
 
 
-def differences(rows: Iterable[Row]) -> list[Difference]:
-    """Compare each task's recipes with its first one, paired by seed; needs target labels and shared seeds.
+def fair_baselines(systems: Mapping[str, Recipe]) -> dict[str, str]:
+    """Pair each adapted system with its fair source-only system, by name; without systems that have none here.
+
+    >>> from mutualign.recipes import load_recipe
+    >>> names = ["photos_source_only", "photos_dann", "photos"]
+    >>> fair_baselines({name: load_recipe(name) for name in names})
+    {'photos': 'photos_source_only'}
+    """
+    source_only = {recipe.digest: name for name, recipe in systems.items() if recipe.is_source_only}
+    wanted = {name: recipe.source_only().digest for name, recipe in systems.items() if not recipe.is_source_only}
+    return {name: source_only[digest] for name, digest in wanted.items() if digest in source_only}
+
+
+def differences(rows: Iterable[Row], baselines: Mapping[str, str] | None = None) -> list[Difference]:
+    """Compare each recipe with its baseline, paired by seed; needs target labels and shared seeds.
+
+    `baselines` names the baseline of each recipe, and recipes without one are left out; without `baselines`, it is the
+    task's first recipe.
 
     Seeds share the order of the data and the draws of the initial weights, so a paired interval is often narrower than
     the interval of either recipe.
@@ -104,15 +121,16 @@ def differences(rows: Iterable[Row]) -> list[Difference]:
         if row.target_accuracy is not None:
             by_selection = found.setdefault((row.task, row.recipe), {})
             by_selection.setdefault(row.selection, {})[row.seed] = row.target_accuracy
-    baselines: dict[str, str] = {}
+    first: dict[str, str] = {}
     paired = []
     for (task, recipe), by_selection in found.items():
-        baseline = baselines.setdefault(task, recipe)
+        first.setdefault(task, recipe)
+        baseline = first[task] if baselines is None else baselines.get(recipe, recipe)
         if recipe == baseline:
             continue
         gains: dict[Selection, Interval] = {}
         for selection, own in by_selection.items():
-            reference = found[task, baseline].get(selection, {})
+            reference = found.get((task, baseline), {}).get(selection, {})
             if shared := own.keys() & reference.keys():
                 gains[selection] = Interval.of([own[seed] - reference[seed] for seed in sorted(shared)])
         if gains:

@@ -53,6 +53,22 @@ def test_estimate_of_one_run_has_the_result_first_in_80_columns(mutualign, runs,
     assert "95 % interval" not in out  # only a bound and a few labels have a confidence
 
 
+def test_show_and_estimate_say_that_bound_and_estimate_contradict_each_other(mutualign, runs, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr("mutualign.runs.estimates.bound_accuracy", lambda outputs: 1.01)
+    path = runs["dann"] / "result.json"
+    result = json.loads(path.read_text())
+    result["verdict"] |= {"lower_bound": 0.65, "accuracy": 0.36, "compared_with": "source_only"}
+    path.write_text(json.dumps(result))
+    for command, decides in (
+        ("show", "The target labels decide."),
+        ("estimate", f"Labelling 50 images decides: mutualign report {runs['dann']} --label-these 50."),
+    ):
+        code, out, err = mutualign(command, runs["dann"])
+        assert code == 0, err
+        assert f"contradict each other: at least one of them is wrong. {decides}" in " ".join(out.split())
+
+
 def test_a_few_labels_written_filled_in_and_read(mutualign, refused, runs):
     code, out, err = mutualign("report", runs["dann"], "--label-these", "10")
     table = runs["dann"] / "label-these" / "labels.csv"

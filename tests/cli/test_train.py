@@ -34,6 +34,17 @@ def test_compare_prints_tables_keeps_rows_and_skips_what_is_done(mutualign, runs
     assert len(content["rows"]) == 6
 
 
+def test_compare_prints_the_gain_over_the_fair_baseline_and_none_over_another_run(mutualign, runs, here):
+    unfair = mutualign(*COMPARE).out
+    assert "gain over" not in unfair
+    code, out, err = mutualign(*(part for part in COMPARE[:-2] if part != "--no-baselines"))
+    assert code in (0, 3), err
+    recipe = RunFolder.open(runs["dann"]).config().recipe
+    table = out[out.index("gain over source only") : out.index("points of target accuracy")]
+    shown = [line.split()[:3] for line in table.splitlines() if "source_only" in line]
+    assert shown == [[recipe.name, recipe.source_only().name, "1"]]
+
+
 def test_rows_replace_only_what_the_same_command_has_written_unless_forced(mutualign, refused, here):
     other = [*COMPARE[:-2], "--save", "rows.json", "--strict"]
     assert "rows.json exists already" in refused(*other)

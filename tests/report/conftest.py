@@ -14,7 +14,7 @@ import torch
 
 from mutualign.data.task import Task
 from mutualign.data.types import TargetDataset, UnlabelledImages
-from mutualign.recipes import load_recipe
+from mutualign.recipes import Recipe, load_recipe
 from mutualign.report.embedding import embed
 from mutualign.report.html import write_report
 from mutualign.runs.experiment import Experiment
@@ -28,11 +28,15 @@ def train(
     task: Task, path: Path, recipe: str = "source_only", seed: int = 0, epochs: int = 1, name: str = "", *changes: str
 ) -> Path:
     """Train a run of one epoch per stage, or more in the first."""
+    Experiment.start(replace(short(recipe, epochs, *changes), name=name or recipe), task, seed, path).run()
+    return path
+
+
+def short(recipe: str, epochs: int, *changes: str) -> Recipe:
+    """A recipe of the package with one epoch per stage, or more in the first."""
     stages = STAGES if recipe == "mani" else STAGES[:1]
     lengths = [f"stages.0.epochs={epochs}", *(["stages.1.epochs=1"] if recipe == "mani" else [])]
-    loaded = load_recipe(recipe, [*stages, *lengths, "stages.0.optim.lr=1e-2", *changes])
-    Experiment.start(replace(loaded, name=name or recipe), task, seed, path).run()
-    return path
+    return load_recipe(recipe, [*stages, *lengths, "stages.0.optim.lr=1e-2", *changes])
 
 
 def without_labels(task: Task) -> Task:
@@ -70,8 +74,10 @@ def _embed(dtype, shape, content):
 
 @pytest.fixture(scope="session")
 def labelled(tmp_path_factory):
-    """Source only and mani with target labels, one seed each, and a dann run that never started training."""
+    """Source only, mani and its fair baseline with target labels, one seed each, and a dann run that never trained."""
     out, task = tmp_path_factory.mktemp("labelled"), make_tiny_task()
+    fair = replace(short("mani", 2).source_only(), name="fair")
+    Experiment.start(fair, task, 0, out / "tiny" / fair.name / "seed-0").run()
     for recipe in ("source_only", "mani"):
         train(task, out / "tiny" / recipe / "seed-0", recipe, epochs=2)
     Experiment.start(load_recipe("dann"), task, 0, out / "tiny" / "dann" / "seed-0")

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -177,14 +178,80 @@ def test_a_comparison_with_target_labels_is_ranked_by_them_and_names_what_is_lef
     accuracy = {name: float(value) for name, value in page.column(1, "last epoch").items()}
     expected = {
         name: RunFolder.open(labelled / "tiny" / name / "seed-0").require_result().stages[-1].last.target_accuracy
-        for name in ("source_only", "mani")
+        for name in ("source_only", "fair", "mani")
     }
     assert accuracy == pytest.approx({name: 100 * value for name, value in expected.items()}, abs=0.06)
     assert list(accuracy.values()) == sorted(accuracy.values(), reverse=True)
-    gain = 100 * (expected["mani"] - expected["source_only"])
+    gain = 100 * (expected["mani"] - expected["fair"])
+    assert page.column(2, "over") == {"mani": "fair"}
     assert float(page.column(2, "last epoch")["mani"]) == pytest.approx(gain, abs=0.06)
     assert page.column(-1, "reason") == {"tiny/dann/seed-0": "not complete"}
     assert page.sections == ["tiny", "left-out"]
+
+
+ACCURACY = {"source_only": 0.3, "fair": 0.4, "mani": 0.6}
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "kind", "step", "other_step"),
+    [
+        ({}, "helped", "writes the network to a file", "instead"),
+        ({"fair": 0.9}, "made it worse", "Use the source-only run fair instead", "Compare an adapted run"),
+        ({"source_only": 0.9}, "helped", "Use source_only instead: without adaptation", "writes the network"),
+    ],
+)
+def test_gains_are_over_the_fair_baseline_and_the_best_adapted_system_is_judged(
+    undrawn, labelled, tmp_path, accuracy, kind, step, other_step
+):
+    runs, accuracy = shutil.copytree(labelled, tmp_path / "runs") / "tiny", ACCURACY | accuracy
+    for name, value in accuracy.items():
+        edit_result(runs / name / "seed-0", value)
+    edit_result(runs / "mani" / "seed-0", accuracy["mani"], kind=kind, true_accuracy=0.6)
+    page = read(runs, tmp_path)
+    gains = page.table_with("over")
+    assert page.column(gains, "over") == {"mani": "fair"}
+    assert page.column(gains, "last epoch") == {"mani": f"{100 * (0.6 - accuracy['fair']):+.1f}"}
+    assert f" mani: {kind} " in page.text
+    assert step in page.text
+    assert other_step not in page.text
+    assert ("Of the adapted systems, mani ranks first." in page.text) == (max(accuracy.values()) > 0.6)
+
+
+def edit_result(run: Path, target_accuracy: float | None = None, **verdict: object) -> None:
+    """Change the target accuracy and the verdict of a complete run."""
+    result = json.loads((run / "result.json").read_text())
+    for chosen in result["stages"][-1]["selections"]:
+        chosen["target_accuracy"] = target_accuracy
+    edit_json(run / "result.json", stages=result["stages"], verdict=result["verdict"] | verdict)
+
+
+def test_next_steps_after_seeds_that_disagree_are_those_of_a_verdict_that_cannot_tell(undrawn, unlabelled, tmp_path):
+    runs = shutil.copytree(unlabelled, tmp_path / "runs") / "tiny"
+    for seed, kind in enumerate(("no difference", "made it worse")):
+        edit_result(runs / "dann" / f"seed-{seed}", kind=kind)
+    text = read(runs, tmp_path).text
+    assert " dann: cannot tell " in text
+    assert "does as well" not in text
+    assert "--label-these 50 chooses them" in text
+
+
+def test_a_page_says_that_bound_and_estimate_contradict_each_other(undrawn, unlabelled, tmp_path):
+    runs = shutil.copytree(unlabelled, tmp_path / "runs") / "tiny"
+    said = "The lower bound and the estimate contradict each other: at least one of them is wrong. Labelling 50 images"
+    run = runs / "dann" / "seed-0"
+    for bound, contradicts in ((0.3, False), (1.01, True)):
+        for seed in (0, 1):
+            edit_result(runs / "dann" / f"seed-{seed}", lower_bound=bound, accuracy=0.36)
+        alone, together = (read(path, tmp_path).text for path in (run, runs))
+        assert (f"about 36 % by an estimate. {said} decides: mutualign report {run}" in alone) == contradicts
+        assert ("average thresholded confidence), contradicts the bound" in alone) == contradicts
+        assert (f"dann: {said}" in together) == contradicts
+
+
+def test_a_comparison_computes_no_bound_again(undrawn, labelled, tmp_path, monkeypatch):
+    monkeypatch.setattr("mutualign.runs.estimates.bound_accuracy", lambda outputs: pytest.fail("a bound was computed"))
+    page = read(labelled, tmp_path)
+    assert page.column(0, "estimate").keys() == ACCURACY.keys()
 
 
 def test_runs_on_other_images_under_the_same_task_name_are_not_mixed(undrawn, labelled, tmp_path):

@@ -38,6 +38,16 @@ def test_the_epoch_that_is_asked_for_is_the_one_that_is_estimated(seeds, which):
     assert estimate_runs(seeds, which)[0].estimates["disagreement"].accuracy == agreed
 
 
+def test_the_bound_is_computed_only_when_it_is_asked_for(seeds, monkeypatch):
+    asked = []
+    monkeypatch.setattr("mutualign.runs.estimates.bound_accuracy", lambda outputs: float(asked.append(outputs) or 0.5))
+    (found,) = estimate_runs(seeds[:1])
+    assert found.best
+    assert asked == []
+    assert [found.bound, found.bound] == [0.5, 0.5]
+    assert len(asked) == 1
+
+
 def test_runs_on_different_data_are_refused_and_the_odd_one_is_named_by_path(seeds, copied):
     path = copied.path / "config.toml"
     path.write_text(tomli_w.dumps(parse_toml(path.read_text(encoding="utf-8")) | {"data": "other"}), encoding="utf-8")

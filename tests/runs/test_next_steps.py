@@ -9,7 +9,7 @@ from typing import get_args
 import pytest
 
 from mutualign.evaluation.verdict import Kind, Range, Verdict
-from mutualign.runs.next_steps import current_alarms, next_steps
+from mutualign.runs.next_steps import contradiction, current_alarms, next_steps
 
 
 @pytest.mark.parametrize("kind", get_args(Kind))
@@ -22,6 +22,15 @@ def test_after_every_verdict_there_is_something_to_do(kind, labels, compared_wit
     assert steps
     assert any("--label-these" in step for step in steps) != labels
     assert len(next_steps(verdict, Path("runs/a"), alarms=True)) == len(steps) + 1
+
+
+def test_an_estimate_below_the_lower_bound_is_called_a_contradiction_that_labels_decide():
+    said = contradiction(0.65, 0.36, Path("runs/a"), labelled=False)
+    assert "contradict each other: at least one of them is wrong" in said
+    assert said.endswith("Labelling 50 images decides: `mutualign report runs/a --label-these 50`.")
+    assert contradiction(0.65, 0.36, Path("runs/a"), labelled=True).endswith("The target labels decide.")
+    for bound, estimate in ((0.36, 0.65), (0.5, 0.5), (None, 0.5), (0.5, None)):
+        assert contradiction(bound, estimate, Path("runs/a"), labelled=False) == ""
 
 
 def test_where_the_source_is_not_learnt_nothing_comes_before_learning_it():

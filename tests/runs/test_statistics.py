@@ -7,9 +7,10 @@ import math
 import pytest
 
 from mutualign.io.numbers import percent
+from mutualign.runs.comparison import with_baselines
 from mutualign.runs.history import LAST, ORACLE
-from mutualign.runs.statistics import Interval, Summary, differences, summarise
-from tests.runs.samples import row
+from mutualign.runs.statistics import Interval, Summary, differences, fair_baselines, summarise
+from tests.runs.samples import recipe, row
 
 
 def test_an_interval_equals_students_closed_form_for_two_values():
@@ -46,6 +47,20 @@ def test_differences_are_paired_by_seed_with_the_first_recipe():
     assert gain.mean == pytest.approx(0.1)
     assert gain.half_width == pytest.approx(0.0, abs=1e-12)  # +0.1 for either seed, however far apart the seeds are
     assert gain.percent(sign="+") == "+10.0 ± 0.0"
+
+
+def test_a_gain_is_over_the_source_only_run_of_the_same_network_and_length():
+    short, long = recipe("dann", epochs=1), recipe("dann", "mani")
+    other = recipe("source_only", epochs=3)
+    systems = {one.name: one for one in with_baselines([other, short, long])}
+    assert (len(systems), fair_baselines({"short": short, "other": other})) == (5, {})
+    pairs = fair_baselines(systems)
+    assert pairs == {one.name: one.source_only().name for one in (short, long)}
+    accuracy = {short.name: 0.5, pairs[short.name]: 0.4, long.name: 0.7, pairs[long.name]: 0.9, other.name: 0.1}
+    rows = [row(name, seed, target=accuracy[name]) for seed in (0, 1) for name in systems]
+    gains = {(one.recipe, one.baseline): one.target_by("last").mean for one in differences(rows, pairs)}
+    assert gains == pytest.approx({(short.name, pairs[short.name]): 0.1, (long.name, pairs[long.name]): -0.2})
+    assert differences([one for one in rows if one.recipe != pairs[long.name]], {long.name: pairs[long.name]}) == []
 
 
 def test_a_number_that_rounds_to_zero_has_no_minus():

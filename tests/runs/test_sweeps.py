@@ -160,6 +160,8 @@ def test_the_page_shows_the_best_trials_what_mattered_and_in_the_end_the_labels(
     assert page.sections == ["best", "history", "settings", "labels"]
     assert "had no part in the search" in page.text
     assert f"best.toml {OPTIONS}" in page.text
+    assert "Target test labels are read at every epoch" in page.text
+    assert "No target label was read" not in page.text
 
 
 def test_a_finished_sweep_trains_nothing_more_and_a_longer_one_only_what_is_missing(folder, swept):
