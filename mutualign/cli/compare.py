@@ -88,7 +88,7 @@ class Compare:
     save: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Also write the results to this JSON file as they come: one row per run and way of choosing the epoch."""
     baselines: bool = True
-    """Also train each recipe's network for as many epochs on the source alone: the fair baseline of verdicts and gains."""
+    """Also train each network for as many epochs on the source alone: the fair baseline, for verdicts and gains."""
     force: ForceOption = False
     accelerator: AcceleratorOption = "auto"
     parallel: EngineOption = field(default_factory=EngineOptions)
