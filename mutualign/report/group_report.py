@@ -83,7 +83,7 @@ class GroupReport:
         word: Headline = next(iter(words)) if len(words) == 1 else "cannot tell"
         first = next(one.run for one in self.systems[best] if one.run.verdict is not None)
         assert first.verdict is not None  # noqa: S101
-        steps = next_steps(first.verdict, first.folder.path, alarms=bool(first.alarms))
+        steps = next_steps(first.verdict, first.folder, alarms=bool(first.alarms))
         return Badge(f"{best}: {word}", TONES[word], steps)
 
     def _headlines(self, system: str) -> Counter[Headline]:
