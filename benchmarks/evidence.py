@@ -128,10 +128,8 @@ def evidence(run: Judged, base: Judged | None, runs: Sequence[RunOutputs]) -> di
     verdict = judge(Evidence(ours, theirs, compared, is_baseline=recipe.is_source_only))
     found = estimates(ours, runs)
     names = [alarm.name for alarm in verdict_alarms(verdict, ours.outputs.source_accuracy)]
-    plan = plan_labelling(
-        ours.outputs.target_logits, None if theirs is None else theirs.outputs.predicted, LABELS, result.data
-    )
     predicted = ours.outputs.predicted
+    plan = plan_labelling(predicted, None if theirs is None else theirs.outputs.predicted, LABELS, result.data)
     row: dict[str, Any] = {
         "bound": round(verdict.lower_bound or 0.0, 4),
         "estimates": {name: ranged(one) for name in ESTIMATORS if (one := found[name]) is not None},

@@ -18,14 +18,17 @@ from mutualign.cli.options import (
     RECIPES,
     TASK,
     AcceleratorOption,
+    BackboneOption,
     DataOption,
     EngineOption,
     EngineOptions,
+    FinetuneOption,
     ForceOption,
     OwnImagesOptions,
     OwnOption,
     SetOption,
     StrictOption,
+    WeightsOption,
     require_between,
     require_place,
 )
@@ -79,6 +82,9 @@ class Compare:
         ),
     ] = None
     own_images: OwnOption = field(default_factory=OwnImagesOptions)
+    backbone: BackboneOption = None
+    weights: WeightsOption = None
+    finetune: FinetuneOption = False
     seeds: Annotated[int, tyro.conf.arg(metavar="N")] = 3
     """How many seeds each recipe is trained with: 0, 1, 2, ..."""
     set: SetOption = ()
@@ -102,6 +108,7 @@ class Compare:
         from mutualign.runs.comparison import Comparison, with_baselines
         from mutualign.runs.jobs import TaskPlace
         from mutualign.runs.loading import default_recipe, load_task, recipes_for
+        from mutualign.runs.network_choice import NetworkChoice
         from mutualign.runs.rows import save_results
 
         require_between("--seeds", self.seeds, 1, MOST_SEEDS)
@@ -113,7 +120,8 @@ class Compare:
             entries = [find_task(task) for task in tasks]  # every name is checked
             photos = all(entry.pair is not None for entry in entries)
         default = PHOTO_RECIPES if photos else RECIPES_BY_DEFAULT
-        recipes = recipes_for(own, default if self.recipes is None else self.recipes, self.set, photos=photos)
+        chosen = NetworkChoice(self.backbone, self.weights, self.finetune)
+        recipes = recipes_for(own, default if self.recipes is None else self.recipes, self.set, chosen, photos=photos)
         recipes = with_baselines(recipes) if self.baselines else recipes
         command = this_command()
         if self.save:

@@ -136,9 +136,19 @@ class Report:
     def _write_labelling(self, console: Console, wanted: int) -> None:
         from mutualign.runs.folder import RunFolder
         from mutualign.runs.labelling import write_labelling
+        from mutualign.runs.next_steps import compare_command, current_verdict
 
         require_between("--label-these", wanted, 1, 10_000)
         out = self.out or self.path / "label-these"
-        written = write_labelling(RunFolder.open(self.path), self.data, wanted, out, force=self.force)
+        run = RunFolder.open(self.path)
+        written, plan = write_labelling(run, self.data, wanted, out, force=self.force)
+        console.print(f"{written}: {len(plan.random)} images drawn at random, for the accuracy")
+        if len(plan.differing):
+            console.print(f"and {len(plan.differing)} on which this run and source only differ, for the gain over it")
+        if (verdict := current_verdict(run)) and verdict.compared_with is None and verdict.kind != "baseline":
+            console.print(
+                "none for the gain over source only, since there is no such run; to label for it too, first run\n"
+                f"  {compare_command(run)}"
+            )
         command = mutualign_command("estimate", self.path, "--labels", written)
-        console.print(f"{written}: fill in the column label, then: {command}")
+        console.print(f"fill in the column label, then: {command}")

@@ -95,6 +95,7 @@ FinetuneOption = Annotated[
 ]
 Place = Annotated[Path | None, tyro.conf.arg(metavar="PATH")]
 RECIPES = (
+    "A run's config.toml stands for its recipe. "
     "To begin with: photos for photos, fast or best for digits and drawings, source_only for no adaptation. All: "
     f"{', '.join(recipe_names())}."
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -26,6 +27,7 @@ STYLES: dict[Headline, str] = {
     "made it worse": "bold red",
     "no difference": "bold",
     "cannot tell": "bold yellow",
+    "not compared": "bold yellow",
     "baseline": "bold",
     "source not learnt": "bold red",
 }
@@ -81,8 +83,10 @@ def _columns(console: Console) -> int:
 
 
 def _wrapped(console: Console, text: str) -> None:
-    for line in textwrap.wrap(text, _columns(console) - 2, break_long_words=False, break_on_hyphens=False):
-        console.print(f"  {line}")
+    """Print text in lines; what stands between backticks stays in one, without them, so that it can be copied."""
+    whole = re.sub("`([^`]*)`", lambda found: found[1].replace(" ", "\0"), text)
+    for line in textwrap.wrap(whole, _columns(console) - 2, break_long_words=False, break_on_hyphens=False):
+        console.print(f"  {line}".replace("\0", " "))
 
 
 def _settings(stage: Stage) -> dict[str, object]:
@@ -125,11 +129,11 @@ def _show_result(console: Console, run: RunFolder, result: Result, explained: Co
                 style="dim" if is_oracle else "",
             )
     console.print(table)
-    steps = [] if verdict is None else next_steps(verdict, run.path, alarms=bool(alarms))
+    steps = [] if verdict is None else next_steps(verdict, run, alarms=bool(alarms))
     if steps:
         console.print("what to do next", style="bold")
     for step in steps:
-        _wrapped(console, step.replace("`", ""))
+        _wrapped(console, step)
 
 
 def sparkline(values: Sequence[float], width: int = 40) -> str:

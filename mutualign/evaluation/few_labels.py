@@ -8,49 +8,42 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Int64
 from torch import Tensor
 
 from mutualign.evaluation.binomial import lower_limit, upper_limit
 from mutualign.evaluation.verdict import Range
 from mutualign.nn.randomness import generator
 
-RANDOM = 0.6  # of the images to label are drawn from all; the others are chosen to be of use
+RANDOM = 0.6  # of the images to label are drawn from all, if enough others differ between a run and its baseline
 MISS = 0.05  # of 95 % intervals
 
 
 @dataclass(frozen=True)
 class LabellingPlan:
-    """Rows of the target images to label; the three parts do not overlap.
+    """Rows of the target images to label; the two parts do not overlap.
 
-    random      drawn from all images: valid for the accuracy. The same for all runs on the same images.
+    random      drawn from all images: valid for the accuracy. All plans on the same images draw in the same order.
     differing   drawn from the images that the run and its baseline put into different classes: valid for the gain
-    unsure      the images that the run is least sure of, if there are not enough that differ; for nothing but looking
     """
 
     random: Int64[Tensor, " random"]
     differing: Int64[Tensor, " differing"]
-    unsure: Int64[Tensor, " unsure"]
 
 
 def plan_labelling(
-    logits: Float[Tensor, "n classes"], baseline: Int64[Tensor, " n"] | None, wanted: int, key: str
+    ours: Int64[Tensor, " n"], baseline: Int64[Tensor, " n"] | None, wanted: int, key: str
 ) -> LabellingPlan:
     """Choose up to `wanted` of n target images.
 
-    `baseline` are the classes that the source-only run predicts, None if there is none; `key` identifies the images.
+    `ours` are the classes that the run predicts, `baseline` those of the source-only run, None if there is none; `key`
+    identifies the images. The length of the random part depends on no drawn image, so that its interval is exact.
     """
-    n = len(logits)
-    order = drawing_order(n, key)
-    wanted = min(wanted, n)
-    random = order[: wanted if n == wanted else max(1, round(RANDOM * wanted))]
-    differing = differing_rows(order, random, logits.argmax(1), baseline)[: wanted - len(random)]
-    free = torch.ones(n, dtype=torch.bool)
-    free[random] = free[differing] = False
-    top = logits.double().softmax(1).topk(min(2, logits.shape[1]), dim=1).values
-    surest_last = (top[:, 0] - top[:, -1]).argsort(stable=True)
-    unsure = surest_last[free[surest_last]][: wanted - len(random) - len(differing)]
-    return LabellingPlan(random, differing, unsure)
+    n = len(ours)
+    order, wanted = drawing_order(n, key), min(wanted, n)
+    differ = 0 if baseline is None else int((ours != baseline).sum())
+    random = order[: wanted if n == wanted else max(1, round(RANDOM * wanted), wanted - differ)]
+    return LabellingPlan(random, differing_rows(order, random, ours, baseline)[: wanted - len(random)])
 
 
 def drawing_order(n: int, key: str) -> Int64[Tensor, " n"]:

@@ -15,7 +15,7 @@ from mutualign.evaluation.estimators import EstimatorInputs, RunOutputs
 from mutualign.evaluation.estimators.confidence import average_thresholded_confidence
 
 Kind = Literal["helped", "made it worse", "no difference", "cannot tell", "baseline"]
-Headline = Kind | Literal["source not learnt"]
+Headline = Kind | Literal["not compared", "source not learnt"]
 Basis = Literal["target labels", "no target labels"]
 LEARNT = 0.1  # of the way from guessing to always right, on held-out source images
 NEGLIGIBLE = 0.01  # of the target images: a gain that is certainly smaller counts as none
@@ -60,8 +60,11 @@ class Verdict:
 
     @property
     def headline(self) -> Headline:
-        """The verdict in a word: the kind, unless that has no meaning because the source is not learnt."""
-        return _headline(self.kind, self.source_learnt)
+        """The verdict in a word: the kind, unless there is nothing to read because the source is not learnt.
+
+        What cannot be told because there is nothing to compare with says nothing about the data: `not compared`.
+        """
+        return _headline(self.kind, self.source_learnt, self.compared_with)
 
 
 def source_is_learnt(accuracy: float, guessing: float) -> bool:
@@ -127,9 +130,10 @@ def judge(evidence: Evidence) -> Verdict:
         kind = "baseline"
     source = ours.outputs.source_accuracy
     learnt = not evidence.trains_on_source or source_is_learnt(source, _guessing(ours.outputs))
+    readable = _headline(kind, learnt, evidence.compared_with) != "source not learnt"
     return Verdict(
         kind,
-        _not_learnt(source) if _headline(kind, learnt) != kind else _sentence(kind, gain, evidence.true_gain),
+        _sentence(kind, gain, evidence.true_gain) if readable else _not_learnt(source),
         "no target labels" if evidence.true_gain is None else "target labels",
         average_thresholded_confidence(ours).accuracy,
         "average_thresholded_confidence",
@@ -164,8 +168,10 @@ def _rise(ours: float | None, theirs: float | None) -> float | None:
     return None if ours is None or theirs is None else ours - theirs
 
 
-def _headline(kind: Kind, source_learnt: bool) -> Headline:
-    return kind if source_learnt or kind in ("helped", "made it worse") else "source not learnt"
+def _headline(kind: Kind, source_learnt: bool, compared_with: str | None) -> Headline:
+    if not source_learnt and kind not in ("helped", "made it worse"):
+        return "source not learnt"
+    return "not compared" if kind == "cannot tell" and compared_with is None else kind
 
 
 def _guessing(outputs: EstimatorInputs) -> float:
@@ -185,8 +191,8 @@ def _sentence(kind: Kind, gain: Range | None, true: Range | None) -> str:
         return "This run is trained on the source only: it is what adapted runs are compared with."
     if gain is None:
         return (
-            "Cannot tell whether adaptation helped: there is no source-only run of the same network and epochs to "
-            "compare with."
+            "There is no source-only run of the same network and epochs to compare with, and without one nothing says "
+            "whether adaptation helped; `mutualign compare` trains one."
         )
     if true is not None:
         numbers = f"{_points(true.value)} points over source only ({_points(true.low)} to {_points(true.high)})"

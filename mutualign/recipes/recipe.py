@@ -217,7 +217,7 @@ def recipe_names() -> list[str]:
 
 
 def load_recipe(name_or_path: str, overrides: Iterable[str] = ()) -> Recipe:
-    """Load a recipe of the package by name, or one of your own by the path of its TOML file.
+    """Load a recipe of the package by name, or one of your own by the path of its TOML file, or of a run's config.toml.
 
     `overrides` are assignments such as `stages.0.epochs=5` or `precision=float32`. They append the digest to the
     recipe's name, so that runs with different settings never share a folder. Raises MutualignError for an unknown name,
@@ -241,6 +241,8 @@ def load_recipe(name_or_path: str, overrides: Iterable[str] = ()) -> Recipe:
         data = parse_toml(text)
     except ValueError as error:
         raise MutualignError(f"recipe {name_or_path}: not TOML: {error}") from error
+    if isinstance(data.get("recipe"), dict):
+        data = data["recipe"]  # of a run's config
     data, where = {"name": name} | data, f"recipe {name_or_path}"
     for override in (changes := list(overrides)):
         apply_override(data, override)

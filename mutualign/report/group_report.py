@@ -91,7 +91,7 @@ class GroupReport:
         run, verdict = found[0]
         if len(self._headlines(self.judged)) > 1:
             verdict = replace(verdict, kind="cannot tell", source_learnt=True)
-        steps = next_steps(verdict, run.folder.path, alarms=bool(run.alarms))
+        steps = next_steps(verdict, run.folder, alarms=bool(run.alarms))
         if verdict.kind == "helped" and verdict.true_accuracy is not None and self.judged != self.best:
             steps[-1] = f"Use `{self.best}` instead: without adaptation, it is better still."
         return Badge(f"{self.judged}: {verdict.headline}", TONES[verdict.headline], steps)
@@ -195,7 +195,7 @@ class GroupReport:
             for one in (paired[system] for system in self.systems if system in paired)
         ]
         caption = (
-            "Gain in target accuracy over the source-only system of the same network and length, in points, mean and "
+            "Gain in target accuracy over the source-only system of the same network and epochs, in points, mean and "
             "95 % interval over pairs of runs with the same seed. Needs labels."
         )
         return [Table(head, lines, caption, numbers=frozenset({2, 3, 4}))]

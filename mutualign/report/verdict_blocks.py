@@ -13,6 +13,7 @@ TONES: dict[Headline, str] = {
     "made it worse": "bad",
     "no difference": "even",
     "cannot tell": "open",
+    "not compared": "open",
     "baseline": "even",
     "source not learnt": "bad",
 }
@@ -28,7 +29,7 @@ def badge(run: FinishedRun) -> Badge | None:
     """Return the verdict in a word, and what to do next; None for a run of an early version."""
     if (verdict := run.verdict) is None:
         return None
-    steps = next_steps(verdict, run.folder.path, alarms=bool(run.alarms))
+    steps = next_steps(verdict, run.folder, alarms=bool(run.alarms))
     return Badge(verdict.headline, TONES[verdict.headline], steps)
 
 

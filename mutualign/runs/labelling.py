@@ -20,6 +20,7 @@ from mutualign.data.pictures import to_picture
 from mutualign.data.task import Task, kept_rows
 from mutualign.errors import MutualignError
 from mutualign.evaluation.few_labels import (
+    LabellingPlan,
     differing_rows,
     drawing_order,
     labelled_accuracy,
@@ -51,8 +52,12 @@ class LabelledEvidence:
     differing: int  # labelled images on which the two differ
 
 
-def write_labelling(folder: RunFolder, data: Path | None, wanted: int, out: Path, *, force: bool = False) -> Path:
-    """Write the table of up to `wanted` target test images to label, and the images themselves; return its path.
+def write_labelling(
+    folder: RunFolder, data: Path | None, wanted: int, out: Path, *, force: bool = False
+) -> tuple[Path, LabellingPlan]:
+    """Write the table of up to `wanted` target test images to label, and the images themselves.
+
+    Returns the table's path, and which images it has.
 
     `data` is the folder of the data files, if it is another one than in training. The table names a user's own images;
     others are written beside it as PNG files. Raises MutualignError if the run is not complete, its images are no
@@ -61,7 +66,7 @@ def write_labelling(folder: RunFolder, data: Path | None, wanted: int, out: Path
     config, result = folder.config(), folder.require_result()
     outputs, baseline = run_outputs(folder, "selected").outputs, fair_baseline(folder)
     other = run_outputs(baseline, "selected").outputs.predicted if baseline else None
-    plan = plan_labelling(outputs.target_logits, other, wanted, config.data)
+    plan = plan_labelling(outputs.predicted, other, wanted, config.data)
     check_output(out / TABLE, force=force)
     task = load_task_of(folder, data)
     names, places = result.class_names or config.class_names or (), kept_rows(len(task.target_test))
@@ -70,7 +75,7 @@ def write_labelling(folder: RunFolder, data: Path | None, wanted: int, out: Path
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(COLUMNS)
-    for part, rows in (("random", plan.random), ("differing", plan.differing), ("unsure", plan.unsure)):
+    for part, rows in (("random", plan.random), ("differing", plan.differing)):
         for row in rows.tolist():
             if task.target_test_files:
                 file = task.target_test_files[int(places[row])]
@@ -81,7 +86,7 @@ def write_labelling(folder: RunFolder, data: Path | None, wanted: int, out: Path
                 file = f"vector {int(places[row])}"
             table.writerow((file, row, part, names[int(outputs.predicted[row])], "", f"{KIND}{_digest(config.data)}"))
     write_output(out / TABLE, text.getvalue().encode(), force=force)
-    return out / TABLE
+    return out / TABLE, plan
 
 
 def read_labelling(path: Path, folder: RunFolder) -> LabelledEvidence:

@@ -14,7 +14,7 @@ from mutualign.data.task import Task
 from mutualign.errors import MutualignError
 from mutualign.nn.backbones.finetuned import FINETUNE
 from mutualign.nn.weights import NetworkWeights
-from mutualign.recipes import Recipe, load_recipe
+from mutualign.recipes import Recipe
 from mutualign.recipes.equal import ALL, CONDITIONS, PHOTO_CONDITIONS, equal_recipes
 from mutualign.runs.network_choice import NO_CHOICE, NetworkChoice
 
@@ -75,21 +75,26 @@ def recipe_for(
 
 
 def recipes_for(
-    own: FolderTask | None, names: str, overrides: Iterable[str] = (), *, photos: bool = False
+    own: FolderTask | None,
+    names: str,
+    overrides: Iterable[str] = (),
+    chosen: NetworkChoice = NO_CHOICE,
+    *,
+    photos: bool = False,
 ) -> tuple[Recipe, ...]:
     """Load recipes by names with commas between; `all` and `all:NAME` are every method in equal conditions.
 
-    NAME is the recipe with the conditions, and overrides change all methods alike; `photos` says which recipe is meant
-    by `all`. Raises MutualignError as `recipe_for` does.
+    NAME is the recipe with the conditions; overrides and the choice of a network change all recipes alike; `photos`
+    says which recipe is meant by `all`. Raises MutualignError as `recipe_for` does.
     """
     recipes: list[Recipe] = []
     for name in split_names(names):
         every, _, conditions = name.partition(":")
         if every == ALL:
-            base = load_recipe(conditions or (PHOTO_CONDITIONS if photos else CONDITIONS), overrides)
+            base = chosen.apply(conditions or (PHOTO_CONDITIONS if photos else CONDITIONS), overrides)
             recipes += [suited(recipe, own) for recipe in equal_recipes(base)]
         else:
-            recipes.append(recipe_for(own, name, overrides))
+            recipes.append(recipe_for(own, name, overrides, chosen))
     return tuple(recipes)
 
 

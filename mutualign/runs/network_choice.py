@@ -43,7 +43,7 @@ class NetworkChoice:
             if not plain.features:
                 raise MutualignError(
                     f"--finetune: recipe {plain.name} has no pretrained network\n"
-                    "  hint:    leave it out, or choose a recipe for photos: --recipe photos"
+                    "  hint:    leave it out, or choose a recipe for photos, such as photos"
                 )
             network = self.backbone or plain.features
             changes = [one for one in changes if not one.startswith(("features=", "backbone="))]

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
+from mutualign.data.folders.folder_task import FolderTask
 from mutualign.errors import MutualignError
 from mutualign.evaluation.alarms import negative_transfer
+from mutualign.evaluation.few_labels import RANDOM
 from mutualign.evaluation.verdict import Verdict
 from mutualign.io.plugins import mutualign_command
 from mutualign.runs.folder import RunFolder
 from mutualign.runs.history import Result, StageAlarm
 from mutualign.runs.verdict import verdict_of
 
-LABELS = 50  # images to label
+LABELS, SEEDS = 50, 5  # images to label, and seeds to train, that are advised
 
 
 def current_verdict(folder: RunFolder) -> Verdict | None:
@@ -37,7 +40,7 @@ def current_alarms(result: Result, verdict: Verdict | None) -> list[StageAlarm] 
     return [*result.alarms, StageAlarm(later.name, later.seen, later.cause, len(result.stages) - 1)]
 
 
-def next_steps(verdict: Verdict, run: Path, *, alarms: bool) -> list[str]:
+def next_steps(verdict: Verdict, run: RunFolder, *, alarms: bool) -> list[str]:
     """Return sentences on what to do with a run; commands stand between backticks."""
     steps = ["Read the alarms before you use the run."] if alarms else []
     if verdict.headline == "source not learnt":
@@ -53,17 +56,15 @@ def next_steps(verdict: Verdict, run: Path, *, alarms: bool) -> list[str]:
         steps.append("Compare an adapted run with it: `mutualign compare` trains both.")
     elif verdict.kind == "cannot tell" and verdict.compared_with is None:
         steps.append(
-            "Train the source-only run of the same network and epochs: give `mutualign compare` the recipe, the "
-            "options and the output folder of this run."
+            "Train the source-only run of the same network and epochs, to know whether adaptation helped: "
+            f"`{compare_command(run)}` does so."
         )
     elif verdict.kind == "cannot tell" and verdict.true_gain is not None:
-        steps.append(
-            "Train more seeds: `mutualign compare --seeds 5`, with the options of this run, has their mean gain."
-        )
+        steps.append(f"Train more seeds: `{compare_command(run, SEEDS)}` has their mean gain.")
     if verdict.true_accuracy is None:
-        steps += [few_labels(run)]
+        steps += [few_labels(verdict, run.path)]
     elif verdict.kind == "helped":
-        steps.append(f"Use it: `{mutualign_command('export', run)}` writes the network to a file.")
+        steps.append(f"Use it: `{mutualign_command('export', run.path)}` writes the network to a file.")
     return steps
 
 
@@ -74,16 +75,36 @@ def contradiction(bound: float | None, estimate: float | None, run: Path, *, lab
     """
     if bound is None or estimate is None or estimate >= bound:
         return ""
-    write = mutualign_command("report", run, "--label-these", str(LABELS))
+    write = mutualign_command("report", run, "--label-these", LABELS)
     decides = "The target labels decide." if labelled else f"Labelling {LABELS} images decides: `{write}`."
     return f"The lower bound and the estimate contradict each other: at least one of them is wrong. {decides}"
 
 
-def few_labels(run: Path) -> str:
+def few_labels(verdict: Verdict, run: Path) -> str:
     """Say how a few labels decide what no evidence without labels can."""
-    write = mutualign_command("report", run, "--label-these", str(LABELS))
+    write = mutualign_command("report", run, "--label-these", LABELS)
     read = mutualign_command("estimate", run, "--labels", run / "label-these" / "labels.csv")
-    return (
+    use = (
         f"Label {LABELS} images: `{write}` chooses them, and `{read}` gives an exact interval of the accuracy, valid "
-        "whatever the errors, and of the gain over source only."
+        "whatever the errors"
     )
+    if verdict.compared_with is not None:
+        return (
+            f"{use}, from {round(RANDOM * LABELS)} or more that are drawn at random, and one of the gain over source "
+            "only, from those on which the two runs differ."
+        )
+    return f"{use}." if verdict.kind == "baseline" else f"{use}; of the gain too, if source only is trained before."
+
+
+def compare_command(run: RunFolder, seeds: int = 1) -> str:
+    """Return the command that trains a run's source-only run, and not the run again if it is where `run` puts it."""
+    config, path = run.config(), run.path if len(run.path.parts) > 3 else run.path.absolute()
+    if (own := config.own_images) is None:
+        data = ["--task", config.task, *(["--data", config.data_folder] if config.data_folder else [])]
+    else:
+        given = {one.name: getattr(own, one.name) for one in fields(FolderTask) if one.name != "features"}
+        changed = [name for name, value in given.items() if value != getattr(FolderTask, name, None)]
+        data = [word for name in changed for word in (f"--{name.replace('_', '-')}", given[name])]
+    place = ["--out", path.parents[2]] if config.run_spec.path(path.parents[2]) == path else []
+    counted = ["--seeds", max(seeds, config.seed + 1)]
+    return mutualign_command("compare", "--recipes", path / "config.toml", *data, *counted, *place)

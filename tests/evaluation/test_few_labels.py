@@ -10,8 +10,8 @@ from mutualign.evaluation.binomial import lower_limit, upper_limit
 from mutualign.evaluation.few_labels import labelled_accuracy, labelled_gain, plan_labelling
 
 
-def random_logits(n=500, classes=4, seed=0):
-    return torch.randn(n, classes, generator=torch.Generator().manual_seed(seed))
+def random_classes(n=500, classes=4, seed=0):
+    return torch.randint(classes, (n,), generator=torch.Generator().manual_seed(seed))
 
 
 @pytest.mark.parametrize(("count", "total"), [(0, 10), (3, 10), (10, 10), (1, 1000)])
@@ -22,33 +22,36 @@ def test_binomial_limits_are_those_of_scipy(count, total):
 
 
 def test_parts_do_not_overlap_and_differing_images_differ():
-    logits, other = random_logits(), random_logits(seed=1).argmax(1)
-    plan = plan_labelling(logits, other, 50, "key")
-    rows = torch.cat([plan.random, plan.differing, plan.unsure])
-    assert (len(plan.random), len(plan.differing), len(plan.unsure)) == (30, 20, 0)
+    ours, other = random_classes(), random_classes(seed=1)
+    plan = plan_labelling(ours, other, 50, "key")
+    rows = torch.cat([plan.random, plan.differing])
+    assert (len(plan.random), len(plan.differing)) == (30, 20)
     assert len(rows.unique()) == 50
-    assert (logits.argmax(1) != other)[plan.differing].all()
+    assert (ours != other)[plan.differing].all()
 
 
 def test_the_random_part_depends_on_the_images_alone():
-    one, other = (plan_labelling(random_logits(seed=seed), None, 50, "key").random for seed in (0, 1))
+    one, other = (plan_labelling(random_classes(seed=seed), None, 50, "key").random for seed in (0, 1))
     assert one.equal(other)
-    assert not one.equal(plan_labelling(random_logits(), None, 50, "other images").random)
+    assert not one.equal(plan_labelling(random_classes(), None, 50, "other images").random)
+    assert one[:30].equal(plan_labelling(random_classes(), random_classes(seed=1), 50, "key").random)
 
 
-def test_without_a_baseline_the_least_sure_images_are_chosen():
-    logits = random_logits()
-    plan = plan_labelling(logits, None, 50, "key")
-    top = logits.softmax(1).topk(2, dim=1).values
-    margin = top[:, 0] - top[:, 1]
-    rest = torch.ones(500, dtype=torch.bool)
-    rest[plan.random] = rest[plan.unsure] = False
-    assert len(plan.unsure) == 20
-    assert margin[plan.unsure].max() <= margin[rest].min()
+def test_without_a_baseline_all_images_are_drawn_at_random_and_none_is_wasted():
+    plan = plan_labelling(random_classes(), None, 50, "key")
+    assert (len(plan.random), len(plan.differing)) == (50, 0)
+
+
+def test_where_few_images_differ_the_labels_that_are_left_are_drawn_at_random():
+    ours = random_classes()
+    other = torch.where(torch.arange(500) < 5, (ours + 1) % 4, ours)
+    plan = plan_labelling(ours, other, 50, "key")
+    assert len(plan.random) == 45  # as many whichever are drawn: otherwise the interval would not be exact
+    assert sorted(plan.differing.tolist()) == sorted(set(range(5)) - set(plan.random.tolist()))
 
 
 def test_few_images_are_all_labelled_at_random():
-    plan = plan_labelling(random_logits(8), None, 50, "key")
+    plan = plan_labelling(random_classes(8), None, 50, "key")
     assert sorted(plan.random.tolist()) == list(range(8))
 
 
@@ -60,7 +63,7 @@ def test_the_interval_of_the_accuracy_holds_in_95_percent(accuracy):
     right = torch.rand(n, generator=torch.Generator().manual_seed(1)) < accuracy
     predicted, true = torch.where(right, 0, 1), float(right.double().mean())
     for trial in range(trials):
-        rows = plan_labelling(random_logits(n), None, 50, str(trial)).random
+        rows = plan_labelling(random_classes(n), None, 50, str(trial)).random
         found = labelled_accuracy(predicted[rows], labels[rows])
         held += found.low <= true <= found.high
     assert held / trials >= 0.95
@@ -74,7 +77,7 @@ def test_the_interval_of_the_gain_holds_in_95_percent_and_is_narrow_where_few_im
     true = float((ours == labels).double().mean() - (theirs == labels).double().mean())
     apart = ours != theirs
     for trial in range(trials):
-        plan = plan_labelling(torch.eye(5)[ours], theirs, 50, str(trial))
+        plan = plan_labelling(ours, theirs, 50, str(trial))
         rows = torch.cat([plan.differing, plan.random[apart[plan.random]]])
         found = labelled_gain(float(apart.double().mean()), ours[rows], theirs[rows], labels[rows])
         held += found.low <= true <= found.high

@@ -58,31 +58,35 @@ def test_target_labels_decide_where_there_are_any():
 
 
 def test_without_a_baseline_nothing_is_claimed():
-    assert judge(Evidence(run([0, 1, 2]), None)).kind == "cannot tell"
+    verdict = judge(Evidence(run([0, 1, 2]), None))
+    assert (verdict.kind, verdict.headline) == ("cannot tell", "not compared")  # and not: it was looked at in vain
+    assert verdict.sentence.startswith("There is no source-only run of the same network and epochs to compare with")
     assert judge(Evidence(run([0, 1, 2]), None, is_baseline=True)).kind == "baseline"
 
 
 GAIN = {kind: Range(low + 0.05, low, low + 0.1) for kind, low in {"helped": 0.1, "made it worse": -0.2}.items()}
+COMPARED = {"baseline": run([0, 1, 2]), "compared_with": "source_only"}
 
 
 @pytest.mark.parametrize(
-    ("evidence", "kind", "decided"),
+    ("evidence", "headline", "decided"),
     [
-        ({"baseline": None}, "cannot tell", False),
-        ({"baseline": run([0, 1, 2])}, "no difference", False),
+        ({"baseline": None}, "not compared", False),
+        (COMPARED, "no difference", False),
         ({"baseline": None, "is_baseline": True}, "baseline", False),
-        ({"baseline": run([0, 1, 2]), "true_gain": Range(0.0, -0.1, 0.1)}, "cannot tell", False),
-        ({"baseline": run([0, 1, 2]), "true_gain": GAIN["helped"]}, "helped", True),
-        ({"baseline": run([0, 1, 2]), "true_gain": GAIN["made it worse"]}, "made it worse", True),
-        ({"baseline": None, "trains_on_source": False}, "cannot tell", True),
+        (COMPARED | {"true_gain": Range(0.0, -0.1, 0.1)}, "cannot tell", False),
+        (COMPARED | {"true_gain": GAIN["helped"]}, "helped", True),
+        (COMPARED | {"true_gain": GAIN["made it worse"]}, "made it worse", True),
+        ({"baseline": None, "trains_on_source": False}, "not compared", True),
     ],
 )
-def test_a_source_that_is_not_learnt_is_the_headline_where_no_sign_is_known(evidence, kind, decided):
+def test_a_source_that_is_not_learnt_is_the_headline_where_no_sign_is_known(evidence, headline, decided):
     verdict = judge(Evidence(run([0, 1, 2], learnt=False), **evidence))
-    assert (verdict.kind, verdict.headline) == (kind, kind if decided else "source not learnt")
+    assert verdict.kind == ("cannot tell" if headline == "not compared" else headline)
+    assert verdict.headline == (headline if decided else "source not learnt")
     words = "The source is not learnt, so nothing else can be read: 33.3 % of held-out source images are right."
     assert (verdict.sentence == words) != decided
-    assert judge(Evidence(run([0, 1, 2]), **evidence)).headline == kind
+    assert judge(Evidence(run([0, 1, 2]), **evidence)).headline == headline
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from mutualign.methods import METHODS, Method, register_method
 from mutualign.recipes import Recipe, Stage, load_recipe
 from mutualign.recipes.equal import demonstration, equal_recipes, method_of, shares
 from mutualign.runs.loading import recipes_for
+from mutualign.runs.network_choice import NetworkChoice
 
 IMAGES, PHOTOS = load_recipe("equal"), load_recipe("equal_photos")
 
@@ -96,6 +97,8 @@ def test_a_method_that_needs_images_is_refused_on_features():
 def test_all_on_the_command_line_is_every_method_and_overrides_change_them_alike():
     assert recipes_for(None, "all") == equal_recipes(IMAGES)
     assert recipes_for(None, "all", photos=True) == equal_recipes(PHOTOS)
+    (whole,) = {one.backbone for one in recipes_for(None, "all:equal", (), NetworkChoice("mlp"))}
+    assert whole == "mlp"
     longer = recipes_for(None, "fast, all:equal", ["stages.0.epochs=5"])
     assert [recipe.name.partition("-")[0] for recipe in longer[:2]] == ["fast", "equal"]
     assert {sum(stage.epochs for stage in recipe.stages) for recipe in longer} == {5}

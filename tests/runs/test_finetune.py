@@ -162,7 +162,7 @@ def test_a_named_network_takes_the_place_of_the_frozen_one_or_of_the_backbone():
     assert tuned.stages[0].optim.backbone_lr_factor == 0.1
     assert NetworkChoice(finetune=True).apply("photos", ["stages.0.batch_size=5"]).stages[0].batch_size == 5
     for recipe, choice, message in (
-        ("fast", (None, None, True), "fast has no pretrained network\n  hint: .*--recipe photos"),
+        ("fast", (None, None, True), "fast has no pretrained network\n  hint: .*such as photos"),
         ("photos", ("timm:resnet18",), "needs pretrained weights\n  hint: .*--weights pretrained"),
         ("photos", ("efficientnet_lite1", "file.safetensors"), 'not for "efficientnet_lite1"\n  hint: '),
         ("photos", (None, None, True), None),

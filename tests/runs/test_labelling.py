@@ -45,14 +45,13 @@ def runs(monkeypatch):
 def rows(runs):
     """The rows of the table for the first run, all labelled."""
     ours, _, baseline = runs
-    plan = plan_labelling(ours.outputs.target_logits, baseline.outputs.predicted, 50, DATA)
-    parts = [(part, row) for part in ("random", "differing", "unsure") for row in getattr(plan, part).tolist()]
-    return [
-        dict(
-            zip(labelling.COLUMNS, (f"{row}.png", row, part, "a", NAMES[row % 4], labelling._digest(DATA)), strict=True)
-        )
-        for part, row in parts
-    ]
+    plan = plan_labelling(ours.outputs.predicted, baseline.outputs.predicted, 50, DATA)
+    return [line(part, row) for part in ("random", "differing") for row in getattr(plan, part).tolist()]
+
+
+def line(part, row):
+    values = (f"{row}.png", row, part, "a", NAMES[row % 4], labelling._digest(DATA))
+    return dict(zip(labelling.COLUMNS, values, strict=True))
 
 
 def read(tmp_path, rows, folder):
@@ -92,3 +91,16 @@ def test_a_table_without_some_of_the_images_that_were_drawn_is_not_read_as_a_ran
     first = next(at for at, row in enumerate(rows) if row["part"] == "differing")
     without = [row for at, row in enumerate(rows) if at != first]
     assert read(tmp_path, without, ours).differing == random_and_apart(rows, ours, baseline)
+
+
+@pytest.mark.parametrize("filled_in", [True, False])
+def test_a_table_of_an_earlier_version_is_read_and_its_images_that_were_not_drawn_count_for_nothing(
+    tmp_path, runs, rows, filled_in
+):
+    ours, _, baseline = runs
+    random = [row for row in rows if row["part"] == "random"]
+    others = sorted(set(range(N)) - {row["row"] for row in random})[:20]
+    unsure = [line("unsure", row) | ({} if filled_in else {"label": ""}) for row in others]
+    found = read(tmp_path, [*random, *unsure], ours)
+    assert found == read(tmp_path, random, ours)
+    assert (found.images, found.differing) == (30, random_and_apart(rows, ours, baseline))
