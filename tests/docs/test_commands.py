@@ -18,7 +18,7 @@ from tests.cli.conftest import call, save_image
 from tests.tiny_task import every
 
 ROOT = Path(__file__).parents[2]
-PAGES = (ROOT / "README.md", ROOT / "examples" / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
+PAGES = (*(ROOT / name / "README.md" for name in ("", "examples", "benchmarks")), *sorted((ROOT / "docs").rglob("*.md")))
 BLOCK = re.compile(r"^```sh\n(.*?)^```|((?:^    \S[^\n]*\n)+)", re.MULTILINE | re.DOTALL)
 SHORT = ("epochs=1", "epoch_steps=1", "batch_size=64")  # of every stage
 GUIDES = ("start.md", "guides/choose-without-labels.md", "guides/export-and-serve.md", "guides/own-photos.md")
@@ -39,6 +39,14 @@ def test_every_command_of_a_page_parses(page):
         assert all(Path(ROOT, name).is_file() for name in plugins)
         if not others[0].startswith("--"):
             assert app.parse(others), words
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_every_toml_file_that_a_command_names_exists_or_is_shown_or_named_in_the_text(page):
+    text = page.read_text(encoding="utf-8")
+    words = [word for one in commands(page) for words in one for word in words.split(",")]
+    names = {word.removeprefix("all:") for word in words if word.endswith(".toml")}
+    assert [one for one in names if not Path(ROOT, one).is_file() and not re.search(f'[`"#] ?{one}', text)] == []
 
 
 @pytest.fixture(scope="module")
