@@ -18,7 +18,10 @@ from tests.cli.conftest import call, save_image
 from tests.tiny_task import every
 
 ROOT = Path(__file__).parents[2]
-PAGES = (*(ROOT / name / "README.md" for name in ("", "examples", "benchmarks")), *sorted((ROOT / "docs").rglob("*.md")))
+PAGES = (
+    *(ROOT / name / "README.md" for name in ("", "examples", "benchmarks")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+)
 BLOCK = re.compile(r"^```sh\n(.*?)^```|((?:^    \S[^\n]*\n)+)", re.MULTILINE | re.DOTALL)
 SHORT = ("epochs=1", "epoch_steps=1", "batch_size=64")  # of every stage
 GUIDES = ("start.md", "guides/choose-without-labels.md", "guides/export-and-serve.md", "guides/own-photos.md")

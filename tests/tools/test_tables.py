@@ -160,6 +160,25 @@ def test_a_group_of_settings_is_named_with_what_differs_from_its_own_defaults():
     assert method_tables.settings(Config()) == ["`weight` 2.0", "`views`", "`others` (`noise` 0.0)"]
 
 
+@pytest.mark.parametrize(
+    ("docstring", "source"),
+    [
+        (
+            'Adds.\n\n    Source: Li et al., "A title",\n    ICML 2020, eq. 2 and 3. The authors\' code differs.',
+            "ICML 2020, eq. 2 and 3.",
+        ),
+        (
+            "Adds.\n\n    Sources: SHOT (Liang et al., ICML 2020), here fixed.",
+            "SHOT (Liang et al., ICML 2020), here fixed.",
+        ),
+        ("Adds what the source domain has.", ""),
+    ],
+)
+def test_the_source_of_a_docstring_is_one_sentence(docstring, source):
+    assert method_tables.source_of(docstring).endswith(source)
+    assert bool(method_tables.source_of(docstring)) == bool(source)
+
+
 def test_every_table_can_be_made_from_the_committed_results():
     for name in TABLES:
         assert with_origin(name).count("\n| ") >= 2, name
