@@ -119,6 +119,7 @@ def test_evidence_sizes_and_sweeps_have_one_line_each():
     gains = {"pairs - neither": [0.01, 0.01], "both - pairs": [-0.1, 0.1]}
     information = {"task": "t", "label_shift": True, "others": "none", "unit": "pairs", "runs": 4, "gains": gains}
     lines = gain_tables.informations_table({"summary": [information | {"neither": [0.5, 0.5]}]})
+    assert "| neither | image-image - neither | both - image-image | n |" in lines[0]
     some = "15 % of half the classes"
     assert lines[2:] == [f"| t | {some} | none | 50.0 ± 0.0 | **+1.0 ± 0.0** | +0.0 ± 127.1 | 2 (pairs, 4 runs) |"]
     sweep = {"task": "t", "recipe": "r", "trials": 40, "pruned": 33, "chosen_accuracy": 0.9, "best_accuracy": 0.95}
