@@ -21,7 +21,7 @@ photos: $(VENV)/.user  ## install what photos need: a pretrained network, and a 
 test: $(VENV)/.developer  ## all tests: one process per core, file by file
 	$(BIN)/pytest $(PARALLEL) --durations=15 --durations-min=5
 
-coverage: $(VENV)/.developer  ## all tests, and the lines and branches that none reaches; takes half as long again
+coverage: $(VENV)/.developer  ## all tests with line and branch coverage; 1.5 times as long
 	$(BIN)/pytest $(PARALLEL) --cov
 
 check: $(VENV)/.developer  ## linter, formatter, type checker, and whether tables and pictures are those of results/

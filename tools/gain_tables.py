@@ -68,15 +68,15 @@ def gains_table(results: Results) -> list[str]:
 @table("informations")
 def informations_table(results: Results) -> list[str]:
     """Accuracy without both mutual informations, and what each adds alone and to the other; certain gains are bold."""
-    lines = []
+    lines, names = [], results["summary"][0]["gains"]
     for one in results["summary"]:
         gains = (gain_cell(Interval.of(values)) for values in one["gains"].values())
         rare = "15 % of half the classes" if one["label_shift"] else "all"
         neither = Interval.of(one["neither"])
         n = f"{neither.n} ({one['unit']}" + (f", {one['runs']} runs)" if one["runs"] > neither.n else ")")
         lines.append([one["task"], rare, one["others"], neither.percent(), *gains, n])
-    columns = ["task", "target images", "other losses on the target", "neither", *results["summary"][0]["gains"], "n"]
-    return markdown(columns, lines)
+    gained = [name.replace("labels", "image-label").replace("pairs", "image-image") for name in names]
+    return markdown(["task", "target images", "other losses on the target", "neither", *gained, "n"], lines)
 
 
 @table("ablation")

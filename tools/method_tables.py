@@ -8,7 +8,6 @@ import re
 
 from mutualign.methods import METHODS
 from mutualign.methods.describe import explanation
-from mutualign.methods.registry import MethodEntry
 from mutualign.recipes.recipe import SOURCE_ONLY
 from tools.leaderboard import Board
 from tools.markdown import markdown, table
@@ -47,7 +46,7 @@ def groups_table(_: Results) -> list[str]:
 def settings_table(_: Results) -> list[str]:
     """The settings of each method with their defaults, and its source."""
     lines = [
-        [f"`{entry.name}`", ", ".join(settings(entry.config())) or "none", escaped(source_of(entry))]
+        [f"`{entry.name}`", ", ".join(settings(entry.config())) or "none", escaped(source_of(explanation(entry)))]
         for entry in METHODS.values()
     ]
     return markdown(["method", "settings and defaults", "source"], lines)
@@ -70,10 +69,10 @@ def fields(config: object) -> list[tuple[dataclasses.Field, object]]:
     return [(field, getattr(config, field.name)) for field in dataclasses.fields(config)]
 
 
-def source_of(entry: MethodEntry) -> str:
-    """Return what the docstring of a method names as its source; "" if nothing."""
-    text = " ".join(explanation(entry).split())
-    return found[1] if (found := re.search(r"\bSources?: (.*)", text)) else ""
+def source_of(docstring: str) -> str:
+    """Return the sentence that a docstring has about its source; "" if it has none."""
+    found = re.search(r"\bSources?: (.*?\.)(?= [A-Z]|$)", " ".join(docstring.split()))
+    return found[1] if found else ""
 
 
 def escaped(text: str) -> str:

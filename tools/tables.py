@@ -10,7 +10,9 @@ import tools.accuracy_tables
 import tools.blind_tables
 import tools.gain_tables
 import tools.method_tables
-import tools.speed_tables  # noqa: F401 - each registers its tables
+import tools.score_tables
+import tools.speed_tables
+import tools.task_tables  # noqa: F401 - each registers its tables
 from tools.markdown import TABLES
 from tools.results import ROOT, load
 

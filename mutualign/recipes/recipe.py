@@ -66,7 +66,7 @@ class Stage:
 
     method: str
     epochs: int  # an epoch is one pass over the source images (the target's, if the method uses no source),
-    epoch_steps: int = 0  # or the fewest whole passes that reach this many steps
+    epoch_steps: int = 0  # minimum steps of an epoch: whole passes are repeated until it is reached
     batch_size: int = 64  # images of each domain in a step
     optim: OptimConfig = field(default_factory=OptimConfig)
     options: Any = None  # the method's settings, a dataclass; its defaults if absent

@@ -14,11 +14,15 @@ import pytest
 from mutualign.cli import app
 from mutualign.data.datasets import TASKS
 from mutualign.recipes import load_recipe
+from mutualign.recipes.recipe import recipe_names
 from tests.cli.conftest import call, save_image
 from tests.tiny_task import every
 
 ROOT = Path(__file__).parents[2]
-PAGES = (ROOT / "README.md", ROOT / "examples" / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
+PAGES = (
+    *(ROOT / name / "README.md" for name in ("", "examples", "benchmarks")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+)
 BLOCK = re.compile(r"^```sh\n(.*?)^```|((?:^    \S[^\n]*\n)+)", re.MULTILINE | re.DOTALL)
 SHORT = ("epochs=1", "epoch_steps=1", "batch_size=64")  # of every stage
 GUIDES = ("start.md", "guides/choose-without-labels.md", "guides/export-and-serve.md", "guides/own-photos.md")
@@ -39,6 +43,23 @@ def test_every_command_of_a_page_parses(page):
         assert all(Path(ROOT, name).is_file() for name in plugins)
         if not others[0].startswith("--"):
             assert app.parse(others), words
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_every_toml_file_that_a_command_names_exists_or_is_shown_or_named_in_the_text(page):
+    text = page.read_text(encoding="utf-8")
+    words = [word for one in commands(page) for words in one for word in words.split(",")]
+    names = {word.removeprefix("all:") for word in words if word.endswith(".toml")}
+    assert [one for one in names if not Path(ROOT, one).is_file() and not re.search(f'[`"#] ?{one}', text)] == []
+
+
+def test_every_baseline_that_a_page_names_is_that_of_a_recipe():
+    baselines = {load_recipe(name).source_only().name for name in recipe_names()}
+    named = {
+        name for page in PAGES for name in re.findall(r"source_only-[0-9a-f]{8}", page.read_text(encoding="utf-8"))
+    }
+    assert named
+    assert named <= baselines
 
 
 @pytest.fixture(scope="module")

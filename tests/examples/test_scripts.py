@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -10,9 +11,12 @@ import torch
 from torch import nn
 
 from mutualign.data.types import Batch
+from mutualign.io import plugins
 from mutualign.nn.backbones import TwoBlockCNN
 from mutualign.nn.classifier import Classifier
-from tests.examples.conftest import load_example
+from mutualign.recipes import load_recipe
+from tests.cli.conftest import call
+from tests.examples.conftest import EXAMPLES, load_example
 
 
 def percentages(line):
@@ -104,6 +108,26 @@ def test_the_own_method_beats_source_only(run_example):
     source_only, adapted = (percentages(row) for row in rows)
     assert adapted[0] > source_only[0] + 4
     assert adapted[1] > source_only[1] + 4
+
+
+def test_the_recipe_of_the_own_method_has_the_conditions_of_its_script_and_is_shown_in_the_guide(coral):
+    path = EXAMPLES / "own_method.toml"
+    guide = (EXAMPLES.parent / "docs" / "guides" / "own-method.md").read_text(encoding="utf-8")
+    assert f'```toml title="examples/{path.name}"\n{path.read_text(encoding="utf-8")}```' in guide
+    script, recipe = coral.recipe("my_coral", 3), load_recipe(str(path))
+    assert (recipe.stages, recipe.backbone) == (script.stages, script.backbone)
+
+
+def test_the_own_method_trains_on_the_command_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(plugins, "_loaded", [])
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    recipe, plugin = (str(EXAMPLES / f"own_method.{kind}") for kind in ("toml", "py"))
+    short = ("--set", "stages.0.epochs=1", "stages.0.epoch_steps=1", "--task", "digits", "--out", str(tmp_path))
+    try:
+        assert call("run", "--recipe", recipe, "--plugin", plugin, *short) == 0
+    finally:
+        sys.modules.pop("own_method", None)
+    assert len([*tmp_path.glob("digits/own_method-*/seed-0/result.json")]) == 1
 
 
 def test_an_adaptation_that_fails_is_sure_of_itself_and_thirty_labels_show_it(run_example):

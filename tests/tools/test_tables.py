@@ -119,6 +119,7 @@ def test_evidence_sizes_and_sweeps_have_one_line_each():
     gains = {"pairs - neither": [0.01, 0.01], "both - pairs": [-0.1, 0.1]}
     information = {"task": "t", "label_shift": True, "others": "none", "unit": "pairs", "runs": 4, "gains": gains}
     lines = gain_tables.informations_table({"summary": [information | {"neither": [0.5, 0.5]}]})
+    assert "| neither | image-image - neither | both - image-image | n |" in lines[0]
     some = "15 % of half the classes"
     assert lines[2:] == [f"| t | {some} | none | 50.0 ± 0.0 | **+1.0 ± 0.0** | +0.0 ± 127.1 | 2 (pairs, 4 runs) |"]
     sweep = {"task": "t", "recipe": "r", "trials": 40, "pruned": 33, "chosen_accuracy": 0.9, "best_accuracy": 0.95}
@@ -158,6 +159,25 @@ def test_a_group_of_settings_is_named_with_what_differs_from_its_own_defaults():
         others: Views = Views(noise=0.0)
 
     assert method_tables.settings(Config()) == ["`weight` 2.0", "`views`", "`others` (`noise` 0.0)"]
+
+
+@pytest.mark.parametrize(
+    ("docstring", "source"),
+    [
+        (
+            'Adds.\n\n    Source: Li et al., "A title",\n    ICML 2020, eq. 2 and 3. The authors\' code differs.',
+            "ICML 2020, eq. 2 and 3.",
+        ),
+        (
+            "Adds.\n\n    Sources: SHOT (Liang et al., ICML 2020), here fixed.",
+            "SHOT (Liang et al., ICML 2020), here fixed.",
+        ),
+        ("Adds what the source domain has.", ""),
+    ],
+)
+def test_the_source_of_a_docstring_is_one_sentence(docstring, source):
+    assert method_tables.source_of(docstring).endswith(source)
+    assert bool(method_tables.source_of(docstring)) == bool(source)
 
 
 def test_every_table_can_be_made_from_the_committed_results():

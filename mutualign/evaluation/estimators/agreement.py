@@ -14,13 +14,14 @@ from mutualign.evaluation.estimators.base import Estimate, RunOutputs, register_
 def consensus(run: RunOutputs, runs: Sequence[RunOutputs]) -> Estimate | None:
     """Agreement of a run with the runs of other seeds of the recipe that scores best without labels.
 
-    For a run of that recipe this is GDE; for a run of another recipe it is like the proxy risk of Chuang et al.,
-    "Estimating generalization under distribution shifts via domain-invariant representations", ICML 2020, with the mean
-    over seeds instead of the largest disagreement of models that are trained to disagree. By the triangle inequality,
-    agreement with a reference differs from accuracy by at most the reference's error e, so the range is e to either
-    side, plus the sampling error of the target images. e itself is estimated by GDE, so the range is not a confidence
-    interval: errors that all seeds share are invisible. None if that recipe has fewer than two seeds, or no seed other
-    than the run's.
+    For a run of that recipe this is GDE; for a run of another recipe it is like the proxy risk of Chuang et al., with
+    the mean over seeds instead of the largest disagreement of models that are trained to disagree. By the triangle
+    inequality, agreement with a reference differs from accuracy by at most the reference's error e, so the range is e
+    to either side, plus the sampling error of the target images. e itself is estimated by GDE, so the range is not a
+    confidence interval: errors that all seeds share are invisible. None if that recipe has fewer than two seeds, or no
+    seed other than the run's.
+    Source: adapted from Chuang et al., "Estimating generalization under distribution shifts via domain-invariant
+    representations", ICML 2020.
     """
     best = best_recipe(runs)
     peers = [other for other in runs if other.recipe == best]

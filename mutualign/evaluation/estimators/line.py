@@ -44,7 +44,8 @@ def aline_d(run: RunOutputs, runs: Sequence[RunOutputs]) -> Estimate | None:
 
     In probits: (a_i + a_j) / 2 = agreement on the target + slope x ((source accuracy of i + that of j) / 2 - agreement
     on the source), with the slope of ALine-S, for every pair. None as for ALine-S, and if the pairs do not determine
-    the run's accuracy, which takes three runs. Range and source as for ALine-S, algorithm 1 (ALine-D).
+    the run's accuracy, which takes three runs. Range as for ALine-S. Source: Baek et al., NeurIPS 2022, as for ALine-S,
+    algorithm 1.
     """
     line = fit_line(runs)
     if line is None:

@@ -14,7 +14,11 @@ from mutualign.evaluation.validators.source import source_accuracy
 
 @register_validator("augmentation_consistency")
 def augmentation_consistency(inputs: ValidatorInputs) -> float:
-    """Share of target images that keep their predicted class when they are slightly changed."""
+    """Share of target images that keep their predicted class when they are slightly changed.
+
+    Source: Chen et al., "A study of unsupervised evaluation metrics for practical and automatic domain adaptation",
+    arXiv 2308.00287, 2023.
+    """
     return float((inputs.target_logits.argmax(1) == inputs.view_logits.argmax(1)).double().mean())
 
 
@@ -33,9 +37,10 @@ def kept_information(shares: Sequence[float], consistency: float) -> float:
 def combined(inputs: ValidatorInputs) -> float:
     """Confident predictions spread over the classes, stable under slight changes, by a model that keeps the source.
 
-    (information maximisation + kept information) / ln(classes) + source accuracy; between about -1 and 3. Like the ACM
-    score (information maximisation + consistency + source accuracy; arXiv 2308.00287), with Fano's bound instead of the
-    consistency, which is perfect if all predictions are the same, and without its classifier that is trained anew.
+    (information maximisation + kept information) / ln(classes) + source accuracy; between about -1 and 3. Fano's
+    bound stands in place of the consistency of the ACM score (information maximisation + consistency + source
+    accuracy), which is perfect if all predictions are the same; ACM's classifier that is trained anew is left out.
+    Source: adapted from Chen et al., arXiv 2308.00287, 2023 (ACM).
     """
     predicted, classes = inputs.target_logits.argmax(1), inputs.target_logits.shape[1]
     shares: list[float] = (torch.bincount(predicted, minlength=classes).double() / len(predicted)).tolist()

@@ -14,6 +14,7 @@ def target_entropy(inputs: ValidatorInputs) -> float:
     """Negative mean entropy of target predictions; highest for a collapse to one class.
 
     -E H(p), in nats, between -ln(classes) and 0. Confident predictions score high whether they are right or wrong.
+    Source: Morerio et al., "Minimal-entropy correlation alignment for unsupervised deep domain adaptation", ICLR 2018.
     """
     return -float(entropy(probabilities(inputs.target_logits)).mean())
 
