@@ -10,8 +10,8 @@ from mutualign.data.task import Task
 from mutualign.data.types import LabelledImages, TargetDataset, UnlabelledImages
 
 
-def make_tiny_task(target_label_seed: int | None = None) -> Task:
-    """The tiny task; with a seed, its sealed target labels are noise instead of the truth."""
+def make_tiny_task(target_label_seed: int | None = None, enlarged: int = 1) -> Task:
+    """The tiny task; with a seed, its sealed target labels are noise instead of the truth. Or with larger pixels."""
     generator = torch.Generator().manual_seed(0)
 
     def make(n: int) -> tuple[LabelledImages, TargetDataset]:
@@ -19,6 +19,7 @@ def make_tiny_task(target_label_seed: int | None = None) -> Task:
         grey = torch.randint(60, (n, 12, 12, 1), generator=generator)
         for row, label in enumerate(labels.tolist()):
             grey[row, :, 4 * label : 4 * label + 4] += 150
+        grey = grey.repeat_interleave(enlarged, 1).repeat_interleave(enlarged, 2)
         colour = (255 - grey.expand(-1, -1, -1, 3)).to(torch.uint8)
         sealed = labels
         if target_label_seed is not None:

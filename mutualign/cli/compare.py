@@ -180,12 +180,18 @@ class Compare:
             common = Circumstances.here(self.out, engine.threads, self.accelerator)
             jobs = comparison.jobs(load, place, command, common)
             known: dict[tuple[str, Path], list[Row]] = {}
-            display = ManyRuns(console, jobs, lambda: keep(comparison.rows(known)))
-            with display, stop.saving(command):
-                works = [job.work() for job in jobs]
-                outcomes = dispatch(engine, train_job, works, common.stop_file, stop, display)
-        lost = {name: outcome.message for name, outcome in outcomes.items() if outcome.state != "complete"}
-        return comparison.rows(), lost
+            lost: dict[str, str] = {}
+            while True:
+                display = ManyRuns(console, jobs, lambda: keep(comparison.rows(known)))
+                with display, stop.saving(command):
+                    works = [job.work() for job in jobs]
+                    outcomes = dispatch(engine, train_job, works, common.stop_file, stop, display)
+                failed = {name: outcome.message for name, outcome in outcomes.items() if outcome.state != "complete"}
+                lost |= failed
+                # Recipes that a failed run contains are trained on their own.
+                jobs = comparison.jobs(load, place, command, common, lost) if failed else []
+                if not jobs:
+                    return comparison.rows(), lost
 
     def _check_save(self, save: Path, command: str) -> None:
         """Raise MutualignError if the rows cannot be written; what this command has written itself may be replaced."""

@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar
 from torch import Tensor
 
 from mutualign.errors import MutualignError
+from mutualign.evaluation.records import EpochRecord
 from mutualign.io.atomic import write_atomically
 from mutualign.io.tensors import pack, unpack
 from mutualign.io.typed import decode_typed, parse_typed, to_plain
@@ -31,6 +32,11 @@ class EpochInfo:
     epoch: int
     scores: dict[str, float]
 
+    @classmethod
+    def of(cls, record: EpochRecord) -> EpochInfo:
+        """Return the epoch of a record."""
+        return cls(record.stage, record.epoch, record.scores)
+
 
 @dataclass(frozen=True)
 class ResumeInfo:
@@ -49,7 +55,8 @@ class Checkpoints:
     """The folder `checkpoints` of a run.
 
     last, last-1, ...              everything that a resume needs, the newest first
-    stage-N-last, -selected        classifier weights of a stage's last epoch and of the one chosen without labels
+    stage-N-last, -selected        classifier weights of a stage's last epoch and of the one chosen without labels;
+                                   until the run is complete, chosen among the epochs before the last one
     stage-N-last-outputs, ...      logits and features of these weights for test images
     stage-N-predictions            predicted classes of target training images, by epoch
     review                         label-based diagnostics and sample images for the report

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from itertools import product
@@ -42,7 +42,8 @@ class Comparison:
     """Every recipe on every task with every seed, in run folders OUT/TASK/RECIPE/seed-SEED; finished runs are skipped.
 
     A recipe whose stages are the beginning of another's needs no run of its own: with the same seed, its training is
-    bit for bit the beginning of the other's, and its row is read at the end of that stage.
+    bit for bit the beginning of the other's, and its row is read at the end of that stage. It has one if the other run
+    fails, and if it is the fair baseline of a run, whose verdict needs it.
     """
 
     recipes: tuple[Recipe, ...]
@@ -76,33 +77,41 @@ class Comparison:
         `load` returns a task by its name. It is called at most once per task: to train, and to check that finished runs
         on a user's own images are on the images of this comparison. `settings` are those of `Experiment`. A run that
         fails, because training diverges or a method has a fault, ends the comparison, or goes to `on_failure` and costs
-        its own rows only.
+        its own rows only: recipes that it contains are then trained on their own.
         Raises MutualignError if a folder holds a run with other settings or on other data.
         """
         rows: list[Row] = []
+        failed: set[str] = set()
         for name in self.tasks:
             data = _Data(cache(partial(load, name)))
             for seed in self.seeds:
-                for spec, run in self._missing(name, seed, data):
-                    task = data.task()
-                    try:
-                        experiment_of(spec, task, spec.path(self.out), run, **settings).run()
-                    except Stopped:
-                        raise
-                    except Exception as error:
-                        if on_failure is None:
+                while missing := list(self._missing(name, seed, data, failed)):
+                    for spec, run in missing:
+                        task = data.task()
+                        try:
+                            experiment_of(spec, task, spec.path(self.out), run, **settings).run()
+                        except Stopped:
                             raise
-                        on_failure(spec, error)
+                        except Exception as error:
+                            if on_failure is None:
+                                raise
+                            failed.add(str(spec))
+                            on_failure(spec, error)
                 for recipe in self.recipes:
-                    trained = self.folder(self._trained_for(recipe), name, seed)
+                    trained = self.folder(self._row_of(recipe, name, seed), name, seed)
                     rows += rows_of(recipe, trained) if trained and trained.is_complete else []
                 on_row(rows)
         return rows
 
     def jobs(
-        self, load: Callable[[str], Task], place: Callable[[Task], TaskPlace], command: str, common: Circumstances
+        self,
+        load: Callable[[str], Task],
+        place: Callable[[Task], TaskPlace],
+        command: str,
+        common: Circumstances,
+        failed: Collection[str] = (),
     ) -> list[Job]:
-        """Return the runs that are missing as work for other processes.
+        """Return the runs that are missing as work for other processes; after those that have `failed`, by name.
 
         `load` is as in `run`, and raises what it raises there. It loads each task once in this process, so that files
         are fetched and features computed before workers need them; `place` says where workers find a task.
@@ -112,7 +121,7 @@ class Comparison:
             data = _Data(cache(partial(load, name)))
             for seed in self.seeds:
                 source_only: list[str] = []
-                for spec, _ in self._missing(name, seed, data):
+                for spec, _ in self._missing(name, seed, data, failed):
                     after = () if spec.recipe.is_source_only else tuple(source_only)
                     jobs.append(Job(spec, spec.path(self.out), place(data.task()), command, common, after))
                     if spec.recipe.is_source_only:
@@ -127,39 +136,56 @@ class Comparison:
         rows: list[Row] = []
         known = {} if known is None else known
         for name, seed, recipe in product(self.tasks, self.seeds, self.recipes):
-            trained_for = self._trained_for(recipe)
-            key = (recipe.name, self.path(recipe, name, seed))
-            if key not in known and (run := self.folder(trained_for, name, seed)) and run.is_complete:
+            trained = self._row_of(recipe, name, seed)
+            key = (recipe.name, RunSpec(trained, name, seed).path(self.out))
+            if key not in known and (run := self.folder(trained, name, seed)) and run.is_complete:
                 known[key] = rows_of(recipe, run)
             rows += known.get(key, [])
         return rows
 
     def path(self, recipe: Recipe, task: str, seed: int) -> Path:
-        """The run folder that a recipe's row is read from: that of the longest recipe which begins with it."""
-        return RunSpec(self._trained_for(recipe), task, seed).path(self.out)
+        """The run folder that a recipe's row is read from: its own, or that of a recipe which begins with it."""
+        return RunSpec(self._row_of(recipe, task, seed), task, seed).path(self.out)
 
     def folder(self, recipe: Recipe, task: str, seed: int) -> RunFolder | None:
         """The folder of a run that has started, as `run_of` finds it."""
         spec = RunSpec(recipe, task, seed)
         return run_of(spec, spec.path(self.out))
 
-    def _missing(self, task: str, seed: int, data: _Data) -> Iterator[tuple[RunSpec, RunFolder | None]]:
-        """Yield the runs to train, each with its folder if it has started.
+    def _missing(
+        self, task: str, seed: int, data: _Data, failed: Collection[str]
+    ) -> Iterator[tuple[RunSpec, RunFolder | None]]:
+        """Yield the runs to train, each with its folder if it has started; without those that have `failed`, by name.
 
         Source only comes first, since other runs look for it to check for negative transfer. Raises MutualignError if a
         folder holds a run with other settings or on other data.
         """
-        for recipe in sorted(self.recipes, key=lambda one: not one.is_source_only):
+        recipes = [one for one in self.recipes if str(RunSpec(one, task, seed)) not in failed]
+        for recipe in sorted(recipes, key=lambda one: not one.is_source_only):
             run = self.folder(recipe, task, seed)
             if run:
                 data.require_same(run)
-            if recipe == self._trained_for(recipe) and not (run and run.is_complete):
+            if recipe == _trained_for(recipe, recipes) and not (run and run.is_complete):
                 yield RunSpec(recipe, task, seed), run
 
-    def _trained_for(self, recipe: Recipe) -> Recipe:
-        """The longest recipe of the comparison that begins with this one: the one to train."""
-        longer = [other for other in self.recipes if recipe.is_prefix_of(other)]
-        return max(longer, key=lambda other: len(other.stages))
+    def _row_of(self, recipe: Recipe, task: str, seed: int) -> Recipe:
+        """The recipe whose run has the row of this one: the shortest complete one, or else the one to train."""
+        containing = sorted((one for one in self.recipes if recipe.is_prefix_of(one)), key=lambda one: len(one.stages))
+        complete = (one for one in containing if RunFolder(RunSpec(one, task, seed).path(self.out)).is_complete)
+        return next(complete, _trained_for(recipe, self.recipes))
+
+
+def _trained_for(recipe: Recipe, recipes: Sequence[Recipe]) -> Recipe:
+    """Of some recipes, the one to train for this one: the longest that begins with it.
+
+    The fair baseline of another recipe that is trained is trained itself, as `fair_baseline` looks for its run.
+    """
+    longest = max((one for one in recipes if recipe.is_prefix_of(one)), key=lambda one: len(one.stages))
+    if longest != recipe and recipe.is_source_only:
+        adapted = [one for one in recipes if not one.is_source_only and one.source_only().digest == recipe.digest]
+        if any(one == _trained_for(one, recipes) for one in adapted):
+            return recipe
+    return longest
 
 
 class _Data:

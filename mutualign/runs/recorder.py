@@ -19,7 +19,7 @@ from mutualign.evaluation.validators import DEFAULT_VALIDATOR
 from mutualign.methods import METHODS, Method
 from mutualign.nn.randomness import separate_draws
 from mutualign.recipes import Recipe
-from mutualign.runs.checkpoints import EpochInfo
+from mutualign.runs.checkpoints import EpochInfo, Which
 from mutualign.runs.folder import RunFolder
 from mutualign.runs.observer import Observer
 from mutualign.training.callbacks import Epoch
@@ -37,15 +37,14 @@ class Recorder:
     observer: Observer
 
     def end_epoch(self, method: Method, epoch: Epoch) -> None:
-        """Measure an epoch, choose the best one so far, and keep, record and show it."""
+        """Measure an epoch, and keep, record and show it."""
         stage, epochs, checkpoints = self.recipe.stages[epoch.stage], self.epochs(epoch.stage), self.folder.checkpoints
+        if epochs:
+            self._select(epochs)  # the loop has written the checkpoint of the epoch before
         predicted = self._predictions(epoch)
         previous = predicted[-1] if len(predicted) else None
         record, latest = self.evaluator.epoch(method, stage.method, epoch, previous)
-        weights, info = method.output_model.state_dict(), EpochInfo(record.stage, record.epoch, record.scores)
-        checkpoints.save_weights(epoch.stage, "last", weights, info)
-        if best_epoch([*epochs, record], DEFAULT_VALIDATOR) is record:
-            checkpoints.save_weights(epoch.stage, "selected", weights, info)
+        checkpoints.save_weights(epoch.stage, "last", method.output_model.state_dict(), EpochInfo.of(record))
         predicted = torch.cat([predicted, latest[None]])
         checkpoints.save(f"stage-{epoch.stage}-predictions", {"predicted": predicted.short()})
         self.folder.append_metrics(record)
@@ -60,16 +59,27 @@ class Recorder:
                 self.observer.alarm(alarm)
 
     def keep_outputs(self) -> None:
-        """Keep the outputs of each stage's last and selected classifiers, and a review of the final one."""
+        """Keep the outputs of each stage's last and selected classifiers, and a review of the final one.
+
+        Raises MutualignError if the weights are not those of the epochs that the records choose.
+        """
         outputs: dict[str, Tensor] = {}
         with separate_draws():
             classifier = build_classifier(self.recipe, self.task.shape, len(self.task.class_names))
         classifier.to(self.evaluator.fabric.device)
         checkpoints = self.folder.checkpoints
         for stage in range(len(self.recipe.stages)):
-            measured = None
-            for which in ("last", "selected"):
+            measured, epochs = None, self.epochs(stage)
+            self._select(epochs)
+            chosen: dict[Which, EpochRecord] = {"last": epochs[-1], "selected": best_epoch(epochs, DEFAULT_VALIDATOR)}
+            for which, record in chosen.items():
                 weights, info = checkpoints.load_weights(stage, which)
+                if info != EpochInfo.of(record):
+                    raise MutualignError(
+                        f"{self.folder.path}: the {which} weights of stage {stage} are of epoch {info.epoch}; "
+                        f"by metrics.jsonl it is epoch {record.epoch}, perhaps trained again with another score\n"
+                        "  hint:    train the run again in another folder"
+                    )
                 if info != measured:  # often the last epoch is the selected one
                     classifier.load_state_dict(weights)
                     outputs, measured = self.evaluator.outputs(classifier), info
@@ -94,6 +104,18 @@ class Recorder:
         """Names of the classes, and their shares among the source labels."""
         names = self.task.class_names
         return SourceClasses(names, class_shares(self.task.source_train.labels, len(names)))
+
+    def _select(self, epochs: list[EpochRecord]) -> None:
+        """Keep the weights of a stage's last epoch as the selected ones if it is the best so far.
+
+        Called once the epoch's checkpoint is on disk: a resume from the one before it would train the epoch again, on
+        another machine with another score, and the weights that were selected before would be needed.
+        """
+        last, checkpoints = epochs[-1], self.folder.checkpoints
+        if best_epoch(epochs, DEFAULT_VALIDATOR) is last:
+            weights, info = checkpoints.load_weights(last.stage, "last")
+            if info == EpochInfo.of(last):  # else a kill came in the next epoch, when these were kept already
+                checkpoints.save_weights(last.stage, "selected", weights, info)
 
     def _stage_alarms(self, stage: int, epochs: list[EpochRecord], *, complete: bool) -> list[Alarm]:
         learns = METHODS[self.recipe.stages[stage].method].method.uses_source

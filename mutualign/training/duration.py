@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from mutualign.data.types import ImageShape, LabelledImages, UnlabelledImages, spread
+from mutualign.nn.distributed import alone
 from mutualign.nn.randomness import separate_draws
 from mutualign.recipes import Recipe
 from mutualign.training.batches import Batches, steps_per_epoch
@@ -20,11 +21,12 @@ def estimate_seconds(
 ) -> float:
     """Estimate the seconds that a recipe's training steps take here, in proportion to the images of a step.
 
-    Trains a network of its own and leaves torch's global generator as it was. Evaluation comes on top.
+    Trains a network of its own, in this process alone, and leaves torch's global generator as it was. Evaluation comes
+    on top.
     """
     total = 0.0
     some, others = source.subset(spread(len(source), 2 * FEW)), target.subset(spread(len(target), 2 * FEW))
-    with separate_draws(fabric.device), standard_modes():
+    with alone(), separate_draws(fabric.device), standard_modes():
         classifier = build_classifier(recipe, shape, classes)
         for index, stage in enumerate(recipe.stages):
             method = build_method(stage, classifier)

@@ -121,9 +121,9 @@ def test_a_run_whose_newest_checkpoint_is_damaged_ends_as_if_nothing_had_happene
 
 def test_damaged_weights_of_a_finished_stage_are_named_and_not_used(tmp_path, tiny_task):
     run = stopped_at(11, tmp_path / "run", tiny_task)
-    content = bytearray(checkpoint(run, "stage-0-selected").read_bytes())
+    content = bytearray(checkpoint(run, "stage-0-last").read_bytes())
     content[-10] ^= 4
-    checkpoint(run, "stage-0-selected").write_bytes(content)
-    with pytest.raises(MutualignError, match=r"stage-0-selected\.safetensors"):
+    checkpoint(run, "stage-0-last").write_bytes(content)
+    with pytest.raises(MutualignError, match=r"stage-0-last\.safetensors"):
         Experiment(recipe("dann", "mani"), tiny_task, 0, run).run()
     assert run.result() is None

@@ -18,6 +18,7 @@ from mutualign.runs.experiment import Experiment
 from mutualign.runs.folder import RunFolder
 from mutualign.runs.rows import rows_of, save_results
 from mutualign.runs.spec import RunSpec
+from mutualign.runs.verdict import fair_baseline
 from mutualign.training.loop import NotFinite
 from tests.runs.samples import recipe, untimed
 from tests.tiny_task import make_tiny_task
@@ -99,6 +100,36 @@ def test_an_adapted_recipe_is_trained_after_its_fair_baseline_and_compared_with_
     comparison.run(load)
     assert RunFolder.open(path_of(tmp_path, DANN)).result().compared_with == DANN.source_only().name
     assert RunFolder.open(path_of(tmp_path, DANN.source_only())).result().compared_with is None
+
+
+def test_the_fair_baseline_of_a_run_is_trained_itself_although_a_longer_baseline_begins_with_it(tmp_path, load):
+    longer = recipe("source_only", "mani", epochs=1, batch_size=25)  # as shot: its baseline begins with dann's
+    comparison = Comparison(with_baselines((DANN, longer)), ("tiny",), (0,), tmp_path)
+    rows = comparison.run(load)
+    for each in (DANN, longer):
+        fair = fair_baseline(RunFolder.open(path_of(tmp_path, each)))
+        assert fair.path == path_of(tmp_path, each.source_only())
+    assert comparison.rows() == rows
+    # The run of mani has dann's row, and no verdict on dann: nothing is trained for that.
+    shared = Comparison(with_baselines((DANN, MANI)), ("tiny",), (0,), tmp_path / "shared")
+    assert {row.recipe for row in shared.run(load)} == {one.name for one in shared.recipes}
+    trained = {path.parent.name for path in (tmp_path / "shared").glob("tiny/*/seed-0")}
+    assert trained == {MANI.name, MANI.source_only().name}
+
+
+def test_a_recipe_that_a_failed_run_begins_with_is_trained_on_its_own(tmp_path, load):
+    too_fast = dataclasses.replace(MANI.stages[1], optim=OptimConfig(lr=1e30))
+    diverges = dataclasses.replace(MANI, name="diverges", stages=(DANN.stages[0], too_fast))
+    comparison, failures = Comparison(with_baselines((DANN, diverges)), ("tiny",), (0,), tmp_path), []
+    rows = comparison.run(load, on_failure=lambda spec, error: failures.append(spec.recipe.name))
+    assert failures == [diverges.source_only().name, "diverges"]
+    assert {row.recipe for row in rows} == {DANN.source_only().name, DANN.name}
+    own = RunFolder.open(path_of(tmp_path, DANN))
+    assert comparison.path(DANN, "tiny", 0) == own.path
+    assert own.result().compared_with == DANN.source_only().name
+    again = comparison.run(load, on_failure=lambda spec, error: failures.append(spec.recipe.name))
+    assert len(failures) == 4
+    assert again == comparison.rows() == rows
 
 
 def test_a_results_file_holds_the_command_and_the_rows(finished, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
 from concurrent.futures import Future
 from pathlib import Path
@@ -36,6 +37,7 @@ def test_a_cluster_trains_what_one_process_trains_although_a_worker_is_killed(na
 
     monkeypatch.setenv("FAULTS", str(place / name))
     monkeypatch.setattr(slurm, "POLL_SECONDS", 0.2)
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")  # of a cluster that was not asked for
     monkeypatch.setenv("RAY_worker_niceness", "0")  # 15 by default: where every core is busy, they take minutes
     (place / name).mkdir()
     done = compare("once,dann", name + "-out", "--seeds", "1", "--jobs", "2", "--engine", name, *CLUSTERS[name])
@@ -116,6 +118,28 @@ def test_a_job_that_slurm_refuses_is_an_error_with_its_words_and_a_hint(tmp_path
     refused = pytest.raises(MutualignError, match=r"fault .*Invalid partition name specified\n  hint: ")
     with open_engine("slurm", 1, [f"folder={tmp_path}", "partition=none"]) as engine, refused:
         engine.submit(str, "work")
+
+
+def test_a_job_is_queued_again_however_often_it_reaches_its_time_limit(tmp_path, programs, monkeypatch):
+    from submitit.core.job_environment import SignalHandler
+    from submitit.core.utils import DelayedSubmission
+
+    class InTheJob:
+        global_rank = 0
+
+        def _requeue(self, countdown):
+            queued.append(countdown)
+
+    queued = []
+    monkeypatch.setattr(SignalHandler, "has_timed_out", lambda self: True)
+    monkeypatch.setattr(SignalHandler, "_exit", lambda self: None)
+    with open_engine("slurm", 1, [f"folder={tmp_path}"]) as engine:
+        paths = engine._jobs[engine.submit(str, "work")].job.paths
+        for _ in range(10):
+            work = DelayedSubmission.load(paths.submitted_pickle)
+            SignalHandler(InTheJob(), paths, work).checkpoint_and_try_requeue(signal.SIGUSR2)
+    assert len(queued) == 10
+    assert DelayedSubmission.load(paths.submitted_pickle).args == ("work",)
 
 
 def test_a_job_that_is_over_before_it_is_cancelled_stops_nothing(tmp_path, programs, monkeypatch):

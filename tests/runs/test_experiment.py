@@ -11,8 +11,10 @@ import torch
 from mutualign.data.datasets import find_task
 from mutualign.data.types import LabelledImages, UnlabelledImages
 from mutualign.errors import MutualignError
+from mutualign.evaluation.measure import Evaluator
 from mutualign.methods import METHODS, Method, ParameterGroup, Update, register_method
 from mutualign.recipes import load_recipe
+from mutualign.runs.checkpoints import Checkpoints
 from mutualign.runs.experiment import Experiment, Observer
 from mutualign.runs.folder import RunFolder
 from mutualign.runs.history import curves, summarise
@@ -133,6 +135,46 @@ def test_a_record_without_its_checkpoint_is_trained_again_and_not_recorded_twice
     assert (folder.metrics()[-1].stage, folder.metrics()[-1].epoch) == (1, 1)
     Experiment(TWO, tiny_task, folder.config().seed, folder).run()
     assert contents(folder) == contents(whole)
+
+
+def test_the_selected_weights_are_those_of_the_records_although_a_best_epoch_was_killed_and_ended_worse(
+    tmp_path, tiny_task, monkeypatch
+):
+    """As on another machine, the epoch that is trained again after the kill has another score."""
+    scores, measure, save = {1: 0.4, 2: 0.6, 3: 0.8, 4: 0.5}, Evaluator.epoch, Checkpoints.save_resumable
+
+    class Killed(Exception):
+        pass
+
+    def scored(self, method, name, epoch, previous):
+        record, latest = measure(self, method, name, epoch, previous)
+        return dataclasses.replace(record, scores=record.scores | {"combined": scores[epoch.number]}), latest
+
+    def save_until_killed(self, tensors, info, keep=2):
+        if info["steps_done"] == 3 * 3:
+            raise Killed
+        save(self, tensors, info, keep)
+
+    monkeypatch.setattr(Evaluator, "epoch", scored)
+    four, path = recipe("dann", epochs=4), tmp_path / "run"
+    monkeypatch.setattr(Checkpoints, "save_resumable", save_until_killed)
+    with pytest.raises(Killed):
+        run(path, tiny_task, trained=four)
+    monkeypatch.setattr(Checkpoints, "save_resumable", save)
+    scores[3] = 0.3
+    result = Experiment(four, tiny_task, 0, RunFolder.open(path)).run()
+    store = RunFolder.open(path).checkpoints
+    assert result.stages[0].selected.epoch == 2
+    assert [store.load_weights(0, which)[1].epoch for which in ("selected", "last")] == [2, 4]
+    assert store.load_outputs(0, "selected")[1].epoch == 2
+
+
+def test_a_run_whose_weights_are_not_those_that_its_records_choose_is_not_completed(copied, tiny_task):
+    (copied.path / "result.json").unlink()
+    weights, info = copied.checkpoints.load_weights(0, "last")
+    copied.checkpoints.save_weights(0, "last", weights, dataclasses.replace(info, epoch=1))
+    with pytest.raises(MutualignError, match=r"last weights of stage 0 are of epoch 1; .* epoch 2.*\n  hint: "):
+        Experiment(TWO, tiny_task, 0, copied).run()
 
 
 def test_a_complete_run_returns_its_result_without_training_and_only_for_its_data(copied, tiny_task):

@@ -17,7 +17,7 @@ from mutualign.io import plugins
 from mutualign.runs.spec import RunSpec
 from mutualign.runs.status import status_of
 from tests.run_contents import contents
-from tests.runs.many import PLUGIN, compare, in_this_process, mutualign, run_of
+from tests.runs.many import PLUGIN, RECIPE, compare, in_this_process, mutualign, run_of
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +50,17 @@ def test_a_fault_in_a_method_costs_its_run_only_also_where_this_process_trains(p
     assert f"missing: broken on bright, seed 0: RuntimeError: a bug\nin two lines\n{details}" in answer.out
     assert {row["recipe"] for row in json.loads(Path("here.json").read_text())["rows"]} == {"dann"}
     assert "Traceback" in Path("here/bright/broken/seed-0/failure.txt").read_text()
+
+
+def test_a_recipe_that_a_failed_run_begins_with_is_trained_on_its_own_by_the_same_command(place):
+    second = RECIPE.format(method="broken", epochs=3).partition("[[stages]]")[2]
+    Path("dann_broken.toml").write_text(f"{RECIPE.format(method='dann', epochs=3)}[[stages]]{second}")
+    answer = compare("dann,dann_broken", "contained", "--seeds", "1", "--jobs", "2", "--save", "contained.json")
+    assert answer.code == 1, answer
+    assert answer.out.count("1 runs to train\n") == 2
+    assert answer.out.count("missing: ") == answer.out.count("missing: dann_broken on bright, seed 0") == 1
+    assert {row["recipe"] for row in json.loads(Path("contained.json").read_text())["rows"]} == {"dann"}
+    assert run_of("contained", "dann").result()
 
 
 def test_if_every_run_is_missing_no_run_is_recommended_and_nothing_is_said_of_labels(place, monkeypatch):

@@ -26,6 +26,8 @@ from mutualign.errors import MutualignError
 from mutualign.io.tensors import pack, unpack
 from mutualign.methods import METHODS, MethodEntry, NoConfig
 from mutualign.nn.distributed import any_process
+from mutualign.runs.experiment import Experiment
+from mutualign.runs.observer import Observer
 from mutualign.training import connection, keepalive
 from mutualign.training.batches import Batches
 from mutualign.training.distributed import ONE, Processes, make_fabric, report_lost_processes
@@ -33,6 +35,7 @@ from mutualign.training.loop import StageTrainer
 from mutualign.training.setup import build_classifier, build_method
 from tests.children import finish, start, start_command
 from tests.methods.test_kinds import ToyMCD
+from tests.tiny_task import make_tiny_task
 from tests.training.tiny_runs import CLASSES, SHAPE, make_recipe, stripes
 
 STEPS = 4
@@ -108,6 +111,33 @@ def test_two_processes_have_the_gradients_of_one_on_the_whole_batch(of_two, name
     assert any(value.abs().max() > 1e-3 for value in gradients) or name == "adabn"
     for key, value in one.items():
         assert (first[key] - value).float().norm() <= 1e-3 * value.float().norm() + 1e-6, key
+
+
+def stop_when_estimated(rank, port, path):
+    """One of two processes that train on images for which the time is estimated; both are stopped once it is."""
+    torch.set_num_threads(1)
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "NODE_RANK": "0"}
+    os.environ |= place | {"WORLD_SIZE": "2", "LOCAL_RANK": str(rank)}
+    stop, task = StopSignal(rank == 0), make_tiny_task(enlarged=4)
+
+    class Terminated(Observer):
+        def expects(self, seconds):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    settings = {"accelerator": "cpu", "processes": Processes(2), "observer": Terminated(), "should_stop": stop}
+    with stop.saving("resume it"):
+        Experiment.start(make_recipe("dann", backbone="mlp"), task, 0, path, **settings).run()
+
+
+def test_two_processes_train_on_images_for_which_the_time_is_estimated_and_one_signal_ends_both(tmp_path):
+    port = free_port()
+    children = [start(stop_when_estimated, rank, port, tmp_path / "run") for rank in (0, 1)]
+    try:
+        assert [finish(child) for child in children] == [128 + signal.SIGTERM, 0]
+    finally:
+        for child in children:
+            child.kill()
+    assert (tmp_path / "run" / "checkpoints" / "last.safetensors").exists()
 
 
 # The command line -----------------------------------------------------------------------------------------------------

@@ -47,7 +47,8 @@ class Ray(Engine):
 
             self.at_once = jobs or os.cpu_count() or 1
             self.threads = max(1, torch.get_num_threads() // self.at_once)
-            ray.init(num_cpus=self.at_once * self.threads, include_dashboard=False, **quiet)
+            # "local": RAY_ADDRESS, if it is set, names a cluster for others.
+            ray.init("local", num_cpus=self.at_once * self.threads, include_dashboard=False, **quiet)
         self._ray, self._gpus = ray, options.gpus
 
     def submit(self, function: Function, text: str) -> Future[str]:

@@ -19,6 +19,7 @@ from mutualign.runs.work import Function
 POLL_SECONDS = 2.0
 FAILURES_SHOWN = 5  # failed looks at the queue, one after the other, from which the user sees it,
 MOST_FAILURES = 900  # and after which the work is given up: half an hour, or more if squeue itself waits
+MOST_TIME_LIMITS = 1_000_000  # that a job may reach; submitit's default is 3
 PATIENCE = 30.0  # seconds that the result of a job that left the queue may take to appear on a shared disk
 
 
@@ -78,7 +79,9 @@ class Slurm(Engine):
         self._patience = PATIENCE if self._on_slurm else 0.0
         if self._on_slurm:
             _queue()  # raises if there is no Slurm
-        self._executor = submitit.AutoExecutor(options.folder, cluster=options.cluster)
+        self._executor = submitit.AutoExecutor(
+            options.folder, cluster=options.cluster, slurm_max_num_timeout=MOST_TIME_LIMITS
+        )
         asked = {name: getattr(options, name) for name in ("partition", "account", "qos", "constraint")}
         self._executor.update_parameters(
             name="mutualign",
