@@ -25,7 +25,7 @@ from mutualign.data.folders.readable import median_side, read_features, read_pix
 from mutualign.data.folders.scan import Scan, scan
 from mutualign.data.folders.tables import TABLES
 from mutualign.data.folders.vector_task import load_vector_task
-from mutualign.data.folders.vectors import holds_vectors
+from mutualign.data.folders.vectors import NUMPY, holds_vectors
 from mutualign.data.split import hold_out_tenth
 from mutualign.data.task import Pictures, Task, sample_rows
 from mutualign.data.types import ImageShape, LabelledImages, TargetDataset, spread
@@ -61,8 +61,10 @@ class FolderTask:
 
     @property
     def name(self) -> str:
-        """For the run folder: `SOURCE-to-TARGET`, from the names of the two folders."""
-        return "-to-".join(re.sub(r"[^\w.-]+", "-", path.resolve().stem) for path in (self.source, self.target))
+        """For the run folder: `SOURCE-to-TARGET`, from the names of the two folders, or of files without their suffix."""
+        places = [path.resolve() for path in (self.source, self.target)]
+        names = [one.stem if one.suffix.lower() in (*TABLES, *NUMPY) else one.name for one in places]
+        return "-to-".join(re.sub(r"[^\w.-]+", "-", name) for name in names)
 
     @property
     def is_vectors(self) -> bool:

@@ -42,6 +42,19 @@ def test_folders_make_a_task_whose_labels_go_with_their_images(folders):
     assert target_accuracy(torch.zeros(10, 2), load(folders).target_test) is None
 
 
+@pytest.mark.parametrize(
+    ("source", "target", "name"),
+    [
+        ("cam.2023", "cam.2024", "cam.2023-to-cam.2024"),
+        ("Dr. Smith", "photos.v1.5", "Dr.-Smith-to-photos.v1.5"),
+        ("labels.CSV", "table.parquet", "labels-to-table"),
+        ("features.v2.npz", "x.npy", "features.v2-to-x"),
+    ],
+)
+def test_a_name_keeps_what_follows_a_dot_unless_it_is_the_suffix_of_a_file(tmp_path, source, target, name):
+    assert FolderTask(tmp_path / source, tmp_path / target).name == name
+
+
 def test_a_tenth_of_each_class_is_held_out_by_an_order_of_its_own(folders):
     """A naive loop: runs of earlier versions resume on the same split."""
     task = load(folders)
