@@ -6,6 +6,7 @@ import re
 import stat
 import threading
 import warnings
+from contextlib import ExitStack
 from io import BytesIO
 from pathlib import Path
 
@@ -56,13 +57,12 @@ class _Quiet:
     """
 
     def __init__(self) -> None:
-        self.lock, self.inside = threading.Lock(), 0
+        self.lock, self.inside, self.filters = threading.Lock(), 0, ExitStack()
 
     def __enter__(self) -> None:
         with self.lock:
             if not self.inside:
-                self.filters = warnings.catch_warnings()
-                self.filters.__enter__()
+                self.filters.enter_context(warnings.catch_warnings())
                 warnings.filterwarnings("ignore", module=r"PIL\.")
             self.inside += 1
 
@@ -70,7 +70,7 @@ class _Quiet:
         with self.lock:
             self.inside -= 1
             if not self.inside:
-                self.filters.__exit__()
+                self.filters.close()
 
 
 _QUIET = _Quiet()
