@@ -102,7 +102,7 @@ class Compare:
 
     def main(self, console: Console) -> None:
         """Train what is missing, and print tables."""
-        from mutualign.cli.progress import ProgressDisplay
+        from mutualign.cli.progress import ProgressDisplay, with_notes
         from mutualign.data.datasets.registry import expand_tasks, find_task
         from mutualign.data.fetch.data_files import data_folder
         from mutualign.runs.comparison import Comparison, with_baselines
@@ -128,7 +128,7 @@ class Compare:
             self._check_save(self.save, command)
 
         def load(name: str) -> Task:
-            return load_task(name, folder, recipes[0], own)
+            return with_notes(console, load_task(name, folder, recipes[0], own))
 
         def place(task: Task) -> TaskPlace:
             return TaskPlace(task.name, folder, own, task.identity)

@@ -116,7 +116,8 @@ class OwnImagesOptions:
     target_test: Place = None
     """A few labelled target images, to measure target accuracy on. They are never trained on."""
     image_size: Annotated[int | None, tyro.conf.arg(metavar="PIXELS")] = None
-    """Side of the square that your images are scaled to. Default: the median shorter side, 224 at most."""
+    """Side of the square that your images are scaled to. Default: the median shorter side, 224 at most. A network that
+    computes features of photos has a size of its own."""
     on_bad_image: Literal["skip", "fail"] = "skip"
     """What to do with images that cannot be read: leave out up to 1 % of them, or stop."""
 

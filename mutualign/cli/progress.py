@@ -10,6 +10,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
 from mutualign.cli.console import Bars, printable
+from mutualign.data.task import Task
 from mutualign.evaluation.records import Alarm, EpochRecord
 from mutualign.io.numbers import percent
 from mutualign.recipes import Recipe
@@ -88,6 +89,15 @@ def duration(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"
+
+
+def with_notes(console: Console, task: Task) -> Task:
+    """Print what a user should know about the images of a task, such as which are left out; return the task."""
+    if task.notes:
+        console.print(task.name, style="bold")
+    for note in task.notes:
+        console.print(f"  {note}")
+    return task
 
 
 def print_alarm(console: Console, alarm: Alarm, where: str = "") -> None:

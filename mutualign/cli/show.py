@@ -55,6 +55,10 @@ def show_run(console: Console, run: RunFolder) -> None:
         for name, values in found.items():
             line = sparkline(values, max(8, min(32, _columns(console) - width - 23)))
             console.print(f"  {name:<{width}} {line}  {values[0]:.3f} → {values[-1]:.3f}")
+    if config.notes:
+        console.print("\nthe images", style="bold")
+    for note in config.first_notes:
+        _wrapped(console, note)
     console.print("\nhow it was made", style="bold")
     console.print(f"  folder   {run.path}\n  command  {config.command}")
     if result is not None:

@@ -85,7 +85,7 @@ class SweepCommand:
         command = this_command()
         stop = StopSignal()
         with open_engine(self.parallel.engine, self.parallel.jobs or 1, self.parallel.engine_options) as engine:
-            sweep = self._sweep(command, engine.threads)
+            sweep = self._sweep(console, command, engine.threads)
             display = Trials(console, sweep.study, self.trials)
             with display, stop.saving(command):
                 stop_file = sweep.circumstances.stop_file
@@ -99,7 +99,8 @@ class SweepCommand:
         console.print(f"the best recipe: {best}; for example:")
         console.print(f"  {sweep.study.best_command()}")
 
-    def _sweep(self, command: str, threads: int) -> Sweep:
+    def _sweep(self, console: Console, command: str, threads: int) -> Sweep:
+        from mutualign.cli.progress import with_notes
         from mutualign.data.datasets.registry import find_task
         from mutualign.data.fetch.data_files import data_folder
         from mutualign.runs.jobs import TaskPlace
@@ -119,7 +120,7 @@ class SweepCommand:
         folder = self.out / folder_name(name) / self.space.stem
         common = Circumstances.here(folder, threads, self.accelerator)
         # Loaded once in this process, so that files are fetched and features computed before workers need them.
-        identity = load_task(name, data, recipe, own).identity
+        identity = with_notes(console, load_task(name, data, recipe, own)).identity
         place = TaskPlace(name, data, own, identity)
         study = Study(folder)
         study.keep_options(given_options(self, "task", "own_images", "data", "accelerator"))

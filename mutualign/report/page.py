@@ -32,6 +32,14 @@ class Prose:
 
 
 @dataclass(frozen=True)
+class Bullets:
+    """A list of short lines."""
+
+    kind: ClassVar[str] = "bullets"
+    lines: Sequence[str]
+
+
+@dataclass(frozen=True)
 class Plot:
     """A figure, and a caption that says how to read it. The name consists of letters and dashes, unique on the page."""
 
@@ -117,7 +125,7 @@ class Details:
     opened: bool = False
 
 
-Block = Prose | Plot | Gallery | Table | AlarmBox | Details
+Block = Prose | Bullets | Plot | Gallery | Table | AlarmBox | Details
 
 
 @dataclass(frozen=True)

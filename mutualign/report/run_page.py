@@ -13,7 +13,7 @@ from mutualign.report.output_sections import (
     predictions_section,
     reliability_section,
 )
-from mutualign.report.page import AlarmBox, Block, Details, Page, Plot, Prose, Section, Table
+from mutualign.report.page import AlarmBox, Block, Bullets, Details, Page, Plot, Prose, Section, Table
 from mutualign.report.run_data import FinishedRun, measured, spaced
 from mutualign.report.verdict_blocks import LIMITS, badge, key_numbers, summary
 from mutualign.runs.folder import RunFolder
@@ -37,6 +37,7 @@ def run_page(folder: RunFolder) -> Page:
         embedding_section(run),
         Section("curves", "Learning curves", [*_learning_curves(run), _stage_table(run)]),
         audit_section(run),
+        Section("images", "Images", [Bullets(notes)] if (notes := run.config.first_notes) else []),
         Section("config", "Config", [Details("config.toml", _config_text(run))]),
         Section("environment", "Command and environment", _environment(run)),
     ]

@@ -43,6 +43,7 @@ class Run:
     path: Path
     epochs: list[EpochRecord]  # oldest first
     result: Result | None  # None while the run is not complete
+    notes: list[str]  # on your own images, such as which of them could not be read and are left out
 
     def predictor(self, epoch: Which = "selected", accelerator: str = "auto") -> Predictor:
         """Load the classifier, at the epoch selected without labels or at the last one.
@@ -88,7 +89,7 @@ def load_run(path: Place) -> Run:
     """
     load_installed_plugins()
     folder = RunFolder.open(Path(path))
-    return Run(folder.path, folder.metrics(), folder.result())
+    return Run(folder.path, folder.metrics(), folder.result(), folder.config().notes)
 
 
 def run(

@@ -97,7 +97,7 @@ def read_labelling(path: Path, folder: RunFolder) -> LabelledEvidence:
     if a label is not a class, or if an image of a part that was drawn has no label or is missing: leaving out the
     difficult ones would make the estimate too high.
     """
-    columns, config = read_csv(path), folder.config()
+    columns, config = read_csv(path, COLUMNS), folder.config()
     if missing := [name for name in COLUMNS if name not in columns]:
         raise MutualignError(
             f'{path}: no column "{missing[0]}"\n  hint:    fill in the column label of the table that '

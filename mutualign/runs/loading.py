@@ -24,7 +24,8 @@ PHOTO_SIDE = 48  # pixels of the shorter side from which images are taken for ph
 def load_task(name: str, data: Path, recipe: Recipe, own: FolderTask | None = None) -> Task:
     """Load a task by name, or a user's own images, in the form that a recipe trains on.
 
-    Raises MutualignError if the recipe needs image files and the task has none.
+    Raises MutualignError if the recipe needs image files and the task has none, or if an image size is asked for and
+    the recipe trains on features.
     """
     entry = find_task(name) if own is None else None
     folders = entry.folders(data) if entry else own
@@ -33,6 +34,13 @@ def load_task(name: str, data: Path, recipe: Recipe, own: FolderTask | None = No
             raise MutualignError(
                 f'recipe {recipe.name} trains on features of image files; the task "{name}" has none\n'
                 "  hint:    give --source and --target, or choose another recipe, such as best"
+            )
+        if folders.image_size is not None:
+            raise MutualignError(
+                f"recipe {recipe.name} trains on features of {pretrained.network}, which takes images of "
+                f"{pretrained.side} pixels: there is no other image size\n"
+                "  hint:    leave --image-size out, choose a recipe that trains on images, such as best, or train the\n"
+                "           pretrained network itself on images of that size: `mutualign run --finetune`"
             )
         settings = FeatureSettings(pretrained.network, recipe.views, pretrained.weights, pretrained.sha256)
         folders = replace(folders, features=settings)

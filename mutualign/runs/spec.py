@@ -13,6 +13,7 @@ from mutualign.data.types import ImageShape
 from mutualign.io.typed import encode_json
 from mutualign.recipes import Recipe
 
+MOST_NOTES = 20
 _SHA256 = "backbone_weights_sha256"  # identifies the weights instead of their path
 
 
@@ -73,6 +74,12 @@ class RunConfig:
     def __post_init__(self) -> None:
         if self.images is not None:
             self.images.checked()
+
+    @property
+    def first_notes(self) -> list[str]:
+        """The notes on the images, for people: the first of them, and how many more there are."""
+        more = len(self.notes) - MOST_NOTES
+        return self.notes if more <= 0 else [*self.notes[:MOST_NOTES], f"{more:,} more in config.toml"]
 
     @property
     def run_spec(self) -> RunSpec:

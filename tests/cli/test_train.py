@@ -5,18 +5,24 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from io import StringIO
 from pathlib import Path
 
 import pytest
 
+from mutualign import load_run
 from mutualign.cli.compare import Compare
+from mutualign.cli.console import PlainConsole
 from mutualign.cli.options import OwnImagesOptions, given_options
+from mutualign.cli.sweep import SweepCommand
 from mutualign.cli.train import next_commands
+from mutualign.report.html import write_report
 from mutualign.runs.experiment import Experiment
 from mutualign.runs.folder import RunFolder
 from mutualign.runs.next_steps import current_verdict
 from mutualign.training.loop import Stopped
-from tests.cli.conftest import COMPARE, IMAGES, SHORT
+from tests.cli.conftest import COMPARE, IMAGES, SHORT, save_image
+from tests.report.reader import Reader
 
 
 def test_compare_prints_tables_keeps_rows_and_skips_what_is_done(mutualign, runs, here):
@@ -63,6 +69,31 @@ def test_without_target_labels_the_table_says_so(mutualign, here):
     assert f"{verdict.headline} 1" in out
     assert "`mutualign report new/source-to-target` shows the evidence without them" in out
     assert "oracle" not in out
+
+
+@pytest.mark.slow
+def test_images_that_are_left_out_are_named_once_by_a_comparison_and_a_sweep_and_with_each_run(mutualign, here):
+    for number in range(100):
+        save_image(here / "target" / f"more-{number}.png", 20 + number)
+    broken = here / "target" / "<b>[red].png"
+    broken.write_text("no image")
+    notes = ["target: 1 of 125 images cannot be read and are left out", str(broken.relative_to(here))]
+    for jobs in ("1", "2"):  # with 2, the finished runs are looked at by other code
+        code, out, err = mutualign(*COMPARE[:-2], "--out", "new", "--jobs", jobs)
+        assert code == 0, err
+        assert [out.count(note) for note in notes] == [1, 1]
+    for run in here.glob("new/*/*/seed-0"):
+        shown = mutualign("show", run).out
+        assert all(note in " ".join(shown.split()) for note in notes)
+        page = Reader(write_report(run, here / "page.html", force=True).read_text())
+        assert "images" in page.sections
+        assert all(note in page.text for note in notes)
+        assert notes[0] in load_run(run).notes
+    (here / "space.toml").write_text('recipe = "dann"\n[space]\nprecision = {choices = ["float32", "bf16"]}\n')
+    own = OwnImagesOptions(here / "source", here / "target")
+    console = PlainConsole(file=StringIO(), width=160)
+    SweepCommand(here / "space.toml", own_images=own)._sweep(console, "a command", 1)
+    assert [console.file.getvalue().count(note) for note in notes] == [1, 1]
 
 
 def test_the_next_commands_of_a_run_are_quoted_for_the_shell():

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from mutualign.data.folders.folder_task import FolderTask
 from mutualign.errors import MutualignError
 from mutualign.recipes import load_recipe
-from mutualign.runs.loading import default_recipe, load_task
+from mutualign.runs.experiment import Experiment
+from mutualign.runs.loading import default_recipe, load_task, recipe_for
+from mutualign.runs.network_choice import NetworkChoice
+from tests.data.features.conftest import CountingNetwork
 from tests.data.folders.images import write
 from tests.runs.samples import recipe
 
@@ -41,6 +46,21 @@ def test_images_or_features_are_loaded_as_the_recipe_says(tmp_path, monkeypatch)
         load_task("", tmp_path, load_recipe("photos", ["views=2"]), own(tmp_path))
     assert asked == [("efficientnet_lite2", 2)]
     assert load_task("digits@30", tmp_path, recipe("dann")).name == "digits@30"
+
+
+def test_an_image_size_that_features_would_not_have_is_refused_and_a_run_with_one_is_found_again(tmp_path, monkeypatch):
+    monkeypatch.setattr("mutualign.data.features.extract.feature_network", lambda network: CountingNetwork())
+    photos, sized = load_recipe("photos", ["features=efficientnet_lite0"]), replace(own(tmp_path), image_size=32)
+    message = r"features of efficientnet_lite0, which takes images of 224 pixels.*\n  hint:    leave --image-size out"
+    with pytest.raises(MutualignError, match=message):
+        load_task("", tmp_path, photos, sized)
+    assert load_task("", tmp_path, recipe("dann"), sized).shape == (3, 32, 32)
+    tuned = recipe_for(sized, "photos", (), NetworkChoice("efficientnet_lite0", finetune=True))
+    assert load_task("", tmp_path, tuned, sized).shape == (3, 32, 32)
+    task = load_task("", tmp_path, photos, own(tmp_path))
+    earlier = replace(task, folders=replace(task.folders, image_size=32))  # as runs of earlier versions kept it
+    path = Experiment.start(photos, earlier, 0, tmp_path / "runs" / "t" / "photos" / "seed-0").folder.path
+    assert Experiment.resume(path).task.identity == task.identity
 
 
 def test_the_default_recipe_is_photos_from_48_pixels_on(tmp_path):

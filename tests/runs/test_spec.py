@@ -7,7 +7,7 @@ from itertools import product
 from pathlib import Path
 
 from mutualign.recipes import load_recipe, recipe_names
-from mutualign.runs.spec import RunSpec
+from mutualign.runs.spec import RunConfig, RunSpec
 from tests.runs.samples import recipe
 
 OVERRIDES = [
@@ -32,3 +32,10 @@ def test_a_digest_depends_on_the_options_and_the_name_and_not_on_the_description
     assert RunSpec(dataclasses.replace(spec.recipe, name="renamed"), "digits", 0).digest != spec.digest
     assert RunSpec(load_recipe("dann", ["stages.0.options.weight=0.7"]), "digits", 0).digest != spec.digest
     assert spec.digest == "cc37a7a2f5ecb4f2"  # it is in the config of every run, and must not change with the code
+
+
+def test_of_many_notes_the_first_twenty_are_for_people():
+    config = RunConfig(2, "a command", "digits", "digits", 0, recipe("dann"), notes=[str(n) for n in range(20)])
+    assert config.first_notes == config.notes
+    many = dataclasses.replace(config, notes=[str(n) for n in range(1022)])
+    assert many.first_notes == [*config.notes, "1,002 more in config.toml"]

@@ -15,7 +15,7 @@ from jaxtyping import UInt8
 from rich.console import Console
 from torch import Tensor
 
-from mutualign.data.features.network import FeatureNetwork, feature_network
+from mutualign.data.features.network import feature_network
 from mutualign.data.features.settings import FeatureSettings
 from mutualign.data.features.views import photo_views
 from mutualign.data.folders.image_cache import Readable, digest_of, keep_rows
@@ -47,12 +47,12 @@ def extract(scanned: Scan, settings: FeatureSettings, what: str) -> Readable:
     costs = [BYTES_PER_PIXEL * shape.height * shape.width + views * side * side * 64 for shape in scanned.shapes]
 
     def row(content: bytes, path: Path) -> bytes:
-        return _row(content, path, settings, feature_network(pretrained))
+        return _row(content, path, settings)
 
     def expect(place: Path, paths: Sequence[Path]) -> None:
         network = feature_network(pretrained)
         _require_room(place, len(scanned.listing) * (2 * views * network.features + PICTURE_BYTES))
-        _say_how_long(paths, len(scanned.listing), settings, network, what)
+        _say_how_long(paths, len(scanned.listing), settings, what)
 
     kept = keep_rows(f"features/{way}", key, scanned, row, costs, f"features of {what}", expect)
     n = len(kept.rows)
@@ -65,10 +65,10 @@ def extract(scanned: Scan, settings: FeatureSettings, what: str) -> Readable:
     return Readable(images, kept.rows, kept.bad, key, small)
 
 
-def _row(content: bytes, path: Path, settings: FeatureSettings, network: FeatureNetwork) -> bytes:
-    """The features of a photo's views and its small picture, as bytes."""
+def _row(content: bytes, path: Path, settings: FeatureSettings) -> bytes:
+    """The features of a photo's views and its small picture, as bytes; a damaged photo needs no network."""
     pictures = photo_views(content, path, settings.pretrained.side, settings.views, hashlib.sha256(content).hexdigest())
-    features = network(pictures)
+    features = feature_network(settings.pretrained)(pictures)
     if not torch.isfinite(features).all():
         raise MutualignError(f"{path}: its features are not finite")
     return features.half().numpy().tobytes() + small_picture(pictures[0]).numpy().tobytes()
@@ -93,15 +93,13 @@ def _require_room(place: Path, needed: int) -> None:
         )
 
 
-def _say_how_long(
-    paths: Sequence[Path], total: int, settings: FeatureSettings, network: FeatureNetwork, what: str
-) -> None:
+def _say_how_long(paths: Sequence[Path], total: int, settings: FeatureSettings, what: str) -> None:
     """Print an estimate of the time that these photos, of a total, take, from the first of them, if it is long."""
     each = []
     for path in paths[:TIMED]:
         start = time.perf_counter()
         try:
-            _row(read_image_file(path), path, settings, network)
+            _row(read_image_file(path), path, settings)
         except MutualignError:
             continue  # unreadable photos are counted and named later
         each.append(time.perf_counter() - start)

@@ -6,6 +6,7 @@ from itertools import permutations
 from pathlib import Path
 from typing import NamedTuple
 
+from mutualign.data.folders.walk import is_hidden
 from mutualign.errors import MutualignError, nearest
 
 IMAGES = "images"  # Office-31 as published has DOMAIN/images/CLASS
@@ -23,7 +24,7 @@ def domains(root: Path) -> dict[str, Path]:
     if not root.is_dir():
         raise MutualignError(f"{root}: no such folder\n  hint:    give the folder that has one folder per domain")
     found = {}
-    for folder in sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")):
+    for folder in sorted(path for path in root.iterdir() if path.is_dir() and not is_hidden(path.name)):
         inner = folder / IMAGES
         found[folder.name] = inner if inner.is_dir() else folder
     if len(found) < 2:

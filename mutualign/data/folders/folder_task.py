@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Int64
-from torch import Tensor
 
 from mutualign.data.features.settings import FeatureSettings
 from mutualign.data.folders.checks import copies, ranges
@@ -25,7 +23,7 @@ from mutualign.data.folders.readable import median_side, read_features, read_pix
 from mutualign.data.folders.scan import Scan, scan
 from mutualign.data.folders.tables import TABLES
 from mutualign.data.folders.vector_task import load_vector_task
-from mutualign.data.folders.vectors import holds_vectors
+from mutualign.data.folders.vectors import NUMPY, holds_vectors
 from mutualign.data.split import hold_out_tenth
 from mutualign.data.task import Pictures, Task, sample_rows
 from mutualign.data.types import ImageShape, LabelledImages, TargetDataset, spread
@@ -61,8 +59,10 @@ class FolderTask:
 
     @property
     def name(self) -> str:
-        """For the run folder: `SOURCE-to-TARGET`, from the names of the two folders."""
-        return "-to-".join(re.sub(r"[^\w.-]+", "-", path.resolve().stem) for path in (self.source, self.target))
+        """For the run folder: `SOURCE-to-TARGET`, from the names of the folders, or of files without their suffix."""
+        places = [path.resolve() for path in (self.source, self.target)]
+        names = [one.stem if one.suffix.lower() in (*TABLES, *NUMPY) else one.name for one in places]
+        return "-to-".join(re.sub(r"[^\w.-]+", "-", name) for name in names)
 
     @property
     def is_vectors(self) -> bool:
@@ -126,9 +126,10 @@ class FolderTask:
         }
         test = "target test" if "target test" in decoded else "target"
         identity = _identity(decoded, names, kind.removeprefix("images: "))
+        labelled = f"{identity}, labels {_digest({part: one.tolist() for part, one in labels.items()})}"
         return Task(
             self.name,
-            f"{identity}, labels {_labels_digest(labels)}",
+            labelled + _missing(scans, decoded),
             names,
             LabelledImages(decoded["source"].images, labels["source"]),
             LabelledImages(decoded["source test"].images, labels["source test"]),
@@ -136,7 +137,7 @@ class FolderTask:
             TargetDataset(decoded[test].images, labels.get(test)),
             notes=tuple(notes),
             folders=self,
-            former_identities=(identity,),
+            former_identities=(identity, labelled),  # early runs recorded no labels, later ones not what was missing
             features=self.features,
             pictures=self._pictures({"source": "source test", "target": test}, decoded, kept),
             target_test_files=tuple(map(str, kept[test].paths)),
@@ -263,7 +264,14 @@ def _identity(decoded: Mapping[str, Readable], names: tuple[str, ...], kind: str
     return f"own images of {kind}, {len(names)} classes ({', '.join(names)}): {parts}"
 
 
-def _labels_digest(labels: Mapping[str, Int64[Tensor, " n"]]) -> str:
-    """Hash the labels of all parts: early runs did not record them."""
-    text = json.dumps({part: one.tolist() for part, one in labels.items()})
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+def _missing(scans: Mapping[str, Scan], decoded: Mapping[str, Readable]) -> str:
+    """Which images could not be decoded, since the keys of parts are of all; empty if all could."""
+    missing = {
+        part: [one.digests[row] for row in sorted(set(range(len(one.digests))).difference(decoded[part].rows))]
+        for part, one in scans.items()
+    }
+    return f", without {_digest(missing)}" if any(missing.values()) else ""
+
+
+def _digest(values: Mapping[str, Sequence[Any]]) -> str:
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:16]

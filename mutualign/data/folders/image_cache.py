@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -92,60 +92,62 @@ def keep_rows(
     """Return a cached file of rows, one per scanned image, or make it now.
 
     Rows that the folder has in files of other sets of images, or of this set before an interrupt, are copied. The
-    others are computed by threads; an interrupt keeps those that are finished. `compute` turns a file's content into a
-    row; it raises MutualignError for what it cannot read. `costs` estimate the bytes of memory for each image.
+    others are computed by threads; an interrupt keeps those that are finished. Images that could not be read are tried
+    again each time: a disk or a network may have failed for a moment. `compute` turns a file's content into a row; it
+    raises MutualignError for what it cannot read. `costs` estimate the bytes of memory for each image.
     `expect` is called before the work, if there is any, with the place of the cached file and the images to compute.
 
     `folder` must identify the way in which rows are computed, `key` that and the images. Raises MutualignError if the
     cache cannot be written, or if no row can be computed.
     """
     place = Path(platformdirs.user_cache_dir("mutualign")) / folder / f"{key}.bytes"
-    info = _read_info(place)
-    if info is None or len(info.digests) + len(info.bad) < len(scanned.listing):  # interrupted
-        earlier = _earlier_rows(place.parent, set(scanned.digests))
-        images = zip(scanned.listing.paths, scanned.digests, strict=True)
-        if paths := [path for path, digest in images if digest not in earlier]:
-            expect(place, paths)
+    paths = scanned.listing.paths
+    digests, cost = dict(zip(paths, scanned.digests, strict=True)), dict(zip(paths, costs, strict=True))
+    earlier: dict[str, UInt8[Tensor, " bytes"]] = {}
+
+    def row_of(path: Path) -> bytes | str:
+        """Return the row of an image, or what is wrong with it."""
+        if digests[path] in earlier:
+            return earlier[digests[path]].numpy().tobytes()
         try:
-            info = _write(place, scanned, compute, earlier, costs, what)
+            content = read_image_file(path)
+            if hashlib.sha256(content).hexdigest() != digests[path]:
+                return "changed while it was read"  # the cache is kept by the digests of the scan
+            return compute(content, path)
+        except MutualignError as error:
+            return str(error).removeprefix(f"{path}: ")
+
+    def rows_of(some: Sequence[Path]) -> closing[Generator[bytes | str, None, None]]:
+        return closing(in_parallel(row_of, some, what, cost.__getitem__))
+
+    def is_final(info: CacheInfo) -> bool:
+        """Whether no interrupt has ended the work, and images that could not be read still cannot."""
+        with rows_of([paths[row] for row, _ in info.bad]) as again:
+            return len(info.digests) + len(info.bad) == len(paths) and all(isinstance(one, str) for one in again)
+
+    info = _read_info(place)
+    if info is None or not is_final(info):
+        earlier |= _earlier_rows(place.parent, set(scanned.digests))
+        if missing := [path for path in paths if digests[path] not in earlier]:
+            expect(place, missing)
+        try:
+            with rows_of(paths) as results:
+                info = _write(place, scanned, results)
         except OSError as error:
             raise MutualignError(
                 f"{place}: cannot be kept in the cache: {error.strerror}\n"
                 "  hint:    free space there, or set another folder with the variable XDG_CACHE_HOME (on Linux)"
             ) from error
     faults = dict(info.bad)
-    rows = tuple(row for row in range(len(scanned.listing)) if row not in faults)
-    bad = (*scanned.bad, *(f"{scanned.listing.paths[row]}: {fault}" for row, fault in faults.items()))
+    rows = tuple(row for row in range(len(paths)) if row not in faults)
+    bad = (*scanned.bad, *(f"{paths[row]}: {fault}" for row, fault in faults.items()))
     if not rows:
         raise MutualignError(f"{scanned.listing.where}: none of the images can be decoded\n  such as  {bad[0]}")
     return KeptRows(place, rows, bad)
 
 
-def _write(
-    place: Path,
-    scanned: Scan,
-    compute: Callable[[bytes, Path], bytes],
-    earlier: Mapping[str, UInt8[Tensor, " bytes"]],
-    costs: Sequence[int],
-    what: str,
-) -> CacheInfo:
+def _write(place: Path, scanned: Scan, results: Iterable[bytes | str]) -> CacheInfo:
     """Write rows into a file, then its description. An interrupt is raised after both are written. Raises OSError."""
-    paths = scanned.listing.paths
-    digest_of = dict(zip(paths, scanned.digests, strict=True))
-    cost = dict(zip(paths, costs, strict=True)).__getitem__
-
-    def row_of(path: Path) -> bytes | str:
-        digest = digest_of[path]
-        if digest in earlier:
-            return earlier[digest].numpy().tobytes()
-        try:
-            content = read_image_file(path)
-            if hashlib.sha256(content).hexdigest() != digest:
-                return "changed while it was read"  # the cache is kept by the digests of the scan
-            return compute(content, path)
-        except MutualignError as error:
-            return str(error).removeprefix(f"{path}: ")
-
     described = place.with_suffix(".json")
     place.parent.mkdir(parents=True, exist_ok=True)
     digests: list[str] = []
@@ -156,10 +158,7 @@ def _write(
     def forget_old() -> None:
         described.unlink(missing_ok=True)  # pixels without a description are decoded again
 
-    with (
-        open_atomically(place, forget_old, durable=False) as file,
-        closing(in_parallel(row_of, paths, what, cost)) as results,
-    ):
+    with open_atomically(place, forget_old, durable=False) as file:
         try:
             for row, one in enumerate(results):
                 if isinstance(one, str):

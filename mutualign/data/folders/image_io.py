@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 import stat
+import threading
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from io import BytesIO
 from pathlib import Path
 
@@ -37,6 +37,43 @@ GREY = frozenset({"1", "L", "LA", "I;16", "I;16B", "I;16L", "I;16N", "I"})  # Pi
 MOST_PIXELS = 2**26  # of a file, by its header: 64 megapixels, 192 MiB decoded
 MOST_BYTES = 1 << 30  # of a file: twice what 64 megapixels take without compression, at 16 bits and four channels
 BYTES_PER_PIXEL = 16  # of memory while an image is decoded: four copies at four bytes
+ORIENTATION = 0x0112  # EXIF's tag
+# What turns an image upright, by its orientation; from 5 on, height and width are swapped.
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class _Quiet:
+    """A context without Pillow's warnings: of large images, since the limit here is lower, and of odd metadata.
+
+    Filters of warnings belong to all threads: the first to enter sets them, the last to leave restores them.
+    """
+
+    def __init__(self) -> None:
+        self.lock, self.inside, self.filters = threading.Lock(), 0, ExitStack()
+
+    def __enter__(self) -> None:
+        with self.lock:
+            if not self.inside:
+                self.filters.enter_context(warnings.catch_warnings())
+                warnings.filterwarnings("ignore", module=r"PIL\.")
+            self.inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self.lock:
+            self.inside -= 1
+            if not self.inside:
+                self.filters.close()
+
+
+_QUIET = _Quiet()
 
 
 def read_image_file(path: Path) -> bytes:
@@ -71,6 +108,8 @@ def decode_rgb(
         if size is None or found == size:
             with Image.open(stream, formats=(image_format,)) as image:
                 return torch.from_numpy(np.array(image.convert("RGB")))
+    except MemoryError:
+        raise
     except Exception as error:  # on damaged files Pillow raises OSError, SyntaxError, ValueError, AttributeError, ...
         raise MutualignError(f"{where}: not a readable {image_format} image: {_fault(error)}") from error
     raise MutualignError(
@@ -84,12 +123,11 @@ def image_shape(content: bytes, where: object) -> ImageShape:
     Raises MutualignError that starts with `where` if it is not an image, or has more than 64 megapixels.
     """
     try:
-        with _opened(content, where) as image:
-            exif = Image.Image.getexif(image)  # a PNG's own getexif decodes it, to look after the pixels
-            turned = exif.get(0x0112, 1) >= 5  # orientations that swap height and width
+        with _QUIET, _opened(content, where) as image:
+            turned = image.format != "TIFF" and _orientation(image) >= 5  # Pillow has turned the size of a TIFF
             height, width = (image.width, image.height) if turned else (image.height, image.width)
             return ImageShape(1 if image.mode in GREY else 3, height, width)
-    except MutualignError:
+    except (MutualignError, MemoryError):
         raise
     except Exception as error:
         raise MutualignError(f"{where}: not a readable image: {_fault(error)}") from error
@@ -107,16 +145,18 @@ def decode_image(content: bytes, where: object, shape: ImageShape) -> UInt8[Tens
     """
     channels, height, width = shape
     try:
-        with _opened(content, where) as image:
+        with _QUIET, _opened(content, where) as image:
             if image.format == "PNG":
                 image.verify()  # decoding alone accepts damaged pixels of a PNG
-        with _opened(content, where) as image:
+        with _QUIET, _opened(content, where) as image:
             image.draft(None, (2 * width, 2 * height))
-            upright = ImageOps.exif_transpose(image)
+            image.load()  # turns a TIFF
+            turn = TURNS.get(_orientation(image))
+            upright = image if turn is None else image.transpose(turn)
             if image.format == "JPEG" and image.mode == "CMYK" and "adobe" not in image.info:
                 upright = ImageChops.invert(upright)  # Pillow takes all for Adobe's, whose values are inverted
             upright = _eight_bits(upright, where).convert("L" if channels == 1 else "RGB")
-    except MutualignError:
+    except (MutualignError, MemoryError):
         raise
     except Exception as error:  # on damaged files Pillow raises OSError, SyntaxError, ValueError, AttributeError, ...
         raise MutualignError(f"{where}: not a readable image: {_fault(error)}") from error
@@ -130,30 +170,32 @@ def decoding_bytes(path: Path) -> int:
     try:
         if not path.is_file():
             return 0
-        with _without_warnings(), Image.open(path, formats=tuple(FORMATS)) as image:
+        with _QUIET, Image.open(path, formats=tuple(FORMATS)) as image:
             return path.stat().st_size + image.width * image.height * BYTES_PER_PIXEL
     except Exception:  # decoding says what is wrong
         return 0
 
 
 def _opened(content: bytes, where: object) -> Image.Image:
-    with _without_warnings():
-        try:
-            image = Image.open(BytesIO(content), formats=tuple(FORMATS))
-        except Image.DecompressionBombError as error:  # names only the number of pixels
-            found = re.search(r"\d+", str(error))
-            raise _too_large(where, f"{int(found[0]):,} pixels" if found else str(error)) from error
+    try:
+        image = Image.open(BytesIO(content), formats=tuple(FORMATS))
+    except Image.DecompressionBombError as error:  # names only the number of pixels
+        found = re.search(r"\d+", str(error))
+        raise _too_large(where, f"{int(found[0]):,} pixels" if found else str(error)) from error
     if image.width * image.height > MOST_PIXELS:
         raise _too_large(where, f"{image.height}x{image.width} pixels (height x width)")
     return image
 
 
-@contextmanager
-def _without_warnings() -> Iterator[None]:
-    """Ignore Pillow's warning of large images: the limit here is lower."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        yield
+def _orientation(image: Image.Image) -> int:
+    """The orientation by EXIF, 1 to 8; 1, upright, if that is missing, odd or damaged: viewers show such an image."""
+    try:
+        found = Image.Image.getexif(image).get(ORIENTATION)  # a PNG's own getexif decodes it, to look after the pixels
+    except MemoryError:
+        raise
+    except Exception:  # as many kinds as in decoding
+        return 1
+    return int(found) if found in TURNS else 1
 
 
 def _fault(error: Exception) -> str:

@@ -22,8 +22,8 @@ def read_table(where: Path, labelled: bool) -> tuple[tuple[Path, ...], tuple[str
 
     Raises MutualignError if a column or a value is missing, or if two rows give one path two labels.
     """
-    columns = _read_parquet(where) if where.suffix.lower() == ".parquet" else read_csv(where)
     wanted = COLUMNS if labelled else COLUMNS[:1]
+    columns = _read_parquet(where) if where.suffix.lower() == ".parquet" else read_csv(where, wanted)
     for name in wanted:
         if name not in columns:
             raise MutualignError(
@@ -84,8 +84,11 @@ def _refuse_contradictions(where: Path, paths: Sequence[Path], labels: Sequence[
             )
 
 
-def read_csv(where: Path) -> dict[str, list[str]]:
-    """Read the columns of a CSV table. Raises MutualignError if it is not one, or rows have different lengths."""
+def read_csv(where: Path, wanted: Sequence[str]) -> dict[str, list[str]]:
+    """Read the columns of a CSV table.
+
+    Raises MutualignError if it is not one, if rows have different lengths, or if a wanted column is there twice.
+    """
     try:
         with where.open(encoding="utf-8-sig", newline="") as file:
             rows = list(csv.reader(file, strict=True))
@@ -98,7 +101,12 @@ def read_csv(where: Path) -> dict[str, list[str]]:
                 f"{where}: row {number} has {len(row)} value(s), the head has {len(head)}\n"
                 "  hint:    give each row as many; put a value with a comma in it between double quotes"
             )
-    return {name.strip(): [row[column] for row in body] for column, name in enumerate(head)}
+    names = [name.strip() for name in head]
+    if twice := [name for name in wanted if names.count(name) > 1]:
+        raise MutualignError(
+            f'{where}: {names.count(twice[0])} columns "{twice[0]}"\n  hint:    remove or rename all but one of them'
+        )
+    return {name: [row[column] for row in body] for column, name in enumerate(names)}
 
 
 def _read_parquet(where: Path) -> dict[str, list[object]]:

@@ -12,12 +12,21 @@ from pathlib import Path
 from mutualign.data.folders.image_io import SUFFIXES
 from mutualign.errors import MutualignError
 
-# Folders and files that systems leave; as names that start with a dot, they are not looked at and not counted.
+# Folders and files that systems leave.
 SYSTEM_NAMES = frozenset(
     {"__macosx", "thumbs.db", "desktop.ini", "@eadir", "lost+found", "$recycle.bin", "system volume information"}
 )
 MOST_FILES = 20_000_000  # links may make one folder appear any number of times
 HEIC = "photos in .heic need `pip install pillow-heif` and --plugin pillow_heif.HeifImagePlugin"
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is not looked at and not counted: its name starts with a dot, or a system made it.
+
+    >>> is_hidden(".git"), is_hidden("@eaDir"), is_hidden("art")
+    (True, True, False)
+    """
+    return name.startswith(".") or name.casefold() in SYSTEM_NAMES
 
 
 @dataclass
@@ -100,7 +109,7 @@ def walk(folder: Path) -> Walk:
 def _entries(place: Path) -> list[os.DirEntry[str]]:
     """List the visible entries of a folder. Raises MutualignError for names that no report could show."""
     with os.scandir(place) as found:
-        entries = [one for one in found if not one.name.startswith(".") and one.name.casefold() not in SYSTEM_NAMES]
+        entries = [one for one in found if not is_hidden(one.name)]
     for entry in entries:
         if any("\ud800" <= character <= "\udfff" for character in entry.path):
             raise MutualignError(f"{entry.path!r}: a name that is not UTF-8\n  hint:    rename it")

@@ -27,7 +27,8 @@ def root(tmp_path):
         for name, step in (("bike", 0), ("mug", 60)):
             for number in range(3):
                 write(tmp_path / place / name / f"{number}.png", value + step + number)
-    (tmp_path / ".hidden").mkdir()
+    for name in (".hidden", "__MACOSX", "@eaDir", "lost+found"):
+        (tmp_path / name / "art").mkdir(parents=True)
     (tmp_path / "readme.txt").write_text("no domain")
     return tmp_path
 

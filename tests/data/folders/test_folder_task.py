@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,9 @@ import torch
 from PIL import Image
 
 from mutualign.data.datasets import find_task
-from mutualign.data.folders import folder_task
+from mutualign.data.features import extract
+from mutualign.data.features.settings import FeatureSettings
+from mutualign.data.folders import folder_task, image_cache, image_io
 from mutualign.data.folders.folder_task import FolderTask
 from mutualign.data.task import Task
 from mutualign.errors import MutualignError
@@ -21,6 +24,7 @@ from mutualign.io.typed import parse_typed
 from mutualign.nn.randomness import generator
 from mutualign.recipes import load_recipe
 from mutualign.runs.experiment import Experiment
+from tests.data.features.conftest import CountingNetwork
 from tests.data.folders.images import FLOATS, encoded, write
 
 
@@ -40,6 +44,19 @@ def test_folders_make_a_task_whose_labels_go_with_their_images(folders):
     again = parse_typed(task.folders.to_dict(), FolderTask, "config.toml, own_images")
     assert again.load().identity == task.identity
     assert target_accuracy(torch.zeros(10, 2), load(folders).target_test) is None
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "name"),
+    [
+        ("cam.2023", "cam.2024", "cam.2023-to-cam.2024"),
+        ("Dr. Smith", "photos.v1.5", "Dr.-Smith-to-photos.v1.5"),
+        ("labels.CSV", "table.parquet", "labels-to-table"),
+        ("features.v2.npz", "x.npy", "features.v2-to-x"),
+    ],
+)
+def test_a_name_keeps_what_follows_a_dot_unless_it_is_the_suffix_of_a_file(tmp_path, source, target, name):
+    assert FolderTask(tmp_path / source, tmp_path / target).name == name
 
 
 def test_a_tenth_of_each_class_is_held_out_by_an_order_of_its_own(folders):
@@ -120,6 +137,28 @@ def test_an_image_that_cannot_be_read_is_named_and_left_out_with_its_label(folde
     assert any("0.png" in note for note in task.notes)
     with pytest.raises(MutualignError, match=r"1 of .* cannot be read; none may be left out\n  bad .*0\.png"):
         load(folders, on_bad_image="fail")
+
+
+@pytest.mark.parametrize("features", [None, FeatureSettings("efficientnet_lite0", 1)], ids=["pixels", "features"])
+def test_the_identity_tells_which_images_could_not_be_decoded(folders, monkeypatch, features):
+    def without(name: str) -> Task:
+        def read(path: Path) -> bytes:
+            if path == folders / "target" / "deep" / name:
+                raise MutualignError(f"{path}: Input/output error")
+            return image_io.read_image_file(path)
+
+        monkeypatch.setattr(image_cache, "read_image_file", read)
+        monkeypatch.setenv("XDG_CACHE_HOME", str(folders / "cache" / name))
+        return load(folders, features=features)
+
+    monkeypatch.setattr(extract, "feature_network", lambda network: CountingNetwork())
+    monkeypatch.setattr(folder_task, "BAD_SHARE", 0.1)
+    one, other, both = without("3.png"), without("4.png"), without("none")
+    assert len({one.identity, other.identity, both.identity}) == 3
+    assert len(one.target_train) == len(other.target_train) == len(both.target_train) - 1
+    assert both.identity.partition(", labels ")[2].isalnum()  # as in runs of earlier versions
+    assert one.is_data(one.identity.partition(", without ")[0])
+    assert not one.is_data(other.identity)
 
 
 @pytest.mark.parametrize("fault", ["no image", "broken link"])

@@ -9,13 +9,14 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
 
 from mutualign.data.folders import parallel
 from mutualign.data.folders.image_cache import decode
-from mutualign.data.folders.image_io import decode_image
+from mutualign.data.folders.image_io import decode_image, read_image_file
 from mutualign.data.folders.listing import list_unlabelled
 from mutualign.data.folders.parallel import in_parallel
 from mutualign.data.folders.scan import scan
@@ -122,6 +123,33 @@ def test_an_image_that_changes_between_two_readings_is_left_out_and_named(folder
     found = decode(scanned, SHAPE, "target")
     assert found.bad == (f"{changed}: changed while it was read",)
     assert len(found.images) == 9
+
+
+def test_an_image_that_could_not_be_read_for_a_moment_is_read_later_and_one_that_never_can_costs_no_other(
+    folders, monkeypatch
+):
+    (folders / "target" / "deep" / "2.png").write_bytes(FLOATS)
+    scanned = scan(list_unlabelled(folders / "target"), "target")
+
+    def fail(path: Path) -> bytes:
+        if path.name == "7.png":
+            raise MutualignError(f"{path}: Stale file handle")
+        return read_image_file(path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("mutualign.data.folders.image_cache.read_image_file", fail)
+        first = decode(scanned, SHAPE, "target")
+    assert first.rows == (0, 1, 3, 4, 5, 6, 8, 9)
+    decoded = Mock(side_effect=decode_image)
+    monkeypatch.setattr("mutualign.data.folders.image_cache.decode_image", decoded)
+    found = decode(scanned, SHAPE, "target")
+    assert (found.rows, len(found.bad)) == ((0, 1, 3, 4, 5, 6, 7, 8, 9), 1)
+    expected = [value for value in BRIGHTNESS if value != 60]
+    assert found.images.take(torch.arange(9), 0)[:, 0, 0, 0].tolist() == expected
+    assert {call.args[1].name for call in decoded.call_args_list} == {"2.png", "7.png"}
+    kept = cached_file(folders).stat()
+    assert decode(scanned, SHAPE, "target").rows == found.rows
+    assert cached_file(folders).stat() == kept
 
 
 def test_a_cached_file_that_is_written_to_while_it_is_used_is_an_error_and_one_that_is_replaced_is_not(folders):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import struct
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -144,12 +147,68 @@ def test_a_photo_of_any_kind_looks_like_the_same_photo_in_colour():
             assert np.abs(found - wanted).mean() < 4, kind
 
 
-def test_an_image_is_turned_upright_by_its_exif_orientation():
-    exif = Image.Exif()
-    exif[0x0112] = 6  # a quarter turn, clockwise
-    content = encoded(GRADIENT[:4], exif=exif)
-    assert image_shape(content, "x") == (1, 6, 4)
-    assert decode_image(content, "x", ImageShape(1, 6, 4))[..., 0].tolist() == np.rot90(GRADIENT[:4], -1).tolist()
+WIDE = np.kron(np.array([[10, 90, 170, 250], [50, 130, 210, 30]], np.uint8), np.ones((8, 8), np.uint8))  # JPEG's blocks
+UPRIGHT = {
+    1: WIDE,
+    2: np.fliplr(WIDE),
+    3: np.rot90(WIDE, 2),
+    4: np.flipud(WIDE),
+    5: WIDE.T,
+    6: np.rot90(WIDE, -1),
+    7: np.rot90(WIDE, 2).T,
+    8: np.rot90(WIDE),
+}
+
+
+@pytest.mark.parametrize("orientation", UPRIGHT)
+@pytest.mark.parametrize("image_format", ["JPEG", "PNG", "TIFF", "WEBP"])
+def test_an_image_is_turned_upright_by_its_exif_orientation(image_format, orientation):
+    exif, expected = Image.Exif(), UPRIGHT[orientation]
+    exif[0x0112] = orientation
+    options = {"WEBP": {"lossless": True}, "JPEG": {"quality": 95}}.get(image_format, {})
+    content = encoded(WIDE, image_format, exif=exif, **options)
+    shape = ImageShape(1, *expected.shape)
+    assert image_shape(content, "x")[1:] == expected.shape
+    found = decode_image(content, "x", shape)[..., 0].numpy().astype(int)
+    assert np.abs(found - expected).max() <= 2
+
+
+def exif_of(*entries: tuple[int, int, int, bytes], values: bytes = b"") -> bytes:
+    """EXIF data with entries (tag, type, count, four bytes), and values behind them, from byte 200 on."""
+    body = b"".join(struct.pack("<HHI", *entry[:3]) + entry[3] for entry in entries)
+    start = b"II*\0" + struct.pack("<IH", 8, len(entries)) + body
+    return b"Exif\0\0" + start.ljust(200, b"\0") + values
+
+
+def short(value: int) -> bytes:
+    return struct.pack("<HH", value, 0)
+
+
+TURNED = (0x0112, 3, 1, short(6))
+ODD_EXIF = {
+    "a width in fractions of a pixel": exif_of(TURNED, (0x0100, 11, 1, struct.pack("<f", 1.5))),
+    "a negative height": exif_of(TURNED, (0x0101, 9, 1, struct.pack("<i", -5))),
+    "a number as text": exif_of(TURNED, (0x0102, 2, 4, b"abc\0")),
+    "a fraction of zero": exif_of(TURNED, (0x9204, 10, 1, struct.pack("<I", 200)), values=struct.pack("<ii", -1, 0)),
+    "an offset behind the end": exif_of(TURNED, (0x8769, 4, 1, struct.pack("<I", 60_000))),
+    "two orientations": exif_of((0x0112, 3, 2, struct.pack("<HH", 6, 6))),
+    "an orientation as text": exif_of((0x0112, 2, 2, b"6\0\0\0")),
+    "an unknown orientation": exif_of((0x0112, 3, 1, short(9))),
+    "cut off": exif_of(TURNED)[:20],
+    "no EXIF data": b"Exif\0\0PK\3\4" + bytes(20),
+}
+SHOWN_TURNED = list(ODD_EXIF)[:6]
+
+
+@pytest.mark.parametrize("name", ODD_EXIF)
+def test_an_image_with_odd_exif_data_is_shown_as_viewers_do_without_a_warning(name):
+    content = encoded(WIDE, "JPEG", quality=95, exif=ODD_EXIF[name])
+    expected = UPRIGHT[6] if name in SHOWN_TURNED else WIDE
+    with ThreadPoolExecutor(4) as pool:
+        shapes = set(pool.map(lambda _: image_shape(content, "x"), range(50)))
+        found = list(pool.map(lambda _: decode_image(content, "x", ImageShape(1, *expected.shape)), range(50)))
+    assert shapes == {(1, *expected.shape)}
+    assert all(np.abs(one[..., 0].numpy().astype(int) - expected).max() <= 2 for one in found)
 
 
 def test_of_an_image_of_another_size_the_middle_square_is_scaled():
@@ -170,6 +229,20 @@ def test_a_pixel_bomb_is_refused_by_its_header(side):
 def test_a_broken_image_is_an_error_that_names_it(content):
     with pytest.raises(MutualignError, match=r"^x: "):
         decoded(content, 1)
+
+
+def test_lack_of_memory_is_no_fault_of_the_image(monkeypatch):
+    def no_memory(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Image, "open", no_memory)
+    for read in (lambda: decode_rgb(GOOD, "x", "PNG"), lambda: image_shape(GOOD, "x"), lambda: decoded(GOOD, 1)):
+        with pytest.raises(MemoryError):
+            read()
+    monkeypatch.undo()
+    monkeypatch.setattr(Image.Image, "getexif", no_memory)
+    with pytest.raises(MemoryError):
+        decoded(GOOD, 1)
 
 
 def test_the_memory_for_decoding_goes_by_the_pixels_that_the_header_claims(tmp_path):

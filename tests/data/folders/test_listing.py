@@ -176,6 +176,8 @@ BAD_TABLES = {
     "path,label\na.png, ": 'row 1 has no "label"',
     "path,label\na.png": r"row 1 has 1 value\(s\), the head has 2",
     "path,label\na.png,x\na.png,y": 'row 2 labels .*a.png "y", an earlier row "x"',
+    "path,label, label\na.png,x,y": '2 columns "label"\n  hint:    remove or rename',
+    "path,label,path\na.png,x,a.png": '2 columns "path"',
     "": 'no column "path"',
 }
 
@@ -185,6 +187,11 @@ def test_a_bad_table_is_an_error_that_says_where(tmp_path, text):
     with pytest.raises(MutualignError, match=BAD_TABLES[text]) as caught:
         list_labelled(table(tmp_path / "t.csv", text))
     assert str(tmp_path / "t.csv") in str(caught.value)
+
+
+def test_columns_that_are_not_read_may_be_there_twice(tmp_path):
+    written = table(tmp_path / "t.csv", "path,label,,,label\na.png,x,,,y")
+    assert list_unlabelled(written).paths == (tmp_path / "a.png",)
 
 
 def test_blanks_backslashes_and_decomposed_names_in_a_table_lead_to_the_files(tmp_path):
