@@ -94,7 +94,7 @@ class Estimate:
         folders = [RunFolder.open(path) for path in self.runs]
         if self.labels is not None:
             for folder in folders:
-                print_labelled(console, folder, self.labels)
+                print_labelled(console, folder, self.labels, self.epoch)
             return
         print_evidence(console, estimate_runs(folders, self.epoch))
 
@@ -137,6 +137,8 @@ class Report:
         from mutualign.runs.folder import RunFolder
         from mutualign.runs.labelling import write_labelling
 
+        if self.png or self.with_runs:
+            raise MutualignError("--label-these writes no report\n  hint:    leave out --png and --with-runs")
         require_between("--label-these", wanted, 1, 10_000)
         out = self.out or self.path / "label-these"
         written = write_labelling(RunFolder.open(self.path), self.data, wanted, out, force=self.force)

@@ -64,6 +64,8 @@ def test_a_few_labels_written_filled_in_and_read(mutualign, refused, runs):
     assert [row["part"] for row in rows].count("random") == 6
     assert "have no label" in refused("estimate", runs["dann"], "--labels", table)
     assert "exists already" in refused("report", runs["dann"], "--label-these", "10")
+    for option in (["--png", "figures"], ["--with-runs"]):
+        assert "leave out --png" in refused("report", runs["dann"], "--label-these", "10", "--force", *option)
 
     def fill(label):
         with Path("filled.csv").open("w", encoding="utf-8", newline="") as file:
@@ -75,6 +77,11 @@ def test_a_few_labels_written_filled_in_and_read(mutualign, refused, runs):
     code, out, err = mutualign("estimate", runs["dann"], "--labels", "filled.csv")
     assert code == 0, err
     assert "100.0 % right, 54.1 % to 100.0 %" in " ".join(out.split())  # 0.025 ** (1 / 6)
+    checkpoints = RunFolder.open(runs["dann"]).checkpoints
+    outputs, info = checkpoints.load("stage-0-last-outputs")
+    checkpoints.save("stage-0-last-outputs", outputs | {"target_logits": -outputs["target_logits"]}, info)
+    last = mutualign("estimate", runs["dann"], "--labels", "filled.csv", "--epoch", "last")
+    assert "0.0 % right, 0.0 % to 45.9 %" in " ".join(last.out.split())
     Path("twice.csv").write_text(Path("filled.csv").read_text() + Path("filled.csv").read_text().splitlines()[1])
     assert "is there twice" in refused("estimate", runs["dann"], "--labels", "twice.csv")
     fill(lambda row: "other")
