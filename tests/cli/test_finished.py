@@ -20,7 +20,7 @@ def test_show_prints_config_curves_and_result_and_how_to_resume_a_stopped_run(mu
         assert part in out
     assert "no source-only run" not in mutualign("show", runs["source_only"]).out  # it is one, whatever its name is
     (runs["dann"] / "result.json").unlink()
-    assert f"resume with: mutualign run --resume {runs['dann']}" in mutualign("show", runs["dann"]).out
+    assert f"to continue: mutualign run --resume {runs['dann']}" in mutualign("show", runs["dann"]).out
 
 
 def test_show_begins_with_the_verdict_and_fits_80_columns(mutualign, runs, monkeypatch):
