@@ -115,6 +115,8 @@ def test_without_arguments_four_lines_say_what_to_do_next(mutualign):
         (["select"], "name one or more run folders"),
         (["estimate"], "name one or more run folders"),
         (["report", "nowhere"], "nowhere"),
+        (["demo", "run", "--port", "70000"], "--port must be from 0 to 65,535, got 70000"),
+        (["demo", "run", "--port", "-1"], "--port must be from 0 to 65,535, got -1"),
         (["--plugin"], "--plugin needs the name of a module"),
         (["show", "x", "--plugin", "absent_module"], "plugin absent_module: cannot be imported: ModuleNotFoundError"),
     ],
