@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -242,6 +243,17 @@ def test_images_that_are_not_numbers_are_refused(tiny_images, kind):
         short().fit(source.astype(int).astype(kind), y, target)
     with pytest.raises(ValueError, match="X_target: X has values of type"):
         short().fit(source, y, target.astype(int).astype(kind))
+
+
+def test_fits_in_several_threads_give_the_weights_of_fits_one_after_another(tiny_images):
+    source, y, target, _ = tiny_images
+
+    def fit(seed):
+        return short("fast", random_state=seed).fit(source, y, target)
+
+    with ThreadPoolExecutor(3) as pool:
+        for seed, found in enumerate(pool.map(fit, range(3))):
+            assert same_weights(found, fit(seed))
 
 
 def test_a_run_on_arrays_that_was_stopped_is_never_said_to_resume(tmp_path, capsys):
