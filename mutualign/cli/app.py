@@ -16,6 +16,7 @@ import mutualign
 from mutualign.cli.console import PlainConsole, printable
 from mutualign.cli.help import tidied, wrapped
 from mutualign.errors import OUT_OF_MEMORY, MutualignError, is_out_of_memory, nearest
+from mutualign.io.plugins import load_plugin
 
 DESCRIPTION = """Adapt an image classifier to images without labels, and see whether it helped.
 
@@ -86,7 +87,8 @@ def _run(arguments: Sequence[str]) -> None:
         print(f"mutualign {mutualign.__version__}")
         return
     command = parse(arguments)
-    _import_plugins(plugins)
+    for plugin in plugins:
+        load_plugin(plugin)
     command.main(PlainConsole())
 
 
@@ -134,14 +136,6 @@ def _listed(name: str) -> Any:
 def _command(name: str) -> Any:
     module, _, attribute = COMMANDS[name].partition(":")
     return tidied(getattr(import_module(f"mutualign.cli.{module}"), attribute))
-
-
-def _import_plugins(names: Sequence[str]) -> None:
-    from mutualign.io.plugins import load_installed_plugins, load_plugin
-
-    load_installed_plugins()
-    for name in names:
-        load_plugin(name)
 
 
 def _fail(message: str) -> None:

@@ -26,9 +26,11 @@ from mutualign.cli.options import (
     ForceOption,
     OwnImagesOptions,
     OwnOption,
+    RepeatableNames,
     SetOption,
     StrictOption,
     WeightsOption,
+    flat,
     require_between,
     require_place,
 )
@@ -62,7 +64,7 @@ class Compare:
     """
 
     recipes: Annotated[
-        str | None,
+        RepeatableNames,
         tyro.conf.arg(
             aliases=["-r"],
             metavar="NAMES",
@@ -70,9 +72,9 @@ class Compare:
             f"equal (equal_photos for photos), all:NAME in those of another one. {RECIPES}",
             help_behavior_hint=f"(default: {RECIPES_BY_DEFAULT}; for photos: {PHOTO_RECIPES})",
         ),
-    ] = None
+    ] = ()
     task: Annotated[
-        str | None,
+        RepeatableNames,
         tyro.conf.arg(
             aliases=["--tasks", "-t"],
             metavar="NAMES",
@@ -80,7 +82,7 @@ class Compare:
             "each domain; folder:ROOT:all is every pair of domains in ROOT/DOMAIN/CLASS/*.jpg.",
             help_behavior_hint=f"(default: {TASK})",
         ),
-    ] = None
+    ] = ()
     own_images: OwnOption = field(default_factory=OwnImagesOptions)
     backbone: BackboneOption = None
     weights: WeightsOption = None
@@ -113,15 +115,17 @@ class Compare:
 
         require_between("--seeds", self.seeds, 1, MOST_SEEDS)
         require_place("--out", self.out)
-        own, folder = self.own_images.images(self.task), data_folder(self.data)
-        tasks = expand_tasks(TASK if self.task is None else self.task) if own is None else (own.name,)
+        named = ",".join(self.task) if self.task else None
+        own, folder = self.own_images.images(named), data_folder(self.data)
+        tasks = expand_tasks(TASK if named is None else named) if own is None else (own.name,)
         photos = default_recipe(own) == "photos"
         if own is None:
             entries = [find_task(task) for task in tasks]  # every name is checked
             photos = all(entry.pair is not None for entry in entries)
         default = PHOTO_RECIPES if photos else RECIPES_BY_DEFAULT
         chosen = NetworkChoice(self.backbone, self.weights, self.finetune)
-        recipes = recipes_for(own, default if self.recipes is None else self.recipes, self.set, chosen, photos=photos)
+        names = ",".join(self.recipes) if self.recipes else default
+        recipes = recipes_for(own, names, flat(self.set), chosen, photos=photos)
         recipes = with_baselines(recipes) if self.baselines else recipes
         command = this_command()
         if self.save:
@@ -176,7 +180,7 @@ class Compare:
         from mutualign.runs.jobs import train_job
         from mutualign.runs.work import Circumstances
 
-        with open_engine(self.parallel.engine, self.parallel.jobs, self.parallel.engine_options) as engine:
+        with open_engine(self.parallel.engine, self.parallel.jobs, flat(self.parallel.engine_options)) as engine:
             common = Circumstances.here(self.out, engine.threads, self.accelerator)
             jobs = comparison.jobs(load, place, command, common)
             known: dict[tuple[str, Path], list[Row]] = {}
@@ -200,7 +204,7 @@ class Compare:
         from mutualign.runs.rows import command_of_results
 
         tables = [place for place in self.own_images.places().values() if place.is_file()]
-        recipes = [Path(name) for name in split_names(self.recipes or "") if name.endswith(".toml")]
+        recipes = [Path(name) for name in split_names(",".join(self.recipes)) if name.endswith(".toml")]
         force = self.force or command_of_results(save) == command
         check_output(save, inputs=[*tables, *recipes], force=force)
 

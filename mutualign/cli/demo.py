@@ -13,6 +13,8 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
+from mutualign.cli.options import require_between
+
 
 @dataclass(frozen=True)
 class Demo:
@@ -33,6 +35,7 @@ class Demo:
     def main(self, console: Console) -> None:
         from mutualign.demo.server import start
 
+        require_between("--port", self.port, 0, 65_535)
         with console.status("loading the systems"):
             server = start(self.runs, self.port, self.open and _has_display())
         ended = threading.Event()

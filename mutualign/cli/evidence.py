@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mutualign.io.numbers import percent
+from mutualign.runs.checkpoints import Which
 from mutualign.runs.estimates import RunEstimates
 from mutualign.runs.folder import RunFolder
 from mutualign.runs.labelling import read_labelling
@@ -58,9 +59,9 @@ def print_evidence(console: Console, found: Sequence[RunEstimates]) -> None:
     console.print(textwrap.fill(UNSEEN, min(console.width, WIDTH)), style="dim")
 
 
-def print_labelled(console: Console, folder: RunFolder, table: Path) -> None:
-    """Print what a few labels say about a run."""
-    found = read_labelling(table, folder)
+def print_labelled(console: Console, folder: RunFolder, table: Path, which: Which) -> None:
+    """Print what a few labels say about an epoch of a run."""
+    found = read_labelling(table, folder, which)
     low, value, high = (percent(share) for share in (found.accuracy.low, found.accuracy.value, found.accuracy.high))
     lines = [
         str(folder.path),

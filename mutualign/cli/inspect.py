@@ -94,7 +94,7 @@ class Estimate:
         folders = [RunFolder.open(path) for path in self.runs]
         if self.labels is not None:
             for folder in folders:
-                print_labelled(console, folder, self.labels)
+                print_labelled(console, folder, self.labels, self.epoch)
             return
         print_evidence(console, estimate_runs(folders, self.epoch))
 
@@ -138,6 +138,8 @@ class Report:
         from mutualign.runs.labelling import write_labelling
         from mutualign.runs.next_steps import compare_command, current_verdict
 
+        if self.png or self.with_runs:
+            raise MutualignError("--label-these writes no report\n  hint:    leave out --png and --with-runs")
         require_between("--label-these", wanted, 1, 10_000)
         out = self.out or self.path / "label-these"
         run = RunFolder.open(self.path)

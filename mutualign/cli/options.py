@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, fields, is_dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -57,8 +58,11 @@ RunArgument = Annotated[
 RunsArgument = Annotated[
     tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="RUN ...", help="Run folders of one task.")
 ]
+# Options that add up if they are repeated: tyro alone would keep only the last.
+RepeatableNames = tyro.conf.UseAppendAction[tuple[str, ...]]  # --task digits --task stripes
+RepeatableWords = tyro.conf.UseAppendAction[tuple[tuple[str, ...], ...]]  # --set a=1 b=2 --set c=3; `flat` joins them
 SetOption = Annotated[
-    tuple[str, ...],
+    RepeatableWords,
     tyro.conf.arg(
         metavar="KEY=VALUE ...",
         help="Change fields of the recipe, such as: --set stages.0.epochs=5 precision=float32. A run's config.toml "
@@ -163,7 +167,7 @@ class EngineOptions:
         ),
     ] = "local"
     engine_options: Annotated[
-        tuple[str, ...],
+        RepeatableWords,
         tyro.conf.arg(
             metavar="KEY=VALUE ...",
             help="Settings of the engine, such as: --engine dask --engine-options address=tcp://head:8786",
@@ -181,6 +185,11 @@ class EngineOptions:
 EngineOption = Annotated[EngineOptions, tyro.conf.OmitArgPrefixes]
 
 
+def flat(words: RepeatableWords) -> tuple[str, ...]:
+    """Return the words of all uses of an option."""
+    return tuple(chain.from_iterable(words))
+
+
 def given_options(command: Any, *names: str) -> list[str]:
     """Return the options of a command that differ from their defaults, as words for another command.
 
@@ -196,7 +205,8 @@ def given_options(command: Any, *names: str) -> list[str]:
         elif value is True:
             words.append(option)
         elif value != one.default:
-            words += [option, *map(str, value if isinstance(value, tuple) else [value])]
+            for use in value if isinstance(value, tuple) else (value,):
+                words += [option, *(use if isinstance(use, tuple) else [str(use)])]
     return words
 
 

@@ -14,7 +14,6 @@ from rich.table import Table
 from mutualign.cli.progress import print_alarm
 from mutualign.evaluation.verdict import Headline, Verdict
 from mutualign.io.numbers import percent
-from mutualign.io.plugins import resume_command
 from mutualign.io.typed import to_plain
 from mutualign.recipes import Stage
 from mutualign.runs.folder import RunFolder
@@ -38,7 +37,7 @@ def show_result(console: Console, run: RunFolder, explained: Collection[str] = (
     config, result = run.config(), run.result()
     console.print(f"{config.recipe.name} on {config.task}, seed {config.seed}", style="bold")
     if result is None:
-        console.print(f"not complete; resume with: {resume_command(run.path)}")
+        console.print(f"not complete; to continue: {run.to_continue}")
     else:
         _show_result(console, run, result, explained)
 

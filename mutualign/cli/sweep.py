@@ -20,6 +20,7 @@ from mutualign.cli.options import (
     OwnOption,
     SetOption,
     TaskOption,
+    flat,
     given_options,
     require_between,
     require_place,
@@ -84,7 +85,7 @@ class SweepCommand:
             )
         command = this_command()
         stop = StopSignal()
-        with open_engine(self.parallel.engine, self.parallel.jobs or 1, self.parallel.engine_options) as engine:
+        with open_engine(self.parallel.engine, self.parallel.jobs or 1, flat(self.parallel.engine_options)) as engine:
             sweep = self._sweep(console, command, engine.threads)
             display = Trials(console, sweep.study, self.trials)
             with display, stop.saving(command):
@@ -112,11 +113,11 @@ class SweepCommand:
         from mutualign.runs.work import Circumstances
 
         own, data = self.own_images.images(self.task), data_folder(self.data)
-        space = load_space(self.space, self.set)
+        space = load_space(self.space, flat(self.set))
         name = own.name if own else TASK if self.task is None else self.task
         if own is None:
             find_task(name)
-        recipe = recipe_for(own, space.recipe, self.set)
+        recipe = recipe_for(own, space.recipe, flat(self.set))
         folder = self.out / folder_name(name) / self.space.stem
         common = Circumstances.here(folder, threads, self.accelerator)
         # Loaded once in this process, so that files are fetched and features computed before workers need them.

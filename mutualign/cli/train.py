@@ -28,6 +28,7 @@ from mutualign.cli.options import (
     StrictOption,
     TaskOption,
     WeightsOption,
+    flat,
     given_options,
     require_between,
     require_place,
@@ -157,7 +158,7 @@ class Run:
         if own is None:
             find_task(name)
         chosen = NetworkChoice(self.backbone, self.weights, self.finetune)
-        recipe = recipe_for(own, default_recipe(own) if self.recipe is None else self.recipe, self.set, chosen)
+        recipe = recipe_for(own, default_recipe(own) if self.recipe is None else self.recipe, flat(self.set), chosen)
         load = partial(load_task, name, folder, recipe, own)
         name = name if own is None else own.name
         path = RunSpec(recipe, name, seed).path(out)

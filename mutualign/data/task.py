@@ -26,6 +26,8 @@ class TaskFolders(Protocol):
         """Convert to plain data for a run's config."""
 
 
+ARRAYS = "arrays"  # the task of images that were given as arrays, which cannot be loaded again
+REFIT = "fit again into a new folder: its images were arrays in memory"
 KEPT = 10_000  # test images of each domain whose outputs a run keeps
 SAMPLES = 32  # of these, the images that it keeps for reports, and for tests of an exported model
 

@@ -87,7 +87,8 @@ def refuse(scope: Scope) -> tuple[int, str] | None:
     """Return status and text for a request that the page never makes; None for one that may pass."""
     path, method, port = scope["path"], scope["method"], scope["server"][1]
     host, origin = _header(scope, b"host"), _header(scope, b"origin")
-    if host not in {f"{name}:{port}".encode() for name in ("127.0.0.1", "localhost")}:
+    ends = (f":{port}", "") if port == 80 else (f":{port}",)  # browsers leave out the usual port
+    if host not in {f"{name}{end}".encode() for name in ("127.0.0.1", "localhost") for end in ends}:
         return 421, "This address does not belong to the demo."
     if origin is not None and origin != b"http://" + host:
         return 403, "Other sites may not use the demo."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import tempfile
@@ -76,7 +77,7 @@ def start(runs: Sequence[Path], port: int = 0, browser: bool = False) -> DemoSer
     """Serve the demo of finished runs to this computer, and return at once.
 
     The port is the first free one from 7860 on, unless given. Raises MutualignError without Gradio, if the runs cannot
-    be compared, or if the port is taken.
+    be compared, or if the port cannot be used.
     """
     if find_spec("gradio") is None:
         raise MutualignError("the demo needs gradio\n  hint:    pip install 'mutualign[demo]'")
@@ -123,15 +124,19 @@ def _application(gallery: Gallery) -> fastapi.FastAPI:
 
 
 def _listen(port: int) -> socket.socket:
-    """Listen on a port, or on the first free one. Raises MutualignError if it is taken."""
+    """Listen on a port, or on the first free one. Raises MutualignError if it is taken, or may not be used."""
     for number in [port] if port else PORTS:
         listening = socket.socket()
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listening.bind((HOST, number))
             listening.listen()
-        except OSError:
+        except OSError as error:
             listening.close()
+            if port and error.errno != errno.EADDRINUSE:
+                raise MutualignError(
+                    f"port {port} cannot be used: {error.strerror}\n  hint:    choose another with --port"
+                ) from error
         else:
             return listening
     where = f"port {port} is taken" if port else f"no port from {PORTS[0]} to {PORTS[-1]} is free"

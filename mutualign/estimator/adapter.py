@@ -63,7 +63,8 @@ class DomainAdapter(ClassifierMixin, ClassNamePrefixFeaturesOutMixin, Transforme
     run_folder : path or None
         Where the run is kept, for `mutualign report` and others; it must be new, so leave it out in searches.
     random_state : int, RandomState or None
-        Decides everything that is random; None is another seed in each fit.
+        Decides everything that is random; None is another seed in each fit. Fits in several threads train one after
+        another, since torch's random numbers are those of all threads; use processes.
     verbose : bool, whether to print one line per epoch to standard error
 
     Attributes

@@ -16,7 +16,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from torch import Tensor
 
 from mutualign.data.split import hold_out
-from mutualign.data.task import Task
+from mutualign.data.task import ARRAYS, Task
 from mutualign.data.types import ImageShape, LabelledImages, Pixels, TargetDataset, UnlabelledImages
 from mutualign.nn.randomness import generator
 
@@ -206,7 +206,7 @@ def make_task(
     train, test = (rows.nonzero().flatten() for rows in (~held, held))
     unlabelled = TargetDataset(target, None)
     return Task(
-        "arrays",
+        ARRAYS,
         f"arrays in memory: {len(source)} source and {len(target)} target images of {height}x{width}, channels "
         f"{channels} and {target.pixels.shape[3]}, sha256 {digest.hexdigest()[:16]}; {len(test)} held out",
         class_names,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from mutualign.io.plugins import load_installed_plugins
 from mutualign.recipes import Recipe, load_recipe
 
 VECTORS = ("backbone=mlp", "precision=float32")  # for vectors, unless the recipe is made for features
@@ -27,7 +26,6 @@ def choose_recipe(name: str | None, overrides: Iterable[str], vectors: bool) -> 
 
     Raises ValueError if the recipe augments images but X is vectors, MutualignError for an unknown recipe or override.
     """
-    load_installed_plugins()
     recipe = load_recipe(name or ("dann" if vectors else "fast"), () if vectors else overrides)
     if recipe.features:  # arrays are seen in one view, and vectors are features already
         recipe = load_recipe(name or "", overrides)

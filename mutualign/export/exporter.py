@@ -24,7 +24,11 @@ BATCHES = (1, 7, 64)  # numbers of images that every file is checked on
 PHOTO_USAGE = """\
 import numpy
 from PIL import Image, ImageOps
-photo = ImageOps.exif_transpose(Image.open("photo.jpg")).convert("RGB")
+photo = ImageOps.exif_transpose(Image.open("photo.jpg"))
+if photo.mode.startswith("I"):  # 16 bits
+    photo = Image.fromarray((numpy.array(photo) / 257).round().astype("uint8"))
+photo = photo.convert("RGBA")
+photo = Image.alpha_composite(Image.new("RGBA", photo.size, "white"), photo).convert("RGB")
 pixels = numpy.array(ImageOps.fit(photo, ({width}, {height}), Image.Resampling.BICUBIC))[None]
 """
 

@@ -18,7 +18,10 @@ LIMITS = (
     "Larger or smaller images must be brought to the height and width above in the way its training images were.",
     "Its probabilities were not calibrated with target labels: they may be too high.",
 )
-PHOTOS = "photos are turned upright, scaled (bicubic) until they cover height x width, and cropped to the middle"
+PHOTOS = (
+    "photos are turned upright, their transparent parts become white, and 16-bit values are divided by 257; they are "
+    "scaled (bicubic) until they cover height x width, and cropped to the middle"
+)
 LICENCE = "none is stated for the weights; the terms of the images that it was trained on apply"
 UNKNOWN_LICENCE = "the frozen network's weights: the terms of those who published them apply"
 PRETRAINED_LICENCE = "the frozen network's weights, trained on ImageNet: Apache-2.0"

@@ -5,17 +5,12 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Iterable
-from functools import cache
-from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 
 from mutualign.errors import MutualignError, shell_command
 
-GROUP = "mutualign.plugins"  # entry points of installed packages
-
 _loaded: list[str] = []
-_installed: set[str] = set()  # of those loaded, the ones that every command imports by itself
 
 
 def load_plugin(name: str) -> None:
@@ -41,18 +36,6 @@ def load_plugin(name: str) -> None:
     _loaded.append(name)
 
 
-def load_installed_plugins() -> None:
-    """Import the modules that installed packages name in the entry point group `mutualign.plugins`."""
-    for name in _named_by_packages():
-        load_plugin(name)
-        _installed.add(name)
-
-
-@cache  # it reads the files of all installed packages
-def _named_by_packages() -> list[str]:
-    return [entry.value.partition(":")[0] for entry in metadata.entry_points(group=GROUP)]
-
-
 def loaded_plugins() -> list[str]:
     """Return the names of the imported plugins, in order, for the config of a run."""
     return list(_loaded)
@@ -63,7 +46,7 @@ def mutualign_command(*words: object) -> str:
 
     Without them, a command on a run that needs one is refused.
     """
-    options = [word for name in _loaded if name not in _installed for word in ("--plugin", name)]
+    options = [word for name in _loaded for word in ("--plugin", name)]
     return shell_command("mutualign", *words, *options)
 
 

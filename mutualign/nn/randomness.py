@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import torch
 from torch import Tensor
 
 CPU = torch.device("cpu")
+_drawing = SimpleNamespace(lock=threading.RLock())  # torch's global generators are those of all threads
 
 
 def derive_seed(*key: int | str) -> int:
@@ -39,13 +43,23 @@ def seed_device(seed: int, device: torch.device) -> None:
 def separate_draws(device: torch.device = CPU, seed: int | None = None) -> Iterator[None]:
     """Context after which torch's global generators of the CPU and of a device are as before; seeded if asked.
 
-    `torch.random.fork_rng` alone would start every GPU of the machine, for work on the CPU too.
+    One thread at a time is in it, so that none takes the draws of another. `torch.random.fork_rng` alone would start
+    every GPU of the machine, for work on the CPU too.
     """
     devices = [] if device.type == "cpu" else [device]
-    with torch.random.fork_rng(devices, device_type=device.type):
+    with _drawing.lock, torch.random.fork_rng(devices, device_type=device.type):
         if seed is not None:
             seed_device(seed, device)
         yield
+
+
+def _renew_lock() -> None:
+    """Give a forked process, in which no other thread lives on, a lock that none of them holds."""
+    _drawing.lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 @torch.library.custom_op("mutualign::random_bytes", mutates_args=(), schema="(int count, Device device) -> Tensor")

@@ -12,7 +12,6 @@ from mutualign.data.fetch.data_files import data_folder
 from mutualign.data.folders.folder_task import FolderTask
 from mutualign.errors import MutualignError
 from mutualign.evaluation.records import EpochRecord
-from mutualign.io.plugins import load_installed_plugins
 from mutualign.runs.checkpoints import Which
 from mutualign.runs.comparison import Comparison
 from mutualign.runs.folder import RunFolder
@@ -87,7 +86,6 @@ def load_run(path: Place) -> Run:
     >>> found.result.task, len(found.epochs)
     ('digits@100', 1)
     """
-    load_installed_plugins()
     folder = RunFolder.open(Path(path))
     return Run(folder.path, folder.metrics(), folder.result(), folder.config().notes)
 
@@ -120,7 +118,6 @@ def run(
     >>> done.result.stages[0].last.epoch
     1
     """
-    load_installed_plugins()
     own = _own_images(task, source, target, target_test)
     chosen = recipe_for(own, str(recipe or default_recipe(own)), _several(overrides))
     name = (task or "digits") if own is None else own.name
@@ -151,7 +148,6 @@ def compare(
     >>> len(found.summaries), len(found.differences)
     (2, 1)
     """
-    load_installed_plugins()
     chosen = tuple(recipe_for(None, recipe, _several(overrides)) for recipe in _several(recipes))
     if not chosen:
         raise MutualignError("a comparison needs at least one recipe")

@@ -10,7 +10,6 @@ from mutualign.errors import MutualignError
 from mutualign.evaluation.discrepancy import bound_accuracy
 from mutualign.evaluation.estimators import Estimate, EstimatorInputs, RunOutputs, estimates
 from mutualign.evaluation.validators import DEFAULT_VALIDATOR
-from mutualign.io.plugins import resume_command
 from mutualign.runs.checkpoints import Which
 from mutualign.runs.folder import RunFolder
 
@@ -72,7 +71,7 @@ def run_outputs(folder: RunFolder, which: Which) -> RunOutputs:
     if not folder.checkpoints.has_outputs(stage, which):
         raise MutualignError(
             f"{folder.path} has no outputs to estimate from: it is not complete, or an early version made it\n"
-            f"  hint:    {resume_command(folder.path)}, or train it again"
+            f"  hint:    {folder.to_continue}; in the other case, train it again"
         )
     tensors, info = folder.checkpoints.load_outputs(stage, which)
     if DEFAULT_VALIDATOR not in info.scores:

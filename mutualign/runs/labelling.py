@@ -30,6 +30,7 @@ from mutualign.evaluation.few_labels import (
 from mutualign.evaluation.verdict import Range
 from mutualign.io.output import check_output, write_output
 from mutualign.nn.randomness import derive_seed
+from mutualign.runs.checkpoints import Which
 from mutualign.runs.estimates import run_outputs
 from mutualign.runs.folder import RunFolder
 from mutualign.runs.loading import load_task
@@ -89,8 +90,8 @@ def write_labelling(
     return out / TABLE, plan
 
 
-def read_labelling(path: Path, folder: RunFolder) -> LabelledEvidence:
-    """Read what a filled-in table says about a run; it may have been made for another run on the same images.
+def read_labelling(path: Path, folder: RunFolder, which: Which = "selected") -> LabelledEvidence:
+    """Read what a filled-in table says about an epoch of a run; the table may be of another run on the same images.
 
     The part `differing` counts for the gain if it was drawn from the images on which this run differs from its
     baseline; that of another run is no random sample of these. Raises MutualignError if the table is of other images,
@@ -115,7 +116,7 @@ def read_labelling(path: Path, folder: RunFolder) -> LabelledEvidence:
                 f'\n  hint:    label all of them, an image of no class as "{OTHER}"; otherwise the estimate is too high'
             )
     labelled = [at for at, label in enumerate(given) if label]
-    outputs, baseline = run_outputs(folder, "selected").outputs, fair_baseline(folder)
+    outputs, baseline = run_outputs(folder, which).outputs, fair_baseline(folder)
     rows = _rows([columns["row"][at] for at in labelled], len(outputs.target_logits), path)
     if twice := [row for row, count in Counter(rows.tolist()).items() if count > 1]:
         raise MutualignError(
@@ -134,7 +135,7 @@ def read_labelling(path: Path, folder: RunFolder) -> LabelledEvidence:
     accuracy = labelled_accuracy(predicted[rows[random]], labels[random])
     if baseline is None:
         return LabelledEvidence(accuracy, int(random.sum()), None, 0)
-    theirs = run_outputs(baseline, "selected").outputs.predicted
+    theirs = run_outputs(baseline, which).outputs.predicted
     own = _is_start(rows[differing], differing_rows(order, rows[random], predicted, theirs))
     used = (random | differing if own else random) & (predicted[rows] != theirs[rows])
     apart = float((predicted != theirs).double().mean())

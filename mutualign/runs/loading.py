@@ -10,7 +10,7 @@ from mutualign.data.datasets import find_task
 from mutualign.data.datasets.registry import take_slice
 from mutualign.data.features.settings import FeatureSettings
 from mutualign.data.folders.folder_task import FolderTask
-from mutualign.data.task import Task
+from mutualign.data.task import ARRAYS, REFIT, Task
 from mutualign.errors import MutualignError
 from mutualign.nn.backbones.finetuned import FINETUNE
 from mutualign.nn.weights import NetworkWeights
@@ -24,9 +24,11 @@ PHOTO_SIDE = 48  # pixels of the shorter side from which images are taken for ph
 def load_task(name: str, data: Path, recipe: Recipe, own: FolderTask | None = None) -> Task:
     """Load a task by name, or a user's own images, in the form that a recipe trains on.
 
-    Raises MutualignError if the recipe needs image files and the task has none, or if an image size is asked for and
-    the recipe trains on features.
+    Raises MutualignError if the recipe needs image files and the task has none, if an image size is asked for and the
+    recipe trains on features, and for a run on arrays in memory.
     """
+    if name == ARRAYS:
+        raise MutualignError(f"the images of this run cannot be loaded\n  hint:    {REFIT}")
     entry = find_task(name) if own is None else None
     folders = entry.folders(data) if entry else own
     if pretrained := recipe.pretrained:

@@ -70,7 +70,7 @@ class Circumstances:
 
 Function = Callable[[str], str]  # takes the text of some work, returns that of an outcome
 
-one_at_a_time = threading.Lock()  # an engine's worker may have several threads; torch's random generator is one
+one_at_a_time = threading.Lock()  # an engine's worker may have several threads; the current folder is that of all
 
 
 def do_work(text: str, expected: type[Any], work: Callable[[Any, StopFile], None]) -> str:

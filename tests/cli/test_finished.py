@@ -20,7 +20,7 @@ def test_show_prints_config_curves_and_result_and_how_to_resume_a_stopped_run(mu
         assert part in out
     assert "no source-only run" not in mutualign("show", runs["source_only"]).out  # it is one, whatever its name is
     (runs["dann"] / "result.json").unlink()
-    assert f"resume with: mutualign run --resume {runs['dann']}" in mutualign("show", runs["dann"]).out
+    assert f"to continue: mutualign run --resume {runs['dann']}" in mutualign("show", runs["dann"]).out
 
 
 def test_show_begins_with_the_verdict_and_fits_80_columns(mutualign, runs, monkeypatch):
@@ -82,6 +82,8 @@ def test_a_few_labels_written_filled_in_and_read(mutualign, refused, runs):
     assert ("on which this run and source only differ" in out) == (drawn < 10)
     assert "have no label" in refused("estimate", runs["dann"], "--labels", table)
     assert "exists already" in refused("report", runs["dann"], "--label-these", "10")
+    for option in (["--png", "figures"], ["--with-runs"]):
+        assert "leave out --png" in refused("report", runs["dann"], "--label-these", "10", "--force", *option)
 
     def fill(label):
         with Path("filled.csv").open("w", encoding="utf-8", newline="") as file:
@@ -93,6 +95,11 @@ def test_a_few_labels_written_filled_in_and_read(mutualign, refused, runs):
     code, out, err = mutualign("estimate", runs["dann"], "--labels", "filled.csv")
     assert code == 0, err
     assert f"100.0 % right, {100 * 0.025 ** (1 / drawn):.1f} % to 100.0 %" in " ".join(out.split())
+    checkpoints = RunFolder.open(runs["dann"]).checkpoints
+    outputs, info = checkpoints.load("stage-0-last-outputs")
+    checkpoints.save("stage-0-last-outputs", outputs | {"target_logits": -outputs["target_logits"]}, info)
+    last = mutualign("estimate", runs["dann"], "--labels", "filled.csv", "--epoch", "last")
+    assert "\n  0.0 % right, 0.0 % to " in last.out
     Path("twice.csv").write_text(Path("filled.csv").read_text() + Path("filled.csv").read_text().splitlines()[1])
     assert "is there twice" in refused("estimate", runs["dann"], "--labels", "twice.csv")
     fill(lambda row: "other")

@@ -13,7 +13,7 @@ import pytest
 from mutualign import load_run
 from mutualign.cli.compare import Compare
 from mutualign.cli.console import PlainConsole
-from mutualign.cli.options import OwnImagesOptions, given_options
+from mutualign.cli.options import OwnImagesOptions, flat, given_options
 from mutualign.cli.sweep import SweepCommand
 from mutualign.cli.train import next_commands
 from mutualign.report.html import write_report
@@ -175,11 +175,12 @@ def test_a_run_finds_its_data_folder_again_unless_it_is_gone(stopped, here, monk
 
 def test_options_that_are_given_are_words_of_another_command_and_groups_are_taken_apart():
     own = OwnImagesOptions(Path("my photos"), Path("b"), image_size=32, on_bad_image="fail")
-    words = given_options(
-        Compare(own_images=own, set=("a=1", "b=2"), strict=True), "own_images", "set", "strict", "data"
-    )
+    command = Compare(task=("digits", "stripes"), own_images=own, set=(("a=1", "b=2"), ("c=3",)), strict=True)
+    words = given_options(command, "own_images", "set", "strict", "data", "task")
     places = ["--source", "my photos", "--target", "b", "--image-size", "32", "--on-bad-image", "fail"]
-    assert words == [*places, "--set", "a=1", "b=2", "--strict"]
+    tasks = ["--task", "digits", "--task", "stripes"]
+    assert words == [*tasks, *places, "--set", "a=1", "b=2", "--set", "c=3", "--strict"]
+    assert flat(command.set) == ("a=1", "b=2", "c=3")
 
 
 def test_a_resume_on_other_images_is_refused(refused, runs, here):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import importlib.util
 import json
 import os
@@ -77,6 +78,15 @@ def test_the_page_is_served_under_its_own_addresses_alone(demo):
         status, headers, body = ask(demo, host=host, Origin=f"http://{host}")
         assert (status, b"mutualign demo" in body) == (421, False)
         assert "access-control-allow-origin" not in headers
+
+
+def test_browsers_leave_out_the_usual_port():
+    def passes(port, host):
+        headers = [(b"host", host.encode()), (b"origin", f"http://{host}".encode())]
+        return not guard.refuse({"path": "/", "method": "GET", "server": ("127.0.0.1", port), "headers": headers})
+
+    assert all(passes(80, host) for host in ("127.0.0.1", "localhost", "localhost:80"))
+    assert not any(passes(*one) for one in ((80, "evil.example"), (8080, "localhost"), (8080, "localhost:80")))
 
 
 @pytest.mark.parametrize("origin", ["http://evil.example", "null", "https://127.0.0.1", "http://localhost:3000"])
@@ -196,13 +206,18 @@ def test_closing_frees_the_port_and_leaves_no_file(images, tmp_path, monkeypatch
     assert set(asked) <= {"127.0.0.1", "localhost", b"127.0.0.1"}  # no other host
 
 
-def test_a_taken_port_is_named_and_so_is_the_missing_extra(image_run, monkeypatch):
+def test_a_port_that_is_taken_or_forbidden_is_named_and_so_is_the_missing_extra(image_run, monkeypatch):
     with socket.socket() as taken:
         taken.bind((server.HOST, 0))
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(MutualignError, match=f"port {port} is taken"):
             server.start([image_run], port)
+    with monkeypatch.context() as patch:
+        denied = PermissionError(errno.EACCES, "Permission denied")
+        patch.setattr(socket.socket, "bind", lambda *_: (_ for _ in ()).throw(denied))
+        with pytest.raises(MutualignError, match=r"port 80 cannot be used: Permission denied\n  hint: "):
+            server.start([image_run], 80)
     monkeypatch.setattr(server, "find_spec", lambda name: None if name == "gradio" else importlib.util.find_spec(name))
     with pytest.raises(MutualignError, match=r"pip install 'mutualign\[demo\]'"):
         server.start([image_run])

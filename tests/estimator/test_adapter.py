@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -13,11 +14,17 @@ from sklearn.exceptions import NotFittedError
 
 import mutualign
 from mutualign import DomainAdapter
+from mutualign.cli.console import PlainConsole
+from mutualign.cli.inspect import Show
+from mutualign.data.task import REFIT
 from mutualign.errors import MutualignError
 from mutualign.estimator import AlarmWarning, NoTargetWarning, label_free_score
 from mutualign.estimator import adapter as adapter_module
 from mutualign.evaluation.validators import DEFAULT_VALIDATOR
+from mutualign.runs.experiment import Experiment
 from mutualign.runs.folder import RunFolder
+from mutualign.runs.labelling import load_task_of
+from mutualign.runs.status import status_of
 from mutualign.training.setup import build_classifier
 from tests.estimator.conftest import SHORT, both_domains, clouds, same_weights, short
 
@@ -236,6 +243,32 @@ def test_images_that_are_not_numbers_are_refused(tiny_images, kind):
         short().fit(source.astype(int).astype(kind), y, target)
     with pytest.raises(ValueError, match="X_target: X has values of type"):
         short().fit(source, y, target.astype(int).astype(kind))
+
+
+def test_fits_in_several_threads_give_the_weights_of_fits_one_after_another(tiny_images):
+    source, y, target, _ = tiny_images
+
+    def fit(seed):
+        return short("fast", random_state=seed).fit(source, y, target)
+
+    with ThreadPoolExecutor(3) as pool:
+        for seed, found in enumerate(pool.map(fit, range(3))):
+            assert same_weights(found, fit(seed))
+
+
+def test_a_run_on_arrays_that_was_stopped_is_never_said_to_resume(tmp_path, capsys):
+    source, y, target, _ = clouds()
+    short(run_folder=tmp_path / "run").fit(source, y, target)
+    folder = RunFolder.open(tmp_path / "run")
+    with pytest.raises(MutualignError, match=REFIT):  # to show the images for labelling
+        load_task_of(folder, None)
+    (folder.path / "result.json").unlink()
+    assert (status_of(folder.path).state, status_of(folder.path).can_resume) == ("stopped", False)
+    for wants in (folder.require_result, lambda: Experiment.resume(folder.path)):
+        with pytest.raises(MutualignError, match=REFIT):
+            wants()
+    Show(folder.path).main(PlainConsole())
+    assert REFIT in " ".join(capsys.readouterr().out.split())
 
 
 def test_images_too_small_for_the_backbone_leave_no_run_folder(tiny_images, tmp_path):

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import re
 import sys
-from io import StringIO
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from mutualign.cli.console import PlainConsole
 from mutualign.cli.export import Export as ExportCommand
+from mutualign.data.folders.image_io import decode_image
 from mutualign.data.task import Task
-from mutualign.data.types import LabelledImages, TargetDataset, UnlabelledImages
+from mutualign.data.types import ImageShape, LabelledImages, TargetDataset, UnlabelledImages
 from mutualign.demo.systems import Gallery
 from mutualign.errors import MutualignError
-from mutualign.export.exporter import check, export_run, real_images
+from mutualign.export.exporter import PHOTO_USAGE, check, export_run, real_images
 from mutualign.export.formats import FORMATS, Format, OpenedFile, register_format
 from mutualign.export.formats.safetensors import load_exported
 from mutualign.export.model_card import ModelFacts, model_card
@@ -155,6 +158,23 @@ def test_a_new_format_is_one_class_with_the_decorator(run):
     assert done.usage == f"open({str(done.path)!r})"
 
 
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "L", "I;16", "P", "CMYK"])
+def test_the_printed_lines_read_a_photo_as_predict_does(tmp_path, monkeypatch, mode):
+    values = np.random.default_rng(0).integers(0, 256, (40, 50, 4), dtype=np.uint8)
+    if mode == "I;16":
+        photo = Image.fromarray(values[..., :2].copy().view(np.uint16)[..., 0])
+    else:
+        photo = Image.fromarray(values).convert(mode)
+    content = io.BytesIO()
+    photo.save(content, "TIFF" if mode == "CMYK" else "PNG", **({"transparency": 3} if mode == "P" else {}))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photo.jpg").write_bytes(content.getvalue())
+    found = {}
+    exec(PHOTO_USAGE.format(height=24, width=20), found)  # noqa: S102
+    expected = decode_image(content.getvalue(), mode, ImageShape(3, 24, 20))
+    np.testing.assert_array_equal(found["pixels"], expected[None])
+
+
 # What is refused ------------------------------------------------------------------------------------------------------
 
 
@@ -224,7 +244,7 @@ def test_weights_that_are_not_finite_are_refused(run, value):
 
 
 def test_the_command_prints_file_size_difference_and_how_to_use_it_and_nothing_else(run, tmp_path, capfd):
-    page, out = PlainConsole(file=StringIO(), width=80), tmp_path / "made" / "my [v2].onnx"
+    page, out = PlainConsole(file=io.StringIO(), width=80), tmp_path / "made" / "my [v2].onnx"
     ExportCommand(run, out=out).main(page)
     printed = page.file.getvalue()
     assert f"{out} (" in printed
@@ -242,7 +262,7 @@ def test_a_run_on_vectors_takes_vectors_and_is_not_shown_as_pictures(tmp_path):
     task = Task("vectors", "made in a test", ("a", "b", "c"), source, source, target, target)
     run = tmp_path / "run"
     Experiment.start(load_recipe("source_only", [*SHORT, "backbone=mlp"]), task, 0, run).run()
-    page = PlainConsole(file=StringIO(), width=200)
+    page = PlainConsole(file=io.StringIO(), width=200)
     ExportCommand(run, "safetensors").main(page)
     printed = page.file.getvalue()
     assert "64 real vectors: largest difference" in printed

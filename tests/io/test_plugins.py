@@ -1,4 +1,4 @@
-"""Plugins: modules of users, by name, by file, by entry point."""
+"""Plugins: modules of users, by name or by file."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from mutualign.cli import app
 from mutualign.errors import MutualignError
 from mutualign.io import plugins
 
@@ -17,7 +18,6 @@ def clean(monkeypatch, tmp_path):
     """No plugin stays imported after a test."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(plugins, "_loaded", [])
-    monkeypatch.setattr(plugins, "_installed", set())
     monkeypatch.setattr(sys, "path", list(sys.path))
     before = set(sys.modules)
     (tmp_path / "folder").mkdir()
@@ -47,16 +47,13 @@ def test_what_cannot_be_imported_is_refused_and_not_counted(name, tmp_path):
     assert plugins.loaded_plugins() == []
 
 
-def test_installed_packages_name_theirs_as_entry_points(monkeypatch):
-    def entry_points(group):
-        return [metadata.EntryPoint("own", "own_plugin", group)] if group == "mutualign.plugins" else []
-
-    monkeypatch.setattr("importlib.metadata.entry_points", entry_points)
-    monkeypatch.setattr(plugins, "_named_by_packages", plugins._named_by_packages.__wrapped__)  # not remembered
-    plugins.load_installed_plugins()
-    plugins.load_plugin("folder/other_plugin.py")
-    assert plugins.loaded_plugins() == ["own_plugin", "folder/other_plugin.py"]
-    assert plugins.mutualign_command("show", "runs/a") == "mutualign show runs/a --plugin folder/other_plugin.py"
+def test_an_installed_package_adds_no_plugin_unless_it_is_named(monkeypatch, capsys):
+    one = metadata.EntryPoint("own", "own_plugin", "mutualign.plugins")
+    monkeypatch.setattr(metadata, "entry_points", lambda **_: [one])
+    monkeypatch.setattr(sys, "argv", ["mutualign", "methods"])
+    app.main()
+    assert "dann" in capsys.readouterr().out
+    assert "own_plugin" not in sys.modules
 
 
 def test_a_run_never_imports_its_plugins_by_itself():

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import signal
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -48,6 +53,49 @@ def test_seeding_a_device_gives_the_draws_of_manual_seed():
     expected = torch.rand(3)
     seed_device(5, torch.device("cpu"))
     assert torch.equal(torch.rand(3), expected)
+
+
+def test_threads_do_not_take_draws_of_each_other():
+    def draw(seed):
+        with separate_draws(seed=seed):
+            own = [float(torch.rand(()))]
+            with separate_draws(seed=seed + 1):  # a thread may be in it twice
+                own.append(float(torch.rand(())))
+            return own + [float(torch.rand(())) for _ in range(50)]
+
+    expected, before = [draw(seed) for seed in range(100)], sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            assert list(pool.map(draw, range(100))) == expected
+    finally:
+        sys.setswitchinterval(before)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+def test_a_process_that_is_forked_while_another_thread_draws_can_draw():
+    inside, done = threading.Event(), threading.Event()
+
+    def hold():
+        with separate_draws():
+            inside.set()
+            done.wait()
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(hold)
+        inside.wait()
+        child = os.fork()
+        if not child:
+            try:
+                signal.signal(signal.SIGALRM, signal.SIG_DFL)
+                signal.alarm(20)  # ends a child that waits for ever
+                with separate_draws():
+                    os._exit(0)
+            finally:
+                os._exit(1)
+        done.set()
+        assert os.waitpid(child, 0)[1] == 0
 
 
 def test_separate_draws_leave_the_generators_as_they_were():

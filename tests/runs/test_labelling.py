@@ -54,13 +54,13 @@ def line(part, row):
     return dict(zip(labelling.COLUMNS, values, strict=True))
 
 
-def read(tmp_path, rows, folder):
+def read(tmp_path, rows, folder, which="selected"):
     path = tmp_path / "labels.csv"
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, labelling.COLUMNS)
         writer.writeheader()
         writer.writerows(rows)
-    return labelling.read_labelling(path, folder)
+    return labelling.read_labelling(path, folder, which)
 
 
 def random_and_apart(rows, folder, baseline):
@@ -73,6 +73,14 @@ def test_images_that_were_chosen_because_runs_differ_count_for_these_runs_only(t
     assert read(tmp_path, rows, ours).differing == random_and_apart(rows, ours, baseline) + 20
     assert read(tmp_path, rows, other).differing == random_and_apart(rows, other, baseline)
     assert read(tmp_path, rows, ours).images == read(tmp_path, rows, other).images == 30
+
+
+def test_labels_are_compared_with_the_predictions_of_the_epoch_that_is_asked_for(tmp_path, runs, rows, monkeypatch):
+    ours, other, baseline = runs
+    expected = read(tmp_path, rows, other)
+    last = {ours: other, baseline: baseline}
+    monkeypatch.setattr(labelling, "run_outputs", lambda folder, which: last[folder] if which == "last" else folder)
+    assert read(tmp_path, rows, ours) != read(tmp_path, rows, ours, "last") == expected
 
 
 def test_images_that_differ_are_all_labelled_or_none(tmp_path, runs, rows):

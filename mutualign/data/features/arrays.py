@@ -18,8 +18,13 @@ def features_of(pixels: Pixels, network: NetworkWeights) -> Float32[Tensor, "n 1
     """Return the features [n, 1, 1, features] of images [n, height, width, channels] by a pretrained network.
 
     The middle square of each image is scaled to the network's size; grey ones are repeated to three channels. Raises
-    MutualignError if the network's weights are not installed.
+    ValueError for other numbers of channels, MutualignError if the network's weights are not installed.
     """
+    if (channels := pixels.shape[3]) not in (1, 3):
+        raise ValueError(
+            f"X has images of {channels} channels; {network.network} takes grey ones, of 1, and colour ones, of 3\n"
+            "  hint:    leave out transparency: X[..., :3] of colour images, X[..., :1] of grey ones"
+        )
     side, compute = network.side, feature_network(network)
     height, width = pixels.shape[1:3]
     edge = min(height, width)

@@ -48,6 +48,12 @@ def test_the_graph_is_exported_once_and_torch_computes_where_onnx_runtime_is_mis
     assert len(used) == 2
 
 
+@pytest.mark.parametrize("channels", [2, 4])
+def test_arrays_with_transparency_are_refused(channels):
+    with pytest.raises(ValueError, match=rf"images of {channels} channels(.|\n)*hint:    leave out transparency"):
+        features_of(torch.zeros(2, 20, 20, channels, dtype=torch.uint8), NetworkWeights(NAME))
+
+
 def test_features_of_arrays_are_those_of_the_images_at_the_size_of_the_network(lite0, monkeypatch):
     compute = TorchFeatures(lite0)
     monkeypatch.setattr("mutualign.data.features.arrays.feature_network", lambda name: compute)

@@ -263,10 +263,10 @@ def test_a_run_on_vectors_stops_resumes_bit_for_bit_and_predicts_the_outputs_tha
 
 def test_a_comparison_on_vectors_has_rows_of_its_recipes_and_trains_nothing_twice(files, monkeypatch):
     command = Compare(
-        recipes="photos_source_only,photos",
+        recipes=("photos_source_only,photos",),
         own_images=OwnImagesOptions(files / "source.npz", files / "target.npy", target_test=files / "test.npz"),
         seeds=1,
-        set=SHORT,
+        set=(SHORT,),
         out=files / "runs",
         save=files / "rows.json",
     )
