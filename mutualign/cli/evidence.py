@@ -21,9 +21,9 @@ WIDTH = 80  # columns
 MOST = 6  # runs that fit beside each other
 UNSEEN = (
     "The bound assumes that the true labels are no worse than the worst labelling that a linear function of the logits "
-    "can find; with two or three held-out source images per class it can fail. No evidence without labels sees classes "
-    "that the source lacks, or source labels that are wrong in a systematic way; `mutualign report RUN --label-these "
-    "50` does."
+    "can find. No evidence without labels sees classes that the source lacks, source labels that are wrong in a "
+    "systematic way, or images that the network gets wrong with confidence; `mutualign report RUN --label-these 50` "
+    "does."
 )
 
 

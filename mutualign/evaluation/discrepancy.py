@@ -24,7 +24,8 @@ def bound_accuracy(outputs: EstimatorInputs) -> float:
     A critic is a linear function of the logits that agrees with the classifier on the source and disagrees with it on
     the target. If the true labels have no larger a discrepancy than the critic's, target error <= source error +
     discrepancy. This is an assumption: it fails for errors that the logits do not show, such as classes that the source
-    lacks, logits that have nothing to do with the image, and source labels that are wrong in a systematic way.
+    lacks, logits that have nothing to do with the image, and source labels that are wrong in a systematic way. And the
+    loss by which critics are searched can miss larger discrepancies (Marchant et al., arXiv 2512.05931).
 
     The 95 % are of one look: for an epoch that was chosen by a score which includes the accuracy on the same source
     images, they are slightly less.
