@@ -6,7 +6,7 @@ from itertools import permutations
 from pathlib import Path
 from typing import NamedTuple
 
-from mutualign.data.folders.walk import is_hidden
+from mutualign.data.folders.hidden import is_hidden
 from mutualign.errors import MutualignError, nearest
 
 IMAGES = "images"  # Office-31 as published has DOMAIN/images/CLASS

@@ -9,24 +9,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mutualign.data.folders.hidden import is_hidden
 from mutualign.data.folders.image_io import SUFFIXES
 from mutualign.errors import MutualignError
 
-# Folders and files that systems leave.
-SYSTEM_NAMES = frozenset(
-    {"__macosx", "thumbs.db", "desktop.ini", "@eadir", "lost+found", "$recycle.bin", "system volume information"}
-)
 MOST_FILES = 20_000_000  # links may make one folder appear any number of times
 HEIC = "photos in .heic need `pip install pillow-heif` and --plugin pillow_heif.HeifImagePlugin"
-
-
-def is_hidden(name: str) -> bool:
-    """Whether a file or folder is not looked at and not counted: its name starts with a dot, or a system made it.
-
-    >>> is_hidden(".git"), is_hidden("@eaDir"), is_hidden("art")
-    (True, True, False)
-    """
-    return name.startswith(".") or name.casefold() in SYSTEM_NAMES
 
 
 @dataclass
