@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+import textwrap
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -33,6 +34,18 @@ def printable(text: str, encoding: str = "utf-8") -> str:
     if encoding.lower().startswith("utf"):
         return safe
     return safe.translate(_ASCII).encode(encoding, "backslashreplace").decode(encoding)
+
+
+def columns(console: Console) -> int:
+    """The width of text: that of the terminal, 80 at most."""
+    return min(console.width, 80)
+
+
+def print_wrapped(console: Console, text: str) -> None:
+    """Print text in lines; what stands between backticks stays in one, without them, so that it can be copied."""
+    whole = re.sub("`([^`]*)`", lambda found: found[1].replace(" ", "\0"), text)
+    for line in textwrap.wrap(whole, columns(console) - 2, break_long_words=False, break_on_hyphens=False):
+        console.print(f"  {line}".replace("\0", " "))
 
 
 class PlainConsole(Console):

@@ -10,6 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from mutualign.cli.console import columns, print_wrapped
 from mutualign.io.numbers import percent
 from mutualign.runs.checkpoints import Which
 from mutualign.runs.estimates import RunEstimates
@@ -17,7 +18,6 @@ from mutualign.runs.folder import RunFolder
 from mutualign.runs.labelling import read_labelling
 from mutualign.runs.next_steps import contradiction
 
-WIDTH = 80  # columns
 MOST = 6  # runs that fit beside each other
 UNSEEN = (
     "The bound assumes that the true labels are no worse than the worst labelling that a linear function of the logits "
@@ -36,9 +36,7 @@ def print_evidence(console: Console, found: Sequence[RunEstimates]) -> None:
             f"  at least {percent(run.bound)} right, by a bound at 95 % confidence\n"
             f"  about {percent(best.accuracy)} right, by {name.replace('_', ' ')}",
         )
-        if conflict := contradiction(run.bound, best.accuracy, run.run.path, labelled=False):
-            lines = textwrap.wrap(conflict.replace("`", ""), min(console.width, WIDTH) - 2, break_on_hyphens=False)
-            console.print(textwrap.indent("\n".join(lines), "  "))
+        print_wrapped(console, contradiction(run.bound, best.accuracy, run.run.path, labelled=False))
     table = Table("estimator", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title="estimated target accuracy in %")
     shown = found[:MOST]
     for number, _ in enumerate(shown, start=1):
@@ -53,10 +51,10 @@ def print_evidence(console: Console, found: Sequence[RunEstimates]) -> None:
     console.print(table)
     if missing:
         line = f"need more runs (several seeds or recipes): {', '.join(missing)}"
-        console.print(textwrap.fill(line, min(console.width, WIDTH)))
+        console.print(textwrap.fill(line, columns(console)))
     if len(found) > MOST:
         console.print(f"the table shows the first {MOST} of {len(found)} runs")
-    console.print(textwrap.fill(UNSEEN, min(console.width, WIDTH)), style="dim")
+    console.print(textwrap.fill(UNSEEN, columns(console)), style="dim")
 
 
 def print_labelled(console: Console, folder: RunFolder, table: Path, which: Which) -> None:

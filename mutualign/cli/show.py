@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import textwrap
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -11,6 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from mutualign.cli.console import columns, print_wrapped
 from mutualign.cli.progress import print_alarm
 from mutualign.evaluation.verdict import Headline, Verdict
 from mutualign.io.numbers import percent
@@ -48,48 +47,37 @@ def show_run(console: Console, run: RunFolder) -> None:
     config, records, result = run.config(), run.metrics(), run.result()
     for number, stage in enumerate(config.recipe.stages):
         console.print(f"\nstage {number + 1}: {stage.method}", style="bold")
-        _wrapped(console, ", ".join(f"{name} {value}" for name, value in _settings(stage).items()))
+        print_wrapped(console, ", ".join(f"{name} {value}" for name, value in _settings(stage).items()))
         found = curves([record for record in records if record.stage == number])
         width = max(map(len, found), default=0)
         for name, values in found.items():
-            line = sparkline(values, max(8, min(32, _columns(console) - width - 23)))
+            line = sparkline(values, max(8, min(32, columns(console) - width - 23)))
             console.print(f"  {name:<{width}} {line}  {values[0]:.3f} → {values[-1]:.3f}")
     if config.notes:
         console.print("\nthe images", style="bold")
     for note in config.first_notes:
-        _wrapped(console, note)
+        print_wrapped(console, note)
     console.print("\nhow it was made", style="bold")
     console.print(f"  folder   {run.path}\n  command  {config.command}")
     if result is not None:
-        _wrapped(console, f"hardware {result.hardware}")
-    _wrapped(console, f"data     {config.data}")
+        print_wrapped(console, f"hardware {result.hardware}")
+    print_wrapped(console, f"data     {config.data}")
 
 
 def print_verdict(console: Console, verdict: Verdict, run: Path) -> None:
     """Print the verdict on a run: in a word, in a sentence, and the numbers that it rests on."""
     console.print(verdict.headline, style=STYLES[verdict.headline])
-    _wrapped(console, verdict.sentence)
+    print_wrapped(console, verdict.sentence)
     if verdict.true_accuracy is not None:
         console.print(f"  {percent(verdict.true_accuracy)} of the target test images right, by their labels")
     if verdict.lower_bound is not None and verdict.accuracy is not None:
-        _wrapped(
+        print_wrapped(
             console,
             f"without labels: at least {percent(verdict.lower_bound)} right (bound at 95 %), about "
             f"{percent(verdict.accuracy)} (estimate)",
         )
     labelled = verdict.true_accuracy is not None
-    _wrapped(console, contradiction(verdict.lower_bound, verdict.accuracy, run, labelled=labelled).replace("`", ""))
-
-
-def _columns(console: Console) -> int:
-    return min(console.width, 80)
-
-
-def _wrapped(console: Console, text: str) -> None:
-    """Print text in lines; what stands between backticks stays in one, without them, so that it can be copied."""
-    whole = re.sub("`([^`]*)`", lambda found: found[1].replace(" ", "\0"), text)
-    for line in textwrap.wrap(whole, _columns(console) - 2, break_long_words=False, break_on_hyphens=False):
-        console.print(f"  {line}".replace("\0", " "))
+    print_wrapped(console, contradiction(verdict.lower_bound, verdict.accuracy, run, labelled=labelled))
 
 
 def _settings(stage: Stage) -> dict[str, object]:
@@ -136,7 +124,7 @@ def _show_result(console: Console, run: RunFolder, result: Result, explained: Co
     if steps:
         console.print("what to do next", style="bold")
     for step in steps:
-        _wrapped(console, step)
+        print_wrapped(console, step)
 
 
 def sparkline(values: Sequence[float], width: int = 40) -> str:

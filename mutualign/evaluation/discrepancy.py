@@ -98,7 +98,7 @@ def search_critics(source: Float[Tensor, "n classes"], target: Float[Tensor, "m 
         value = agreement + np.logaddexp(0, margin).mean() + DECAY * float(flat @ flat)
         return value, gradient.ravel() + 2 * DECAY * flat
 
-    # A constant that is added to all logits changes no prediction.
+    # The classifier itself, up to a constant that is the same for all classes.
     weights = [np.concatenate([scale * np.eye(classes), (mean - mean.mean())[None]]).ravel()]
     scipy.optimize.minimize(
         loss,

@@ -67,6 +67,7 @@ def test_show_and_estimate_say_that_bound_and_estimate_contradict_each_other(mut
         code, out, err = mutualign(command, runs["dann"])
         assert code == 0, err
         assert f"contradict each other: at least one of them is wrong. {decides}" in " ".join(out.split())
+    assert f"mutualign report {runs['dann']} --label-these 50" in out  # on one line, to be copied
 
 
 def test_a_few_labels_written_filled_in_and_read(mutualign, refused, runs):

@@ -186,7 +186,7 @@ class FolderTask:
         return listings, names
 
     def _judge_bad(self, bad: Mapping[str, Sequence[str]], listings: Mapping[str, Listing]) -> list[str]:
-        """Return notes on the unreadable images of each part. Raises MutualignError if a folder or table has too many.
+        """Return notes on the unreadable images of each place. Raises MutualignError if a folder or table has too many.
 
         Parts of one folder are judged together: a user does not know which images were held out of it.
         """
