@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mutualign.cli.console import columns, print_wrapped
-from mutualign.io.numbers import percent
+from mutualign.io.numbers import percent, points
 from mutualign.runs.checkpoints import Which
 from mutualign.runs.estimates import RunEstimates
 from mutualign.runs.folder import RunFolder
@@ -69,7 +69,7 @@ def print_labelled(console: Console, folder: RunFolder, table: Path, which: Whic
     if found.gain is None:
         lines.append("  no source-only run of the same network and epochs next to it: no gain")
     else:
-        low, value, high = (f"{100 * share:+.1f}" for share in (found.gain.low, found.gain.value, found.gain.high))
+        low, value, high = map(points, (found.gain.low, found.gain.value, found.gain.high))
         lines.append(f"  {value} points over source only, {low} to {high}")
         lines.append(f"  (95 % interval from {found.differing} labels of images on which the two runs differ)")
     console.print("\n".join(lines))

@@ -117,7 +117,8 @@ def affine_grid(
     angle, scale, aspect, shear = views.geometry * most * draw[:4]
     shift = views.geometry * 0.09 * draw[4:].T  # in the units of grid_sample, half a side
     cosine, sine, across, down = angle.cos(), angle.sin(), 1 + scale, (1 + scale) * (1 + aspect)
-    matrix = torch.stack([cosine * across, (shear - sine) * across, sine * down, cosine * down], dim=1).view(n, 2, 2)
+    entries = (cosine * across, (shear - sine) * across * height / width, sine * down * width / height, cosine * down)
+    matrix = torch.stack(entries, dim=1).view(n, 2, 2)  # every side is 2 long in a grid: hence height / width
     rows = (torch.arange(height, device=images.device) * 2 + 1) / height - 1
     columns = (torch.arange(width, device=images.device) * 2 + 1) / width - 1
     points = torch.cartesian_prod(rows, columns).flip(1)  # (x, y) of every pixel

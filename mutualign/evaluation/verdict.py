@@ -13,6 +13,7 @@ from torch import Tensor
 from mutualign.evaluation.discrepancy import bound_accuracy
 from mutualign.evaluation.estimators import EstimatorInputs, RunOutputs
 from mutualign.evaluation.estimators.confidence import average_thresholded_confidence
+from mutualign.io.numbers import percent, points
 
 Kind = Literal["helped", "made it worse", "no difference", "cannot tell", "baseline"]
 Headline = Kind | Literal["not compared", "source not learnt"]
@@ -181,7 +182,7 @@ def _guessing(outputs: EstimatorInputs) -> float:
 
 def _not_learnt(accuracy: float) -> str:
     return (
-        f"The source is not learnt, so nothing else can be read: {100 * accuracy:.1f} % of held-out source images are "
+        f"The source is not learnt, so nothing else can be read: {percent(accuracy)} of held-out source images are "
         "right."
     )
 
@@ -195,20 +196,16 @@ def _sentence(kind: Kind, gain: Range | None, true: Range | None) -> str:
             "whether adaptation helped; `mutualign compare` trains one."
         )
     if true is not None:
-        numbers = f"{_points(true.value)} points over source only ({_points(true.low)} to {_points(true.high)})"
+        numbers = f"{points(true.value)} points over source only ({points(true.low)} to {points(true.high)})"
         return {
             "helped": f"Adaptation helped, by target labels: {numbers}.",
             "made it worse": f"Adaptation made it worse, by target labels: {numbers}.",
             "no difference": f"Adaptation made no difference, by target labels: {numbers}.",
         }.get(kind, f"Cannot tell whether adaptation helped; the target labels are too few: {numbers}.")
-    about = f"about {100 * gain.value:+.0f} points over source only, estimated without target labels"
+    about = f"about {points(gain.value, 0)} points over source only, estimated without target labels"
     return {
         "helped": f"Adaptation probably helped: {about}.",
         "made it worse": f"Adaptation probably made it worse: {about}.",
         "no difference": "Adaptation made no difference: it changes the class of "
-        f"{100 * gain.high:.1f} % of the target images.",
+        f"{percent(gain.high)} of the target images.",
     }.get(kind, "Cannot tell without target labels whether adaptation helped.")
-
-
-def _points(share: float) -> str:
-    return f"{100 * share:+.1f}"

@@ -23,8 +23,16 @@ SHA256 = "sha256"
 
 
 def pack(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
-    """Return a safetensors file of tensors and metadata, with the SHA-256 of both in its header."""
-    dense = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    """Return a safetensors file of tensors and metadata, with the SHA-256 of both in its header.
+
+    A tensor with two names, such as a network that a method owns twice, is written twice.
+    """
+    dense, storages = dict[str, Tensor](), set[int]()
+    for name, tensor in tensors.items():
+        dense[name] = tensor.detach().cpu().contiguous()
+        if (storage := dense[name].untyped_storage().data_ptr()) in storages:  # which safetensors refuses
+            dense[name] = dense[name].clone()
+        storages.add(storage)
     return save(dense, metadata={**metadata, SHA256: digest(dense, metadata)})
 
 

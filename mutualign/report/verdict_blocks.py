@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mutualign.evaluation.verdict import Headline, Range, Verdict
-from mutualign.io.numbers import percent
+from mutualign.io.numbers import percent, points
 from mutualign.report.page import Badge, KeyNumber
 from mutualign.report.run_data import FinishedRun, spaced
 from mutualign.runs.next_steps import contradiction, next_steps
@@ -89,5 +89,4 @@ def _without_labels(verdict: Verdict, *, contradicts: bool) -> list[KeyNumber]:
 
 
 def _gain(gain: Range, label: str) -> KeyNumber:
-    low, high = (f"{100 * share:+.1f}" for share in (gain.low, gain.high))
-    return KeyNumber(f"{100 * gain.value:+.1f}", f"{label}: {low} to {high}")
+    return KeyNumber(points(gain.value), f"{label}: {points(gain.low)} to {points(gain.high)}")

@@ -23,6 +23,7 @@ import torch.distributed as dist
 from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
 
 from mutualign.errors import MutualignError, first_line
+from mutualign.nn.distributed import any_process
 from mutualign.training.keepalive import keep_connections_alive
 from mutualign.training.launching import local_processes
 from mutualign.training.loop import Stopped
@@ -225,5 +226,6 @@ class _Connecting(threading.Thread):
                 world_size=self._meeting.size,
                 device_id=device,
             )
+            any_process(False)  # opens the connections of CPU tensors, if they have their own
         except (RuntimeError, ValueError) as error:
             raise self._meeting.error("the processes do not reach each other", error, _HINT_NETWORK) from error

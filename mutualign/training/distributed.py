@@ -13,6 +13,7 @@ import torch.distributed as dist
 
 from mutualign.errors import MutualignError, first_line
 from mutualign.io.plugins import resume_command
+from mutualign.nn.distributed import any_process
 from mutualign.training.connection import Meeting, connect
 from mutualign.training.fabric import (
     ClusterEnvironment,
@@ -132,7 +133,7 @@ def make_fabric(
 ) -> Fabric:
     """Choose devices and precision: `float32`, `bf16` (autocast), or `auto`, which is bf16 where it is faster.
 
-    The accelerator `auto` is a GPU of CUDA (or ROCm) if there is one, else the CPU.
+    The accelerator `auto` is a GPU of CUDA (or ROCm) if there is one, else the CPU. Processes take bf16 if all would.
 
     Launches the other processes, if any: each runs this program from its start to this call. Raises MutualignError if
     the accelerator does not exist or has too few devices, or if the processes cannot connect; raises Stopped if
@@ -140,25 +141,32 @@ def make_fabric(
     """
     if accelerator == "auto":  # not mps: what it lacks differs between versions of torch, and none is tested
         accelerator = "cuda" if torch.cuda.is_available() else "cpu"
-    settings: dict[str, Any] = {"accelerator": accelerator}
-    try:
-        one = Fabric(devices=1, plugins=[LightningEnvironment()], **settings)
-        bf16 = precision == "bf16" or (precision == "auto" and bf16_is_faster(one.device))
+
+    def build(bf16: bool) -> Fabric:
+        settings: dict[str, Any] = {"accelerator": accelerator, "plugins": [environment]}
         settings["precision"] = "bf16-mixed" if bf16 else "32-true"
-        environment = processes._environment()
-        settings["plugins"] = [environment]
         if processes == ONE:
             return Fabric(devices=1, **settings)
         # Gradients are averaged by nn/distributed.py.
         strategy = DDPStrategy(broadcast_buffers=False)
-        fabric = Fabric(devices=processes.devices, num_nodes=processes.nodes, strategy=strategy, **settings)
+        return Fabric(devices=processes.devices, num_nodes=processes.nodes, strategy=strategy, **settings)
+
+    try:
+        environment = processes._environment()
+        one = Fabric(accelerator=accelerator, devices=1, plugins=[LightningEnvironment()])
+        bf16 = precision == "bf16" or (precision == "auto" and bf16_is_faster(one.device))
+        fabric = build(bf16)
     except (RuntimeError, ValueError, MisconfigurationException) as error:
         asked = "" if processes == ONE else f" in {processes.devices} processes on each of {processes.nodes} node(s)"
         raise MutualignError(
             f'cannot train on accelerator "{accelerator}"{asked}: {error}\n'
             "  hint:    leave out --accelerator, --devices and --nodes, or choose devices that this machine has"
         ) from error
+    if processes == ONE:
+        return fabric
     processes.connect(fabric, environment, should_stop)
+    if any_process(not bf16) and bf16:
+        fabric = build(False)
     fabric.launch()
     return fabric
 

@@ -56,12 +56,15 @@ def build_method(stage: Stage, classifier: Classifier) -> Method:
 def standard_modes() -> Iterator[None]:
     """Context in which torch computes as it does by default, whatever its caller has set.
 
-    New tensors are float32 and gradients are on, also within `torch.no_grad` or `torch.inference_mode`.
+    New tensors are float32 and gradients are on, also within `torch.no_grad` or `torch.inference_mode`. cuDNN, which by
+    default may add in any order, computes the same bits every time, or no run on a GPU could resume exactly.
     """
-    before = torch.get_default_dtype()
+    before, deterministic = torch.get_default_dtype(), torch.backends.cudnn.deterministic
     torch.set_default_dtype(torch.float32)
+    torch.backends.cudnn.deterministic = True
     try:
         with torch.inference_mode(False), torch.enable_grad():
             yield
     finally:
         torch.set_default_dtype(before)
+        torch.backends.cudnn.deterministic = deterministic

@@ -54,12 +54,23 @@ def test_a_grid_is_the_affine_map_of_its_own_draws():
         )
         c, s = math.cos(angle), math.sin(angle)
         rows = [
-            [c * (1 + scale), (shear - s) * (1 + scale), 0.8 * 0.09 * values[4]],
-            [s * (1 + scale) * (1 + aspect), c * (1 + scale) * (1 + aspect), 0.8 * 0.09 * values[5]],
+            [c * (1 + scale), (shear - s) * (1 + scale) * 6 / 7, 0.8 * 0.09 * values[4]],
+            [s * (1 + scale) * (1 + aspect) * 7 / 6, c * (1 + scale) * (1 + aspect), 0.8 * 0.09 * values[5]],
         ]
         expected = F.affine_grid(torch.tensor([rows]), [1, 1, 6, 7], align_corners=False)
         # the second row's vertical entry and the first row's horizontal one are scaled as written above
         torch.testing.assert_close(found[i : i + 1], expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(40, 40), (16, 64), (64, 16)])
+def test_images_that_are_not_square_are_turned_and_not_sheared(shape, monkeypatch):
+    turned = torch.tensor([1.0, 0.5, 0.5, 0.5, 0.5, 0.5])[:, None]  # the largest angle; no other change
+    monkeypatch.setattr(torch, "rand", lambda *size, **settings: turned)
+    grid = affine_grid(torch.zeros(1, 1, *shape), AugmentConfig(geometry=1.0))[0]
+    pixels = grid * torch.tensor([shape[1], shape[0]]) / 2
+    down, right = pixels[1, 0] - pixels[0, 0], pixels[0, 1] - pixels[0, 0]
+    c, s = math.cos(math.radians(10)), math.sin(math.radians(10))
+    torch.testing.assert_close(torch.stack([right, down]), torch.tensor([[c, s], [-s, c]]), rtol=1e-4, atol=1e-4)
 
 
 def test_a_grid_is_exact_under_autocast():

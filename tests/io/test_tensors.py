@@ -36,6 +36,15 @@ def test_tensors_and_metadata_come_back_bit_for_bit(path):
     assert metadata == ABOUT
 
 
+def test_a_tensor_with_two_names_and_a_part_of_another_come_back_as_tensors_of_their_own(path):
+    whole = torch.arange(6.0).view(3, 2)
+    path.write_bytes(pack({"a": whole, "b": whole, "rows": whole[1:], "column": whole[:, 1]}, {}))
+    tensors, _ = unpack(path, hashed=True)
+    assert {name: tensor.tolist() for name, tensor in tensors.items()} == {
+        "a": whole.tolist(), "b": whole.tolist(), "rows": whole[1:].tolist(), "column": [1.0, 3.0, 5.0]
+    }  # fmt: skip
+
+
 def test_a_flipped_bit_is_detected_or_changes_nothing_that_is_read(path):
     whole = path.read_bytes()
     header = 8 + int.from_bytes(whole[:8], "little")

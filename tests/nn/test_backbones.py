@@ -136,7 +136,15 @@ def test_a_change_of_contrast_or_brightness_hardly_changes_what_the_two_block_ne
     found = standardise(images)
     assert torch.allclose(found.mean((2, 3)), torch.zeros(4, 3), atol=1e-5)
     assert found.std((2, 3)).min() > 0.8
-    assert standardise(torch.full((2, 3, 5, 5), 0.3)).abs().max().item() < 0.01  # a flat image stays flat
+
+
+@pytest.mark.parametrize("side", [28, 64])
+def test_a_flat_image_stays_flat_and_has_a_finite_gradient(side):
+    levels = torch.linspace(0, 1, 41).view(-1, 1, 1, 1).expand(-1, 3, side, side)
+    assert standardise(levels).abs().max().item() < 0.01
+    probe = 1e-2 * F.normalize(torch.randn(3 * side * side), dim=0).view(1, 3, side, side)  # of adversarial training
+    images = (levels + probe).requires_grad_()
+    assert torch.autograd.grad(standardise(images).square().sum(), images)[0].isfinite().all()
 
 
 def test_a_batch_of_one_vector_can_be_trained_on_and_images_of_any_size_are_flattened():

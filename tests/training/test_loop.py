@@ -15,6 +15,7 @@ from mutualign.runs.checkpoints import Checkpoints
 from mutualign.training.callbacks import CheckpointPolicy
 from mutualign.training.distributed import make_fabric
 from mutualign.training.loop import NotFinite, Stopped, train
+from mutualign.training.setup import standard_modes
 from tests.training.tiny_runs import (
     CLASSES,
     EPOCH,
@@ -195,6 +196,13 @@ def test_a_caller_may_be_in_inference_mode_without_gradients_or_in_float64():
     finally:
         torch.set_default_dtype(torch.float32)
     assert_same(found.tensors, expected.tensors)
+
+
+def test_on_a_gpu_sums_are_in_the_same_order_in_every_run():
+    before = torch.backends.cudnn.deterministic
+    with standard_modes():
+        assert torch.backends.cudnn.deterministic
+    assert torch.backends.cudnn.deterministic == before
 
 
 @pytest.mark.parametrize(("images", "batch_size"), [(17, 8), (9, 8), (13, 4)])

@@ -28,7 +28,7 @@ from mutualign.methods import METHODS, MethodEntry, NoConfig
 from mutualign.nn.distributed import any_process
 from mutualign.runs.experiment import Experiment
 from mutualign.runs.observer import Observer
-from mutualign.training import connection, keepalive
+from mutualign.training import connection, distributed, keepalive
 from mutualign.training.batches import Batches
 from mutualign.training.distributed import ONE, Processes, make_fabric, report_lost_processes
 from mutualign.training.loop import StageTrainer
@@ -78,15 +78,29 @@ def free_port():
         return free.getsockname()[1]
 
 
+def keeps_alive():
+    """Of every TCP connection to another process, whether keep-alive is on."""
+    found = []
+    for number in Path("/dev/fd").iterdir():
+        with suppress(OSError), socket.socket(fileno=os.dup(int(number.name))) as one:
+            if one.family in (socket.AF_INET, socket.AF_INET6) and one.getpeername():
+                found.append(one.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1)
+    return found
+
+
 def take_part(rank, port, folder):
     """One of two processes."""
     torch.set_num_threads(1)
     place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "NODE_RANK": "0"}
     os.environ |= place | {"WORLD_SIZE": "2", "LOCAL_RANK": str(rank)}
-    fabric = make_fabric("float32", "cpu", Processes(2))
+    torch.distributed.get_backend = lambda: "nccl"  # so that CPU tensors have a group of their own, as with GPUs
+    distributed.bf16_is_faster = lambda device: rank == 1  # two kinds of processors
+    fabric = make_fabric("auto", "cpu", Processes(2))
     assert (fabric.world_size, fabric.global_rank) == (2, rank)
     assert any_process(rank == 1)
     assert not any_process(False)
+    assert len(keeps_alive()) > 2
+    assert all(keeps_alive())
     for name, backbone in CASES:
         (folder / f"{name}-{rank}").write_bytes(pack(take_steps(name, backbone, fabric), {}))
 
