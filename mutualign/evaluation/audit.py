@@ -84,10 +84,11 @@ def _cells(pixels: Pixels) -> Float64[Tensor, "n cells"]:
     # Filled in place: a small tensor kept between two large freed ones fragments the heap, by as much as all images.
     cells = torch.empty(len(pixels), 2, channels, *grid, dtype=torch.float64)
     at_once = 1 + CHUNK // pixels[0].numel()
-    for some, filled in zip(pixels.split(at_once), cells.split(at_once), strict=True):
-        images = to_floats(some, channels).double()
-        filled[:, 0] = mean = F.adaptive_avg_pool2d(images, grid)
-        filled[:, 1] = (F.adaptive_avg_pool2d(images.square(), grid) - mean.square()).clamp_min(0).sqrt()
+    for start in range(0, len(pixels), at_once):
+        some = slice(start, start + at_once)
+        images = to_floats(pixels[some], channels).double()
+        cells[some, 0] = mean = F.adaptive_avg_pool2d(images, grid)
+        cells[some, 1] = (F.adaptive_avg_pool2d(images.square(), grid) - mean.square()).clamp_min(0).sqrt()
     return cells.flatten(1)
 
 
