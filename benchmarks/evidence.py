@@ -90,7 +90,7 @@ def read(folder: RunFolder, which: Which) -> Judged:
     outputs, labels = run_outputs(folder, which), folder.checkpoints.load("review")[0].get("labels")
     if labels is None:
         raise MutualignError(f"{folder.path}: evidence can only be measured on runs with target labels")
-    return Judged(folder, outputs, outputs.outputs.predicted == labels, labels)
+    return Judged(folder, outputs, outputs.predicted == labels, labels)
 
 
 def facts(about: About, run: Judged, which: Which) -> dict[str, Any]:
@@ -108,7 +108,7 @@ def facts(about: About, run: Judged, which: Which) -> dict[str, Any]:
         "epoch": which,
         "images": len(run.labels),
         "accuracy": share(run.right),
-        "source_accuracy": round(run.outputs.outputs.source_accuracy, 4),
+        "source_accuracy": round(run.outputs.source_accuracy, 4),
     }
     if which == "last":
         chosen = {name: best_epoch(epochs, name).target_accuracy for name in epochs[-1].scores}
@@ -127,9 +127,9 @@ def evidence(run: Judged, base: Judged | None, runs: Sequence[RunOutputs]) -> di
     compared = None if base is None else base.folder.config().recipe.name
     verdict = judge(Evidence(ours, theirs, compared, is_baseline=recipe.is_source_only))
     found = estimates(ours, runs)
-    names = [alarm.name for alarm in verdict_alarms(verdict, ours.outputs.source_accuracy)]
-    predicted = ours.outputs.predicted
-    plan = plan_labelling(predicted, None if theirs is None else theirs.outputs.predicted, LABELS, result.data)
+    names = [alarm.name for alarm in verdict_alarms(verdict, ours.source_accuracy)]
+    predicted = ours.predicted
+    plan = plan_labelling(predicted, None if theirs is None else theirs.predicted, LABELS, result.data)
     row: dict[str, Any] = {
         "bound": round(verdict.lower_bound or 0.0, 4),
         "estimates": {name: ranged(one) for name in ESTIMATORS if (one := found[name]) is not None},
@@ -138,7 +138,7 @@ def evidence(run: Judged, base: Judged | None, runs: Sequence[RunOutputs]) -> di
         "labelled_accuracy": ranged(labelled_accuracy(predicted[plan.random], run.labels[plan.random])),
     }
     if base is not None:
-        other = base.outputs.outputs.predicted
+        other = base.outputs.predicted
         drawn = torch.cat([plan.random, plan.differing])
         drawn = drawn[predicted[drawn] != other[drawn]]
         apart = float((predicted != other).double().mean())

@@ -24,7 +24,7 @@ from mutualign.data.fetch.data_files import data_folder
 from mutualign.data.task import Task
 from mutualign.evaluation.alarms import verdict_alarms
 from mutualign.evaluation.discrepancy import bound_accuracy
-from mutualign.evaluation.estimators import ESTIMATORS, EstimatorInputs, RunOutputs
+from mutualign.evaluation.estimators import ESTIMATORS, RunOutputs
 from mutualign.evaluation.measure import Evaluator
 from mutualign.evaluation.records import EpochRecord
 from mutualign.evaluation.selection import best_epoch
@@ -111,17 +111,15 @@ def judged(evidence: Half, truth: Half) -> dict[str, float]:
     found = {
         f"epoch: {name}": accuracy[evidence.records.index(best_epoch(evidence.records, name))] for name in VALIDATORS
     }
-    inputs = EstimatorInputs(
-        evidence.outputs["source_logits"], evidence.outputs["source_labels"], truth.outputs["target_logits"]
-    )
-    run = RunOutputs(inputs, "", 0, 0.0)
-    found["error: lower bound"] = bound_accuracy(inputs) - accuracy[-1]
+    source, target = evidence.outputs, truth.outputs
+    run = RunOutputs(source["source_logits"], source["source_labels"], target["target_logits"], "", 0, 0.0)
+    found["error: lower bound"] = bound_accuracy(run) - accuracy[-1]
     for name in ESTIMATES:
         estimate = ESTIMATORS[name](run, [run])
         if estimate is not None:
             found[f"error: {name}"] = estimate.accuracy - accuracy[-1]
     verdict = judge(Evidence(run, None))
-    raised = {alarm.name for alarm in verdict_alarms(verdict, inputs.source_accuracy)}
+    raised = {alarm.name for alarm in verdict_alarms(verdict, run.source_accuracy)}
     return found | {"alarm: low target accuracy": float("low target accuracy" in raised)}
 
 

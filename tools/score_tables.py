@@ -15,7 +15,7 @@ from tools.results import Results
 @table("scores", source="")
 def scores_table(_: Results) -> list[str]:
     """All registered validators."""
-    return of_functions("score", {name: entry.score for name, entry in VALIDATORS.items()})
+    return of_functions("score", VALIDATORS)
 
 
 @table("estimators", source="")

@@ -8,12 +8,13 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from mutualign.data.types import Pixels, to_floats
 from mutualign.evaluation.records import EpochAudit
 
+CHUNK = 1 << 20  # about as many values of images are float64 at once: 8 MB
 _SEPARATED: dict[bytes, float] = {}  # accuracies of random forests, by the SHA-256 of their data
 
 
@@ -67,17 +68,28 @@ def domain_accuracy(source: Pixels, target: Pixels) -> float:
     """
     from sklearn.ensemble import RandomForestClassifier
 
-    images = to_floats(torch.cat([source, target]), source.shape[3]).double()
-    grid = (min(7, images.shape[2]), min(7, images.shape[3]))
-    mean = F.adaptive_avg_pool2d(images, grid)
-    deviation = (F.adaptive_avg_pool2d(images.square(), grid) - mean.square()).clamp_min(0).sqrt()
-    cells = torch.cat([mean.flatten(1), deviation.flatten(1)], dim=1).numpy()
-    is_source = torch.arange(len(images)).numpy() < len(source)
+    cells = torch.cat([_cells(source), _cells(target)]).numpy()
+    is_source = torch.arange(len(cells)).numpy() < len(source)
     data = hashlib.sha256(cells.tobytes() + is_source.tobytes()).digest()
     if data not in _SEPARATED:
         forest = RandomForestClassifier(50, oob_score=True, random_state=0).fit(cells, is_source)
         _SEPARATED[data] = float(forest.oob_score_)
     return _SEPARATED[data]
+
+
+def _cells(pixels: Pixels) -> Float64[Tensor, "n cells"]:
+    """Mean and deviation of each cell of a 7x7 grid, by channel, of a few images at a time."""
+    _, height, width, channels = pixels.shape
+    grid = (min(7, height), min(7, width))
+    # Filled in place: a small tensor kept between two large freed ones fragments the heap, by as much as all images.
+    cells = torch.empty(len(pixels), 2, channels, *grid, dtype=torch.float64)
+    at_once = 1 + CHUNK // pixels[0].numel()
+    for start in range(0, len(pixels), at_once):
+        some = slice(start, start + at_once)
+        images = to_floats(pixels[some], channels).double()
+        cells[some, 0] = mean = F.adaptive_avg_pool2d(images, grid)
+        cells[some, 1] = (F.adaptive_avg_pool2d(images.square(), grid) - mean.square()).clamp_min(0).sqrt()
+    return cells.flatten(1)
 
 
 def _mean(flags: Tensor) -> float:

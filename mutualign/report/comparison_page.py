@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 
 from mutualign.io.plugins import resume_command
@@ -36,7 +35,6 @@ def comparison_page(path: Path, link_from: Path | None = None) -> Page:
             _count(alarmed, "run with an alarm", "runs with an alarm"),
         ],
         sections=[*(part.section() for part in parts), *([_left_out(left_out)] if left_out else [])],
-        version=version("mutualign"),
         reads_labels=any(part.has_labels for part in parts),
         badge=parts[0].badge() if len(parts) == 1 else None,
     )

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from importlib.metadata import version
 from typing import ClassVar
 
 import jinja2
@@ -164,13 +165,12 @@ class Page:
     summary: str
     numbers: Sequence[KeyNumber]
     sections: Sequence[Section]
-    version: str
     reads_labels: bool  # whether the runs' targets have test labels
     badge: Badge | None = None
 
     def html(self) -> str:
         """Return the page as one self-contained HTML file."""
-        return _environment().get_template("report.html").render(page=self)
+        return _environment().get_template("report.html").render(page=self, version=version("mutualign"))
 
     def images(self) -> Iterator[tuple[str, bytes]]:
         """Yield the name and PNG of each figure and gallery."""

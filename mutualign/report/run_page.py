@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
-
 from mutualign.io.numbers import percent
 from mutualign.report.audit_section import audit_section
 from mutualign.report.epoch_plots import accuracy_curves, score_curve
@@ -47,7 +45,6 @@ def run_page(folder: RunFolder) -> Page:
         summary=summary(run),
         numbers=key_numbers(run),
         sections=[section for section in sections if section.blocks],
-        version=version("mutualign"),
         badge=badge(run),
         reads_labels=run.has_target_labels,
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from importlib.metadata import version
 from pathlib import Path
 
 from mutualign.errors import MutualignError
@@ -46,7 +45,6 @@ def sweep_page(folder: Path) -> Page:
             _parameters(study),
             *([_labels(study, accuracies)] if None not in accuracies.values() else []),
         ],
-        version=version("mutualign"),
         reads_labels=any(accuracy is not None for accuracy in accuracies.values()),
     )
 

@@ -20,9 +20,6 @@ TICK_SECONDS = 1.0  # between two looks at the progress
 class DispatchObserver:
     """Receives the progress of work. This one ignores it; override what you want to show."""
 
-    def submitted(self, work: Work) -> None:
-        """Work was given to the engine, for the first time or again."""
-
     def tick(self) -> None:
         """About a second has passed."""
 
@@ -128,7 +125,6 @@ class _Dispatcher:
                 "  hint:    the same command resumes, once the engine can be reached"
             ) from error
         self.running[future] = work
-        self.observer.submitted(work)
 
     def _take(self, work: Work, future: Future[str]) -> None:
         if future.cancelled():

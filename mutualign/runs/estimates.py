@@ -8,7 +8,7 @@ from functools import cached_property
 
 from mutualign.errors import MutualignError
 from mutualign.evaluation.discrepancy import bound_accuracy
-from mutualign.evaluation.estimators import Estimate, EstimatorInputs, RunOutputs, estimates
+from mutualign.evaluation.estimators import Estimate, RunOutputs, estimates
 from mutualign.evaluation.validators import DEFAULT_VALIDATOR
 from mutualign.runs.checkpoints import Which
 from mutualign.runs.folder import RunFolder
@@ -25,7 +25,7 @@ class RunEstimates:
     @cached_property
     def bound(self) -> float:
         """The lower bound, computed when it is asked for: it takes most of the time."""
-        return bound_accuracy(self.outputs.outputs)
+        return bound_accuracy(self.outputs)
 
     @property
     def best(self) -> tuple[str, Estimate]:
@@ -76,7 +76,7 @@ def run_outputs(folder: RunFolder, which: Which) -> RunOutputs:
     tensors, info = folder.checkpoints.load_outputs(stage, which)
     if DEFAULT_VALIDATOR not in info.scores:
         raise MutualignError(f"{folder.path}: its outputs were not scored by {DEFAULT_VALIDATOR}")
-    inputs = EstimatorInputs(tensors["source_logits"], tensors["source_labels"], tensors["target_logits"])
+    outputs = tensors["source_logits"], tensors["source_labels"], tensors["target_logits"]
     recipe = f"{config.recipe.name}-{config.recipe.digest}"  # recipes may have one name and different settings
     consistency = info.scores.get("augmentation_consistency")
-    return RunOutputs(inputs, recipe, config.seed, info.scores[DEFAULT_VALIDATOR], consistency)
+    return RunOutputs(*outputs, recipe, config.seed, info.scores[DEFAULT_VALIDATOR], consistency)

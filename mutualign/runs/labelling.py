@@ -65,8 +65,8 @@ def write_labelling(
     longer there, or `out` cannot be written.
     """
     config, result = folder.config(), folder.require_result()
-    outputs, baseline = run_outputs(folder, "selected").outputs, fair_baseline(folder)
-    other = run_outputs(baseline, "selected").outputs.predicted if baseline else None
+    outputs, baseline = run_outputs(folder, "selected"), fair_baseline(folder)
+    other = run_outputs(baseline, "selected").predicted if baseline else None
     plan = plan_labelling(outputs.predicted, other, wanted, config.data)
     check_output(out / TABLE, force=force)
     task = load_task_of(folder, data)
@@ -116,7 +116,7 @@ def read_labelling(path: Path, folder: RunFolder, which: Which = "selected") -> 
                 f'\n  hint:    label all of them, an image of no class as "{OTHER}"; otherwise the estimate is too high'
             )
     labelled = [at for at, label in enumerate(given) if label]
-    outputs, baseline = run_outputs(folder, which).outputs, fair_baseline(folder)
+    outputs, baseline = run_outputs(folder, which), fair_baseline(folder)
     rows = _rows([columns["row"][at] for at in labelled], len(outputs.target_logits), path)
     if twice := [row for row, count in Counter(rows.tolist()).items() if count > 1]:
         raise MutualignError(
@@ -135,7 +135,7 @@ def read_labelling(path: Path, folder: RunFolder, which: Which = "selected") -> 
     accuracy = labelled_accuracy(predicted[rows[random]], labels[random])
     if baseline is None:
         return LabelledEvidence(accuracy, int(random.sum()), None, 0)
-    theirs = run_outputs(baseline, which).outputs.predicted
+    theirs = run_outputs(baseline, which).predicted
     own = _is_start(rows[differing], differing_rows(order, rows[random], predicted, theirs))
     used = (random | differing if own else random) & (predicted[rows] != theirs[rows])
     apart = float((predicted != theirs).double().mean())

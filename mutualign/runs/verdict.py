@@ -68,5 +68,5 @@ def _right(folder: RunFolder) -> Bool[Tensor, " n"] | None:
     labels = store.load("review")[0].get("labels")
     if labels is None:
         return None
-    predicted = run_outputs(folder, "selected").outputs.predicted
+    predicted = run_outputs(folder, "selected").predicted
     return predicted == labels if len(labels) == len(predicted) else None

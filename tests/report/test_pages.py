@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,7 @@ def test_a_run_page_has_every_section_and_the_numbers_of_the_result(opened, labe
     assert f"mani classifies {100 * stage.selected.target_accuracy:.1f} % of the target test images right" in page.text
     assert all(alarm.seen in page.text for alarm in result.alarms)
     assert result.versions["torch"] in page.text
+    assert f"Made by mutualign {version('mutualign')} from run folders" in page.text
     assert "Target labels are read at every epoch" in page.text
 
 

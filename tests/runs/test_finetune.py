@@ -64,7 +64,7 @@ def test_finetuning_trains_all_layers_from_the_published_weights_the_pretrained_
     assert (task.shape, recipe.features, recipe.backbone) == ((1, 48, 48), "", f"finetune:{LITE0}")
     classifier = initial_classifier(recipe, task.shape, 2)
     assert isinstance(classifier.features, Finetuned)
-    published = pretrained_tensors(LITE0, photos / "weights")
+    published = pretrained_tensors(LITE0)
     for tensor, expected in zip(classifier.features.network.state_dict().values(), published.values(), strict=False):
         assert torch.equal(tensor, expected)
     optimiser = build_optimisers(
@@ -92,10 +92,10 @@ def test_the_time_is_estimated_before_the_first_step(finetuned):
     assert 0 < diary.seconds < 600
 
 
-def test_all_layers_have_moved_and_the_run_predicts_what_it_recorded(finetuned, photos):
+def test_all_layers_have_moved_and_the_run_predicts_what_it_recorded(finetuned):
     run, _ = finetuned
     predictor = Predictor.load(run, which="last", accelerator="cpu")
-    before = list(pretrained_tensors(LITE0, photos / "weights").values())
+    before = list(pretrained_tensors(LITE0).values())
     after = predictor.classifier.features.network.state_dict().values()
     moved = [not torch.equal(tensor, start) for tensor, start in zip(after, before, strict=False) if tensor.dim() == 4]
     assert all(moved)

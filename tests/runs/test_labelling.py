@@ -36,7 +36,7 @@ class Run(RunFolder):
 @pytest.fixture
 def runs(monkeypatch):
     ours, other, baseline = (Run(seed) for seed in range(3))
-    monkeypatch.setattr(labelling, "run_outputs", lambda folder, which: folder)
+    monkeypatch.setattr(labelling, "run_outputs", lambda folder, which: folder.outputs)
     monkeypatch.setattr(labelling, "fair_baseline", lambda folder: baseline)
     return ours, other, baseline
 
@@ -78,8 +78,8 @@ def test_images_that_were_chosen_because_runs_differ_count_for_these_runs_only(t
 def test_labels_are_compared_with_the_predictions_of_the_epoch_that_is_asked_for(tmp_path, runs, rows, monkeypatch):
     ours, other, baseline = runs
     expected = read(tmp_path, rows, other)
-    last = {ours: other, baseline: baseline}
-    monkeypatch.setattr(labelling, "run_outputs", lambda folder, which: last[folder] if which == "last" else folder)
+    at = {"last": {ours: other, baseline: baseline}, "selected": {ours: ours, baseline: baseline}}
+    monkeypatch.setattr(labelling, "run_outputs", lambda folder, which: at[which][folder].outputs)
     assert read(tmp_path, rows, ours) != read(tmp_path, rows, ours, "last") == expected
 
 

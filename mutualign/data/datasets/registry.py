@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING
 
 from mutualign.data.fetch.data_files import DataFile
@@ -83,6 +84,19 @@ def register_task(
         return load
 
     return register
+
+
+def register_lazily(
+    name: str, description: str, loader: str, files: tuple[DataFile, ...] = (), unpublished: tuple[str, ...] = ()
+) -> None:
+    """Make `MODULE:FUNCTION` of this folder available by a task's name; it is imported when the task is loaded.
+
+    So a list of tasks does not wait for torch.
+    """
+
+    @register_task(name, description, files, unpublished)
+    def load(folder: Path) -> Task:
+        return resolve_name(f"{__package__}.{loader}")(folder)  # type: ignore[no-any-return]
 
 
 def register_domains(name: str, description: str, pair: Callable[[Path], DomainPair]) -> None:

@@ -4,11 +4,6 @@ from __future__ import annotations
 
 import copy
 import functools
-import importlib.util
-import io
-import logging
-import warnings
-from contextlib import redirect_stderr, redirect_stdout
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -19,10 +14,10 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from mutualign.data.cache import cached
 from mutualign.nn.backbones import Backbone
 from mutualign.nn.backbones.efficientnet_lite import ConvNorm
+from mutualign.nn.exporters import has_onnx, quiet_exporters
 from mutualign.nn.weights import NetworkWeights
 
 GRAPH = 1  # raised when `FromPixels` computes something else
-ONNX_PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 
 Pictures = UInt8[Tensor, "n side side 3"]
 
@@ -83,15 +78,9 @@ def to_onnx(network: Backbone, side: int) -> bytes:
     """Export a network, from pixels to features, for any number of square pictures. Takes about 5 seconds."""
     example = torch.zeros(2, side, side, 3, dtype=torch.uint8)
     shapes = {"pixels": {0: torch.export.Dim("n")}}
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    try:
-        logger.setLevel(logging.ERROR)
-        with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-            warnings.simplefilter("ignore")  # the exporter's own deprecations
-            program = torch.onnx.export(FromPixels(network), (example,), dynamo=True, dynamic_shapes=shapes)
-    finally:
-        logger.setLevel(level)
+    model = FromPixels(network).eval()
+    with quiet_exporters():
+        program = torch.onnx.export(model, (example,), dynamo=True, dynamic_shapes=shapes, verbose=False)
     if program is None:
         raise RuntimeError("torch.onnx.export returned no program")
     return program.model_proto.SerializeToString()  # type: ignore[no-any-return]
@@ -104,7 +93,7 @@ def feature_network(pretrained: NetworkWeights) -> FeatureNetwork:
     Raises MutualignError if the network's weights are missing.
     """
     network = pretrained.load()
-    if not all(importlib.util.find_spec(package) for package in ONNX_PACKAGES):
+    if not has_onnx():
         return TorchFeatures(network)
 
     def export() -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from mutualign.data.folders.image_io import decode_image
@@ -18,7 +18,6 @@ LEAST_AREA = 0.5  # of the square, for a random crop
 MOST_ASPECT = 1.25  # of a random crop: the longer side over the shorter one
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom, each in [0, 1]
-WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
 
 
 def photo_views(content: bytes, where: object, side: int, views: int, *key: int | str) -> UInt8[Tensor, "v s s 3"]:
@@ -28,20 +27,13 @@ def photo_views(content: bytes, where: object, side: int, views: int, *key: int 
     All others are random crops of half the area or more, of which every other one is mirrored. Raises MutualignError
     that starts with `where` for what cannot be decoded.
     """
-    pixels = decode_image(content, where, ImageShape(3, side, side))
-    square = Image.fromarray(pixels.numpy())
-    pictures = [pixels]
-    for number, box in enumerate([WHOLE, *random_boxes(max(views - 2, 0), *key)], start=1):
+    square = Image.fromarray(decode_image(content, where, ImageShape(3, side, side)).numpy())
+    pictures = [square, ImageOps.mirror(square)]
+    for number, box in enumerate(random_boxes(max(views - 2, 0), *key)):
         left, top, right, bottom = (edge * side for edge in box)
-        picture = (
-            square
-            if box == WHOLE
-            else square.resize((side, side), Image.Resampling.BILINEAR, box=(left, top, right, bottom))
-        )
-        if number % 2 == 1:
-            picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        pictures.append(torch.from_numpy(np.array(picture)))
-    return torch.stack(pictures[:views])
+        crop = square.resize((side, side), Image.Resampling.BILINEAR, box=(left, top, right, bottom))
+        pictures.append(ImageOps.mirror(crop) if number % 2 else crop)
+    return torch.stack([torch.from_numpy(np.array(picture)) for picture in pictures[:views]])
 
 
 def random_boxes(count: int, *key: int | str) -> list[Box]:

@@ -30,7 +30,7 @@ def consensus(run: RunOutputs, runs: Sequence[RunOutputs]) -> Estimate | None:
     if not references or among is None:
         return None
     accuracy = mean(agreement(run, reference) for reference in references)
-    return within(accuracy, 1 - among.accuracy + sampling_error(accuracy, len(run.outputs.target_logits)))
+    return within(accuracy, 1 - among.accuracy + sampling_error(accuracy, len(run.target_logits)))
 
 
 @register_estimator("disagreement")
@@ -49,14 +49,14 @@ def mean_agreement(runs: Sequence[RunOutputs]) -> Estimate | None:
     agreed = [agreement(a, b) for a, b in combinations(runs, 2) if a.seed != b.seed]
     if not agreed:
         return None
-    accuracy, n = mean(agreed), len(runs[0].outputs.target_logits)
+    accuracy, n = mean(agreed), len(runs[0].target_logits)
     spread = 1.96 * math.sqrt(mean((value - accuracy) ** 2 for value in agreed) / len(agreed))
     return within(accuracy, sampling_error(accuracy, n) + spread)
 
 
 def agreement(a: RunOutputs, b: RunOutputs) -> float:
     """Share of target images that two runs put into the same class."""
-    return float((a.outputs.predicted == b.outputs.predicted).double().mean())
+    return float((a.predicted == b.predicted).double().mean())
 
 
 def best_recipe(runs: Sequence[RunOutputs]) -> str:

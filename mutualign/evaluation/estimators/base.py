@@ -31,10 +31,9 @@ class EstimatorInputs:
 
 
 @dataclass(frozen=True)
-class RunOutputs:
-    """One of several runs on the same data: its outputs, its recipe and seed, and its label-free score."""
+class RunOutputs(EstimatorInputs):
+    """Outputs of one of several runs on the same data, with the run's recipe and seed, and its label-free score."""
 
-    outputs: EstimatorInputs
     recipe: str
     seed: int
     score: float  # by the default validator; higher is better

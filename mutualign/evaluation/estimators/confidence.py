@@ -24,16 +24,15 @@ def average_thresholded_confidence(run: RunOutputs, runs: Sequence[RunOutputs] =
     The authors' code takes the k-th lowest, which differs by one source image; this follows the equation. It also
     scales the logits by a temperature that is fitted on the source, which is not done here.
     """
-    outputs = run.outputs
-    source, target = (_negative_entropy(logits) for logits in (outputs.source_logits, outputs.target_logits))
-    wrong = int((outputs.source_logits.argmax(1) != outputs.source_labels).sum())
+    source, target = (_negative_entropy(logits) for logits in (run.source_logits, run.target_logits))
+    wrong = int((run.source_logits.argmax(1) != run.source_labels).sum())
     if wrong == len(source):
-        return sampled(outputs, 0.0)
+        return sampled(run, 0.0)
     threshold = source.sort().values[wrong]
     below, equal = int((source < threshold).sum()), int((source == threshold).sum())
     kept = 1 - (wrong - below) / equal  # of the images with the threshold's confidence; 1 if there is one such image
     above, there = (float(flags.double().mean()) for flags in (target > threshold, target == threshold))
-    return sampled(outputs, above + kept * there)
+    return sampled(run, above + kept * there)
 
 
 @register_estimator("difference_of_confidences")
@@ -43,11 +42,10 @@ def difference_of_confidences(run: RunOutputs, runs: Sequence[RunOutputs] = ()) 
     The range covers the sampling of both sets of images only, not the error of the method. The logits are not scaled by
     a temperature. Source: Guillory et al., "Predicting with confidence on unseen distributions", ICCV 2021, section 3.
     """
-    outputs = run.outputs
     source, target = (
-        float(logits.double().softmax(1).amax(1).mean()) for logits in (outputs.source_logits, outputs.target_logits)
+        float(logits.double().softmax(1).amax(1).mean()) for logits in (run.source_logits, run.target_logits)
     )
-    return sampled(outputs, min(max(outputs.source_accuracy - (source - target), 0.0), 1.0))
+    return sampled(run, min(max(run.source_accuracy - (source - target), 0.0), 1.0))
 
 
 def _negative_entropy(logits: Float[Tensor, "n classes"]) -> Float[Tensor, " n"]:

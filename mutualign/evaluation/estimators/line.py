@@ -61,8 +61,8 @@ def fit_line(runs: Sequence[RunOutputs]) -> Line | None:
 
 @lru_cache(maxsize=1)  # the same runs are asked about one by one, and there may be thousands of pairs
 def _fit(runs: tuple[RunOutputs, ...]) -> Line | None:
-    source = np.stack([run.outputs.source_logits.argmax(1).numpy().astype(np.int16) for run in runs])
-    target = np.stack([run.outputs.predicted.numpy().astype(np.int16) for run in runs])
+    source = np.stack([run.source_logits.argmax(1).numpy().astype(np.int16) for run in runs])
+    target = np.stack([run.predicted.numpy().astype(np.int16) for run in runs])
     pairs = np.stack(np.triu_indices(len(runs), 1), axis=1)
     agreed = [
         np.concatenate([(rows[at] == rows[at + 1 :]).mean(1) for at in range(len(rows))]) for rows in (source, target)
@@ -88,9 +88,9 @@ def _solve(pairs: NDArray[np.int64], means: Floats, runs: int) -> Floats:
 
 def _source_accuracy(run: RunOutputs) -> float:
     """Probit of the source accuracy, which is kept half an image away from 0 and 1."""
-    half = 0.5 / len(run.outputs.source_labels)
-    return float(scipy.special.ndtri(min(max(run.outputs.source_accuracy, half), 1 - half)))
+    half = 0.5 / len(run.source_labels)
+    return float(scipy.special.ndtri(min(max(run.source_accuracy, half), 1 - half)))
 
 
 def _estimate(run: RunOutputs, probit: float) -> Estimate:
-    return sampled(run.outputs, float(scipy.special.ndtr(probit)))
+    return sampled(run, float(scipy.special.ndtr(probit)))

@@ -12,7 +12,6 @@ from pkgutil import iter_modules
 from mutualign.evaluation.validators.base import (
     VALIDATORS,
     Validator,
-    ValidatorEntry,
     ValidatorInputs,
     entropy,
     register_validator,
@@ -34,7 +33,6 @@ __all__ = [
     "DEFAULT_VALIDATOR",
     "VALIDATORS",
     "Validator",
-    "ValidatorEntry",
     "ValidatorInputs",
     "entropy",
     "kept_information",

@@ -26,26 +26,8 @@ class ValidatorInputs:
     class_weights: Float[Tensor, "classes inputs"] | None = None  # of the head's last layer, if it is linear
 
 
-Validator = Callable[[ValidatorInputs], float]
-
-
-@dataclass(frozen=True)
-class ValidatorEntry:
-    """A registered validator: call it with the inputs to get its score, higher for better."""
-
-    name: str
-    score: Validator
-
-    @property
-    def summary(self) -> str:
-        """The first line of the function's docstring."""
-        return (self.score.__doc__ or "").strip().splitlines()[0]
-
-    def __call__(self, inputs: ValidatorInputs) -> float:
-        return self.score(inputs)
-
-
-VALIDATORS: dict[str, ValidatorEntry] = {}
+Validator = Callable[[ValidatorInputs], float]  # higher for a better model
+VALIDATORS: dict[str, Validator] = {}
 
 
 def register_validator(name: str) -> Callable[[Validator], Validator]:
@@ -55,12 +37,12 @@ def register_validator(name: str) -> Callable[[Validator], Validator]:
     ... def nothing(inputs):
     ...     '''Score every model 0.'''
     ...     return 0.0
-    >>> VALIDATORS.pop("nothing").summary
-    'Score every model 0.'
+    >>> VALIDATORS.pop("nothing") is nothing
+    True
     """
 
     def register(validator: Validator) -> Validator:
-        VALIDATORS[name] = ValidatorEntry(name, validator)
+        VALIDATORS[name] = validator
         return validator
 
     return register

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import logging
-import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
@@ -84,20 +81,3 @@ def formats_help() -> str:
 def read_class_names(metadata: Mapping[str, str]) -> tuple[str, ...]:
     """Read the class names from a file's metadata."""
     return tuple(json.loads(metadata["class_names"]))
-
-
-@contextmanager
-def quiet_exporters() -> Iterator[None]:
-    """Silence two messages of torch's exporters that no user can act on."""
-    log = logging.getLogger("torch.onnx._internal.exporter._registration")
-
-    def is_wanted(record: logging.LogRecord) -> bool:
-        return not record.getMessage().startswith("torchvision is not installed")
-
-    log.addFilter(is_wanted)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
-            yield
-    finally:
-        log.removeFilter(is_wanted)

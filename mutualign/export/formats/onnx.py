@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib.metadata import version
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from mutualign.errors import MutualignError
-from mutualign.export.formats.base import Format, OpenedFile, quiet_exporters, read_class_names, register_format
+from mutualign.export.formats.base import Format, OpenedFile, read_class_names, register_format
+from mutualign.nn.exporters import has_onnx, quiet_exporters
 
 if TYPE_CHECKING:
     from mutualign.export.network import ExportedNetwork
@@ -28,7 +28,7 @@ names = json.loads(model.get_modelmeta().custom_metadata_map["class_names"])"""
     def encode(self, network: ExportedNetwork, metadata: Mapping[str, str]) -> bytes:
         import torch
 
-        if any(find_spec(name) is None for name in ("onnx", "onnxruntime", "onnxscript")):
+        if not has_onnx():
             raise MutualignError(
                 "the format onnx needs onnx, onnxscript and onnxruntime\n  hint:    pip install 'mutualign[export]'"
             )

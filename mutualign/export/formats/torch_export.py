@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from io import BytesIO
 from typing import TYPE_CHECKING
 
-from mutualign.export.formats.base import Format, OpenedFile, quiet_exporters, read_class_names, register_format
+from mutualign.export.formats.base import Format, OpenedFile, read_class_names, register_format
+from mutualign.nn.exporters import quiet_exporters
 
 if TYPE_CHECKING:
     from mutualign.export.network import ExportedNetwork

@@ -90,6 +90,15 @@ def test_tasks_are_listed_without_an_import_of_torch():
     assert done.stdout.split() == [str(len(TASKS)), "False"]
 
 
+@pytest.mark.parametrize("name", TASKS)
+def test_each_task_is_loaded_or_says_that_its_files_are_missing(name, tmp_path):
+    if name == "digits":
+        assert TASKS[name].load(tmp_path).name == name
+    else:
+        with pytest.raises(MutualignError, match=rf"{name}(.|\n)*\n  hint: "):
+            TASKS[name].load(tmp_path)
+
+
 def test_an_unknown_task_is_an_error_that_names_the_nearest():
     for name, message in (
         ("mnist-mnistmm", r'unknown task "mnist-mnistmm"; did you mean "mnist-mnistm"\?'),

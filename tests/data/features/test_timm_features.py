@@ -28,7 +28,7 @@ SHORT = ("stages.0.epochs=1", "stages.0.epoch_steps=4", "stages.0.batch_size=8",
 @pytest.fixture
 def recipe(timm, tmp_path, monkeypatch):
     """`photos` on features of a network of timm with weights from a file, computed by torch."""
-    monkeypatch.setattr("mutualign.data.features.network.ONNX_PACKAGES", ("no_such_package",))
+    monkeypatch.setattr("mutualign.data.features.network.has_onnx", lambda: False)
     feature_network.cache_clear()
     torch.manual_seed(3)
     network = timm.create_model("test_resnet", num_classes=0)
