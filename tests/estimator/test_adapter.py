@@ -178,6 +178,18 @@ def test_masked_labels_are_not_scored_unless_minus_one_is_a_class(fitted):
     assert signed.score(source, np.full(60, -1)) == (signed.predict(source) == -1).mean()
 
 
+def test_masked_labels_of_classes_with_names_are_not_scored_however_they_are_given():
+    source, codes, target, _ = clouds()
+    named, everything = [f"class {code}" for code in codes], both_domains()[0]
+    adapter = short().fit(source, named, target)
+    right = (adapter.predict(source) == named).mean()
+    mixed = np.array([*named, *[-1] * 60], dtype=object)
+    for masked in (mixed, mixed.tolist(), mixed.astype(str), mixed.astype(str).astype(object)):
+        assert adapter.score(everything, masked) == right
+    signed = short().fit(source, np.where(codes == 0, "-1", "1"), target)
+    assert signed.score(source, ["-1"] * 60) == (signed.predict(source) == "-1").mean()
+
+
 def test_the_kept_epoch_is_the_one_with_the_best_label_free_score(tmp_path):
     source, y, target, _ = clouds()
     overrides = ("stages.0.epochs=4", "stages.0.epoch_steps=2", "stages.0.optim.lr=1e-2")
