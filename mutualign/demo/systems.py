@@ -99,8 +99,8 @@ class Gallery:
 
     @property
     def is_of_digits(self) -> bool:
-        """Whether drawing a digit makes sense."""
-        return self.class_names == DIGIT_NAMES
+        """Whether the source is grey digits, and the target the same over photos: so the page can make its images."""
+        return self.class_names == DIGIT_NAMES and [one.pixels.shape[3] for one in self.samples] == [3, 1]
 
     @cached_property
     def sample_probabilities(self) -> list[list[Float[Tensor, "n classes"]]]:
