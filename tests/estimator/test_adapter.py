@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import doctest
+import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,9 +23,11 @@ from mutualign.errors import MutualignError
 from mutualign.estimator import AlarmWarning, NoTargetWarning, label_free_score
 from mutualign.estimator import adapter as adapter_module
 from mutualign.evaluation.validators import DEFAULT_VALIDATOR
+from mutualign.report.html import write_report
 from mutualign.runs.experiment import Experiment
 from mutualign.runs.folder import RunFolder
 from mutualign.runs.labelling import load_task_of
+from mutualign.runs.next_steps import current_verdict, next_steps
 from mutualign.runs.status import status_of
 from mutualign.training.setup import build_classifier
 from tests.estimator.conftest import SHORT, both_domains, clouds, same_weights, short
@@ -281,6 +285,36 @@ def test_a_run_on_arrays_that_was_stopped_is_never_said_to_resume(tmp_path, caps
             wants()
     Show(folder.path).main(PlainConsole())
     assert REFIT in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    ("recipe", "place"), [("dann", "mine"), ("mani", "arrays/mine/seed-3")], ids=["alone", "in its place"]
+)
+def test_the_fit_that_is_advised_after_a_run_trains_its_source_only_run(tmp_path, recipe, place):
+    source, y, target, _ = clouds()
+    overrides = [f"stages.{stage}.epochs=20" for stage in range(2 if recipe == "mani" else 1)]
+    folder = tmp_path / place
+    short(recipe, overrides, run_folder=folder, random_state=3).fit(source, y, target)
+    verdict = current_verdict(RunFolder.open(folder))
+    assert verdict.compared_with is None
+    code, *moves = re.findall("`([^`]*)`", next_steps(verdict, RunFolder.open(folder), alarms=False)[0])
+    eval(code, {"DomainAdapter": DomainAdapter}).fit(source, y, target)  # noqa: S307
+    assert len(moves) == (place == "mine")
+    for move in map(Path, moves):
+        move.parent.mkdir(parents=True)
+        folder = folder.rename(move)
+    baseline = current_verdict(RunFolder.open(folder)).compared_with
+    assert baseline == RunFolder.open(folder).config().recipe.source_only().name
+
+
+def test_the_pages_of_runs_on_arrays_name_no_command_that_needs_their_images(tmp_path):
+    source, y, target, _ = clouds()
+    short(run_folder=tmp_path / "arrays" / "dann" / "seed-0").fit(source, y, target)
+    for path in (tmp_path, tmp_path / "arrays" / "dann" / "seed-0"):
+        text = write_report(path).read_text()
+        assert "A few labels show them." in text
+        assert "--label-these" not in text
+        assert "mutualign compare" not in text
 
 
 def test_images_too_small_for_the_backbone_leave_no_run_folder(tiny_images, tmp_path):
