@@ -112,6 +112,11 @@ def real_images(predictor: Predictor) -> tuple[Pixels, int]:
     review = predictor.run.checkpoints.load_review()
     kept = [review["source_samples"], review["target_samples"]]
     if not all(predictor.takes(pixels) for pixels in kept):
+        if predictor.run.config().is_of_arrays:
+            raise MutualignError(
+                f"{predictor.run.path} was trained on features of photos in memory, and keeps no photos for the check\n"
+                "  hint:    write the DomainAdapter to a file with its method save"
+            )
         raise MutualignError(
             f"{predictor.run.path} was made by an early version, which kept no photos for the check\n"
             f"  hint:    retrain into a new folder: {predictor.result.command} --out OTHER"

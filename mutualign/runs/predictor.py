@@ -111,6 +111,16 @@ class Predictor:
             found, wanted = ("images" if one is None else f"vectors of {one:,} values" for one in (vector_size, size))
             hint = "images" if size is None else "a file of vectors of the model that the run's were computed with"
             raise MutualignError(f"{where}: {found}; the run {self.run.path} takes {wanted}\n  hint:    give {hint}")
+        if size is None:
+            self.require_image_files(where)
+
+    def require_image_files(self, where: object) -> None:
+        """Raise MutualignError unless the run takes the channels of image files; arrays may have four."""
+        if self.shape.channels not in (1, 3):
+            raise MutualignError(
+                f"{where}: image files are read with 1 or 3 channels; the run {self.run.path} takes images of "
+                f"{self.shape.channels}\n  hint:    classify arrays with the DomainAdapter that was trained on them"
+            )
 
     def predict(self, images: Iterable[tuple[str, Tensor]]) -> Iterator[Prediction]:
         """Predict images, given as pairs of a path and uint8 pixels [height, width, channels] of the run's shape.

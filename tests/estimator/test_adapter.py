@@ -12,17 +12,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from sklearn.exceptions import NotFittedError
 
 import mutualign
 from mutualign import DomainAdapter
 from mutualign.cli.console import PlainConsole
 from mutualign.cli.inspect import Show
+from mutualign.cli.predict import Predict
 from mutualign.data.task import REFIT
+from mutualign.demo.systems import Gallery
 from mutualign.errors import MutualignError
 from mutualign.estimator import AlarmWarning, NoTargetWarning, label_free_score
 from mutualign.estimator import adapter as adapter_module
 from mutualign.evaluation.validators import DEFAULT_VALIDATOR
+from mutualign.export.exporter import export_run
 from mutualign.report.html import write_report
 from mutualign.runs.experiment import Experiment
 from mutualign.runs.folder import RunFolder
@@ -315,6 +319,27 @@ def test_the_pages_of_runs_on_arrays_name_no_command_that_needs_their_images(tmp
         assert "A few labels show them." in text
         assert "--label-these" not in text
         assert "mutualign compare" not in text
+
+
+def test_a_run_on_images_of_four_channels_is_refused_where_image_files_are_read(tmp_path):
+    images, y = np.random.default_rng(0).integers(0, 256, (20, 12, 12, 4), dtype=np.uint8), np.arange(20) % 2
+    short("source_only", run_folder=tmp_path / "run").fit(images, y, images)
+    Image.fromarray(images[0]).save(tmp_path / "one.png")
+    message = "image files are read with 1 or 3 channels; the run .* takes images of 4\n  hint: "
+    with pytest.raises(MutualignError, match=message):
+        Predict(tmp_path / "run", tmp_path / "one.png").main(PlainConsole())
+    with pytest.raises(MutualignError, match=message):
+        Gallery.load([tmp_path / "run"])
+
+
+def test_a_run_on_photos_in_memory_says_why_it_is_not_exported(tmp_path):
+    photos, y = np.random.default_rng(0).integers(0, 256, (12, 40, 40, 3), dtype=np.uint8), np.arange(12) % 2
+    overrides = (*SHORT, "features=efficientnet_lite0")
+    short("photos", overrides, run_folder=tmp_path / "run").fit(photos, y, photos)
+    with pytest.raises(MutualignError, match=r"photos in memory, and keeps no photos(.|\n)*its method save"):
+        export_run(tmp_path / "run")
+    with pytest.raises(MutualignError, match=r"on arrays in memory(.|\n)*keeps no images to show"):
+        Gallery.load([tmp_path / "run"])
 
 
 def test_images_too_small_for_the_backbone_leave_no_run_folder(tiny_images, tmp_path):
