@@ -116,15 +116,15 @@ def _train_source_only(run: RunFolder) -> str:
         return f"`{compare_command(run)}` does so."
     recipe, seed, changes = config.recipe, f"seed-{config.seed}", (f"method={SOURCE_ONLY}", "options={}")
     stages = [f"stages.{number}.{change}" for number in range(len(recipe.stages)) for change in changes]
-    beside = path.name == seed  # in a folder of the form OUT/arrays/NAME/seed-SEED
-    place = path.parent.parent if beside else path.parent / config.task
+    in_place = path.name == seed  # in a folder of the form OUT/arrays/NAME/seed-SEED
+    place = path.parent.parent if in_place else path.parent / config.task
     settings = {
         "overrides": [f"name={SOURCE_ONLY}", *stages],
         "random_state": config.seed,
         "run_folder": str(place / recipe.source_only().name / seed),
     }
     words = [repr(str(path / "config.toml")), *(f"{name}={value!r}" for name, value in settings.items())]
-    move = "" if beside else f"; then move this run to `{place / recipe.name / seed}`"
+    move = "" if in_place else f"; then move this run to `{place / recipe.name / seed}`"
     return f"`DomainAdapter({', '.join(words)})` does so, with the arrays and other parameters of this fit{move}."
 
 
