@@ -16,14 +16,13 @@ from mutualign.runs.checkpoints import Which
 from mutualign.runs.estimates import RunEstimates
 from mutualign.runs.folder import RunFolder
 from mutualign.runs.labelling import read_labelling
-from mutualign.runs.next_steps import contradiction
+from mutualign.runs.next_steps import contradiction, labels_show
 
 MOST = 6  # runs that fit beside each other
 UNSEEN = (
     "The bound assumes that the true labels are no worse than the worst labelling that a linear function of the logits "
     "can find. No evidence without labels sees classes that the source lacks, source labels that are wrong in a "
-    "systematic way, or images that the network gets wrong with confidence; `mutualign report RUN --label-these 50` "
-    "does."
+    "systematic way, or images that the network gets wrong with confidence."
 )
 
 
@@ -36,7 +35,7 @@ def print_evidence(console: Console, found: Sequence[RunEstimates]) -> None:
             f"  at least {percent(run.bound)} right, by a bound at 95 % confidence\n"
             f"  about {percent(best.accuracy)} right, by {name.replace('_', ' ')}",
         )
-        print_wrapped(console, contradiction(run.bound, best.accuracy, run.run.path, labelled=False))
+        print_wrapped(console, contradiction(run.bound, best.accuracy, run.run, labelled=False))
     table = Table("estimator", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title="estimated target accuracy in %")
     shown = found[:MOST]
     for number, _ in enumerate(shown, start=1):
@@ -54,7 +53,8 @@ def print_evidence(console: Console, found: Sequence[RunEstimates]) -> None:
         console.print(textwrap.fill(line, columns(console)))
     if len(found) > MOST:
         console.print(f"the table shows the first {MOST} of {len(found)} runs")
-    console.print(textwrap.fill(UNSEEN, columns(console)), style="dim")
+    unseen = f"{UNSEEN} {labels_show(found[0].run.config())}"
+    console.print(textwrap.fill(unseen, columns(console)), style="dim")
 
 
 def print_labelled(console: Console, folder: RunFolder, table: Path, which: Which) -> None:

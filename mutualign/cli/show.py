@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from pathlib import Path
 
 from rich import box
 from rich.console import Console
@@ -64,7 +63,7 @@ def show_run(console: Console, run: RunFolder) -> None:
     print_wrapped(console, f"data     {config.data}")
 
 
-def print_verdict(console: Console, verdict: Verdict, run: Path) -> None:
+def print_verdict(console: Console, verdict: Verdict, run: RunFolder) -> None:
     """Print the verdict on a run: in a word, in a sentence, and the numbers that it rests on."""
     console.print(verdict.headline, style=STYLES[verdict.headline])
     print_wrapped(console, verdict.sentence)
@@ -94,7 +93,7 @@ def _show_result(console: Console, run: RunFolder, result: Result, explained: Co
     verdict = current_verdict(run)
     alarms = current_alarms(result, verdict)
     if verdict is not None:
-        print_verdict(console, verdict, run.path)
+        print_verdict(console, verdict, run)
     for alarm in alarms or ():
         where = f"stage {alarm.stage + 1}"
         if alarm.name in explained:

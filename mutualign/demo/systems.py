@@ -99,8 +99,8 @@ class Gallery:
 
     @property
     def is_of_digits(self) -> bool:
-        """Whether drawing a digit makes sense."""
-        return self.class_names == DIGIT_NAMES
+        """Whether the source is grey digits, and the target the same over photos: so the page can make its images."""
+        return self.class_names == DIGIT_NAMES and [one.pixels.shape[3] for one in self.samples] == [3, 1]
 
     @cached_property
     def sample_probabilities(self) -> list[list[Float[Tensor, "n classes"]]]:
@@ -196,10 +196,11 @@ def _refuse_differences(predictors: Sequence[Predictor]) -> None:
             f"{first.run.path} takes {first.shape.height}x{first.shape.width} pixels: too small to look at\n"
             "  hint:    the demo needs runs on images"
         )
+    first.require_image_files("the demo")
     review = first.run.checkpoints.load_review()
     pixels = [review["source_samples"], review["target_samples"]]
     if not all(one.dtype == torch.uint8 and first.takes(one) for one in pixels):
         raise MutualignError(
-            f"{first.run.path} was trained on numbers, or by an early version, so that its folder keeps no images to "
-            "show\n  hint:    the demo needs runs on images"
+            f"{first.run.path} was trained on numbers, on arrays in memory, or by an early version, so that its folder "
+            "keeps no images to show\n  hint:    the demo needs runs on images"
         )

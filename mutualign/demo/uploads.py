@@ -41,6 +41,6 @@ class Uploads:
         return verdicts
 
     def _named(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
-        if self.expected is None:
+        if self.pixels is None or self.expected is None:
             return self.earlier
         return (*self.earlier, (self.expected, self.answers))

@@ -29,12 +29,11 @@ from mutualign.estimator.progress import EpochLines
 from mutualign.evaluation.validators import DEFAULT_VALIDATOR
 from mutualign.io.atomic import temporary_folder
 from mutualign.nn.classifier import Classifier
-from mutualign.nn.randomness import separate_draws
 from mutualign.runs.experiment import Experiment
 from mutualign.runs.history import Result, StageAlarm
 from mutualign.training.distributed import make_fabric
 from mutualign.training.inference import predict_logits
-from mutualign.training.setup import build_classifier, standard_modes
+from mutualign.training.setup import restore_classifier, standard_modes
 
 
 class DomainAdapter(ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -278,10 +277,7 @@ class DomainAdapter(ClassifierMixin, ClassNamePrefixFeaturesOutMixin, Transforme
             return predict_logits(classifier.features if features else classifier, images, self.shape_.channels, fabric)
 
     def _classifier(self) -> Classifier:
-        with separate_draws():
-            classifier = build_classifier(self.recipe_, self.shape_, len(self.classes_))
-        classifier.load_state_dict(self.weights_)
-        return classifier
+        return restore_classifier(self.recipe_.backbone, self.shape_, len(self.classes_), self.weights_)
 
     # What scikit-learn needs ------------------------------------------------------------------------------------------
 

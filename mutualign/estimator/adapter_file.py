@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -21,7 +20,7 @@ from mutualign.io.typed import encode_json, parse_typed
 from mutualign.recipes import Recipe
 from mutualign.runs.history import Result
 from mutualign.runs.upgrade import upgrade_recipe, upgrade_result
-from mutualign.training.setup import build_classifier
+from mutualign.training.setup import check_weights
 
 FORMAT = 2  # of the file; raised when an older mutualign could misread a newer file. Old formats stay readable.
 LARGEST = 1 << 24  # characters of all classes' names
@@ -106,16 +105,9 @@ def read_adapter(path: Path, params: Collection[str]) -> tuple[Header, dict[str,
         header = _parse_header(metadata["header"], f"{path}")
         if unknown := header.params.keys() - set(params):
             raise MutualignError(f"{path}: unknown parameter {', '.join(sorted(unknown))}: use a newer mutualign")
-        classes = header.classes.array()
-        with torch.device("meta"):
-            classifier = build_classifier(header.recipe, header.shape, len(classes))
+        check_weights(header.recipe.backbone, header.shape, len(header.classes.array()), weights)
     except (OSError, KeyError, ValueError, TypeError, AttributeError, OverflowError) as error:
         raise MutualignError(f"{path}: not a readable DomainAdapter: {error}") from error
-    expected = {name: (tensor.shape, tensor.dtype) for name, tensor in classifier.state_dict().items()}
-    if expected != {name: (tensor.shape, tensor.dtype) for name, tensor in weights.items()}:
-        raise MutualignError(f"{path}: the weights do not belong to the network that its header describes")
-    if not all(torch.isfinite(tensor).all() for tensor in weights.values()):
-        raise MutualignError(f"{path}: a weight is not finite")
     return header, weights
 
 

@@ -148,12 +148,12 @@ def source_labels(y: Any, is_source: Bool[Tensor, " rows"]) -> NDArray[Any]:
 def labelled_rows(y: Any, classes: NDArray[Any]) -> Bool[NDArray[Any], " rows"]:
     """Return which rows have a label: all but those with -1, the mask of skada, unless -1 is a class.
 
-    Raises ValueError if none has one.
+    Between text, numpy turns -1 into "-1". Raises ValueError if no row has a label.
     """
-    labels = np.asarray(as_numpy(y))
-    if labels.dtype.kind not in "ifO" or MASKED in classes.tolist():
+    masks, labels = {MASKED, str(MASKED)}, np.asarray(as_numpy(y)).tolist()
+    if not masks.isdisjoint(classes.tolist()):
         return np.ones(len(labels), dtype=bool)
-    has_label: NDArray[np.bool_] = labels != MASKED
+    has_label: NDArray[np.bool_] = np.array([label not in masks for label in labels], dtype=bool)
     if not has_label.any():
         raise ValueError(
             "every label is -1, which masks target labels: nothing can be scored\n"

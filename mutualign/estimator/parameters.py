@@ -9,6 +9,8 @@ from typing import Any
 
 from sklearn.utils import check_random_state
 
+from mutualign.runs.folder import RunFolder
+
 EPOCHS = ("selected", "last")
 ACCELERATORS = ("auto", "cpu", "cuda", "mps")
 
@@ -33,7 +35,7 @@ def check_parameters(adapter: Any) -> None:
     _require(
         run_folder is None or isinstance(run_folder, str | os.PathLike), "run_folder", run_folder, "a path or None"
     )
-    if run_folder is not None and (Path(run_folder) / "config.toml").exists():
+    if run_folder and (Path(run_folder) / "config.toml").exists() and not RunFolder.is_half_made(Path(run_folder)):
         raise ValueError(
             f"run_folder {run_folder} already holds a run\n"
             "  hint:    each fit needs a folder of its own, those of a search or cross-validation too: leave it out\n"

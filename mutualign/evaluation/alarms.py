@@ -103,7 +103,7 @@ def verdict_alarms(verdict: Verdict, source_accuracy: float) -> list[Alarm]:
                 f"{percent(accuracy, 0)} of target images are right, {'by' if known else 'estimated without'} labels, "
                 f"and {percent(source_accuracy, 0)} of the held-out source images",
                 "the domains may be too different for this recipe: look at the images, try another recipe, or label "
-                "some target images (`mutualign report RUN --label-these 50`)",
+                "some target images",
             )
         )
     return found

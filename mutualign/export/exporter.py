@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mutualign.data.types import Pixels, spread
+from mutualign.data.types import ImageShape, Pixels, spread
 from mutualign.errors import MutualignError, nearest
 from mutualign.export.formats import FORMATS, Format
 from mutualign.export.model_card import ModelFacts, model_card
@@ -24,12 +24,15 @@ BATCHES = (1, 7, 64)  # numbers of images that every file is checked on
 PHOTO_USAGE = """\
 import numpy
 from PIL import Image, ImageOps
-photo = ImageOps.exif_transpose(Image.open("photo.jpg"))
+photo = Image.open("photo.jpg")
+photo.draft(None, (2 * {width}, 2 * {height}))  # reduces a large JPEG
+photo = ImageOps.exif_transpose(photo)
 if photo.mode.startswith("I"):  # 16 bits
     photo = Image.fromarray((numpy.array(photo) / 257).round().astype("uint8"))
 photo = photo.convert("RGBA")
-photo = Image.alpha_composite(Image.new("RGBA", photo.size, "white"), photo).convert("RGB")
-pixels = numpy.array(ImageOps.fit(photo, ({width}, {height}), Image.Resampling.BICUBIC))[None]
+photo = Image.alpha_composite(Image.new("RGBA", photo.size, "white"), photo).convert("{mode}")
+photo = ImageOps.fit(photo, ({width}, {height}), Image.Resampling.BICUBIC)
+pixels = numpy.array(photo).reshape(1, {height}, {width}, {channels})
 """
 
 _ADVICE = (
@@ -79,9 +82,14 @@ def export_run(
     replaced = out.is_file()
     write_output(out, content, force=force)
     usage = form.usage.format(path=str(out))
-    if facts.frozen:
-        usage = PHOTO_USAGE.format(height=predictor.shape.height, width=predictor.shape.width) + usage
+    if facts.of_files:
+        usage = photo_usage(predictor.shape) + usage
     return ExportedFile(out, len(content), difference, different, replaced, pixels, usage)
+
+
+def photo_usage(shape: ImageShape) -> str:
+    """Return the Python that reads a file as `decode_image` does."""
+    return PHOTO_USAGE.format(**shape._asdict(), mode="L" if shape.channels == 1 else "RGB")
 
 
 def _encode(form: Format, network: ExportedNetwork, facts: ModelFacts) -> bytes:
@@ -112,6 +120,11 @@ def real_images(predictor: Predictor) -> tuple[Pixels, int]:
     review = predictor.run.checkpoints.load_review()
     kept = [review["source_samples"], review["target_samples"]]
     if not all(predictor.takes(pixels) for pixels in kept):
+        if predictor.run.config().is_of_arrays:
+            raise MutualignError(
+                f"{predictor.run.path} was trained on features of photos in memory, and keeps no photos for the check\n"
+                "  hint:    write the DomainAdapter to a file with its method save"
+            )
         raise MutualignError(
             f"{predictor.run.path} was made by an early version, which kept no photos for the check\n"
             f"  hint:    retrain into a new folder: {predictor.result.command} --out OTHER"

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from mutualign.errors import MutualignError
 from mutualign.io.numbers import percent
-from mutualign.nn.weights import PRETRAINED, NetworkWeights
+from mutualign.nn.weights import PRETRAINED
+from mutualign.recipes import Recipe
 from mutualign.runs.checkpoints import Which
 from mutualign.runs.history import StageAlarm
 from mutualign.runs.predictor import Predictor
@@ -23,8 +24,8 @@ PHOTOS = (
     "scaled (bicubic) until they cover height x width, and cropped to the middle"
 )
 LICENCE = "none is stated for the weights; the terms of the images that it was trained on apply"
-UNKNOWN_LICENCE = "the frozen network's weights: the terms of those who published them apply"
-PRETRAINED_LICENCE = "the frozen network's weights, trained on ImageNet: Apache-2.0"
+UNKNOWN_LICENCE = "the pretrained network's weights: the terms of those who published them apply"
+PRETRAINED_LICENCE = "the pretrained network's weights, trained on ImageNet: Apache-2.0"
 
 
 @dataclass(frozen=True)
@@ -61,15 +62,11 @@ class FrozenNetwork:
             return None
         return cls(pretrained.network, pretrained.digest, config.images.channels, pretrained.weights)
 
-    @property
-    def pretrained(self) -> NetworkWeights:
-        """The network and its weights."""
-        return NetworkWeights(self.network, self.weights, self.sha256)
 
-    @property
-    def licence(self) -> str:
-        """What is known of the weights' licence."""
-        return PRETRAINED_LICENCE if self.pretrained.is_published else UNKNOWN_LICENCE
+def licences(recipe: Recipe) -> list[str]:
+    """Say what is known of the licence of the weights, and of the pretrained ones that they need or started from."""
+    used = recipe.pretrained or recipe.initial_weights
+    return [LICENCE, *([PRETRAINED_LICENCE if used.is_published else UNKNOWN_LICENCE] if used else [])]
 
 
 @dataclass(frozen=True)
@@ -85,6 +82,8 @@ class ModelFacts:
     methods: list[str]  # one per stage
     backbone: str
     frozen: FrozenNetwork | None  # None if the backbone takes pixels
+    of_files: bool  # whether it was trained on image files
+    licences: list[str]
     seed: int
     epoch: ChosenEpoch
     label_free_score: Score
@@ -110,7 +109,7 @@ class ModelFacts:
                 f"{folder.path}/metrics.jsonl: no record of epoch {chosen.epoch} of stage {index + 1}\n"
                 "  hint:    restore the file, or retrain into a new folder"
             )
-        validator, recipe = stage.selected.selection.validator or "", folder.config().recipe
+        validator, config = stage.selected.selection.validator or "", folder.config()
         return cls(
             task=result.task,
             data=result.data,
@@ -119,8 +118,10 @@ class ModelFacts:
             pixels=pixels,
             recipe=result.recipe,
             methods=[each.method for each in result.stages],
-            backbone=recipe.backbone,
-            frozen=FrozenNetwork.of(folder.config()),
+            backbone=config.recipe.backbone,
+            frozen=FrozenNetwork.of(config),
+            of_files=config.own_images is not None and not predictor.takes_vectors,
+            licences=licences(config.recipe),
             seed=result.seed,
             epoch=ChosenEpoch(chosen.epoch, stage.epochs, which),
             label_free_score=Score(validator, record.scores.get(validator)),
@@ -154,7 +155,7 @@ def model_card(facts: ModelFacts) -> str:
         "Input and output": [
             f"input: pixels, {facts.pixels} {size}, {values}; "
             + ("one feature vector per row" if vectors else "grey images repeated to all channels"),
-            *([PHOTOS] if frozen else []),
+            *([PHOTOS] if facts.of_files else []),
             "output: probabilities, float32 [n, classes], in the order of the classes",
             f"classes: {', '.join(facts.class_names)}",
         ],
@@ -181,7 +182,7 @@ def model_card(facts: ModelFacts) -> str:
         "Alarms": [f"{alarm.name} (stage {alarm.stage + 1}): {alarm.seen}; {alarm.cause}" for alarm in facts.alarms]
         or ["none"],
         "Limits": list(LIMITS),
-        "Licence": [LICENCE, *([frozen.licence] if frozen else [])],
+        "Licence": facts.licences,
     }
     parts = [f"# {facts.recipe} on {facts.task}, seed {facts.seed}"]
     for title, lines in sections.items():

@@ -28,7 +28,7 @@ class NetworkWeights:
     @property
     def is_published(self) -> bool:
         """Whether the weights come from a package whose content is pinned."""
-        return self.network in PUBLISHED
+        return self.network.removeprefix(FINETUNE) in PUBLISHED
 
     def check(self) -> None:
         """Raise MutualignError if there are no such weights, as far as the names say."""
@@ -56,7 +56,8 @@ class NetworkWeights:
     @property
     def digest(self) -> str:
         """The SHA-256 of the file with the weights. Raises MutualignError as `file` does."""
-        return PUBLISHED[self.network].sha256 if self.is_published else sha256_of(self.file())
+        network = self.network.removeprefix(FINETUNE)
+        return PUBLISHED[network].sha256 if self.is_published else sha256_of(self.file())
 
     def file(self) -> Path:
         """Return the file of a timm network's weights, which timm's hub keeps on this machine.

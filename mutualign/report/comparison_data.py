@@ -106,7 +106,8 @@ def read_runs(path: Path, link_from: Path | None = None) -> tuple[list[RunGroup]
         try:
             folder = RunFolder.open(place)
             if folder.is_complete:
-                found.append((name, FinishedRun.read(folder, tensors=False)))
+                # Tensors are read, so that damaged ones are found, and not kept: those of many runs are large.
+                found.append((name, replace(FinishedRun.read(folder), outputs={}, review={})))
             else:
                 left_out.append(LeftOut(name, "not complete"))
         except MutualignError as error:

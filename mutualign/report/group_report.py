@@ -15,7 +15,7 @@ from mutualign.report.comparison_samples import sample_gallery
 from mutualign.report.group_plots import group_plots
 from mutualign.report.page import AlarmBox, Badge, Block, Details, Prose, Section, Table
 from mutualign.report.run_data import spaced
-from mutualign.report.verdict_blocks import LIMITS, TONES
+from mutualign.report.verdict_blocks import TONES, limits
 from mutualign.runs.next_steps import contradiction, next_steps
 from mutualign.runs.statistics import Interval, Summary, differences, summarise
 
@@ -28,7 +28,7 @@ RANGE = (
 )
 UNCHECKED = (
     "Some adapted runs were not checked for negative transfer, because no complete source-only run with the same data "
-    "and seed was in their output folder. `mutualign compare` trains one if its recipes include `source_only`."
+    "and seed was in their output folder."
 )
 
 
@@ -41,6 +41,7 @@ class GroupReport:
 
     def __init__(self, anchor: str, group: RunGroup) -> None:
         self.anchor, self.group, self.runs = anchor, group, group.runs
+        self.of_arrays = group.runs[0].run.config.is_of_arrays
         self.validator = spaced(group.validator or "")
         self.scores = {one.path: group.score(one) for one in group.runs}
         self.estimates: Estimates = group.estimates()
@@ -174,7 +175,7 @@ class GroupReport:
     def _contradictions(self) -> list[Block]:
         texts = {
             system: contradiction(
-                self._bound(system), self._estimate(system), runs[0].run.folder.path, labelled=self.has_labels
+                self._bound(system), self._estimate(system), runs[0].run.folder, labelled=self.has_labels
             )
             for system, runs in self.systems.items()
         }
@@ -216,9 +217,8 @@ class GroupReport:
         numbers = {1, 2, 3, 4, 6}
         caption = f"Each run at its selected epoch, sorted by label-free score; accuracies in %. {RANGE}"
         if any(name != "consensus" for name, _ in self.estimates.values()):
-            caption += (
-                " An estimate from a single run is a rough guess: `mutualign compare --seeds 3` trains more seeds."
-            )
+            more = "" if self.of_arrays else ": `mutualign compare --seeds 3` trains more seeds"
+            caption += f" An estimate from a single run is a rough guess{more}."
         links = {one.path: one.page for one in self.runs if one.page is not None}
         if links:
             caption += " A link opens the page of a run."
@@ -236,10 +236,11 @@ class GroupReport:
             for alarm in one.run.alarms or ()
         ]
         unchecked = [one for one in self.runs if one.run.alarms is not None and one.run.lacks_baseline]
+        train = "" if self.of_arrays else " `mutualign compare` trains one if its recipes include `source_only`."
         return [
             *(blocks or [Prose("No run raised an alarm.")]),
-            *([Prose(UNCHECKED)] if unchecked else []),
-            *([] if self.has_labels else [Prose(LIMITS)]),
+            *([Prose(f"{UNCHECKED}{train}")] if unchecked else []),
+            *([] if self.has_labels else [Prose(limits(self.runs[0].run))]),
         ]
 
 

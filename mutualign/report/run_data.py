@@ -30,18 +30,12 @@ class FinishedRun:
     review: Mapping[str, Tensor]  # of the same epoch: images to look at, and comparisons with target labels
 
     @classmethod
-    def read(cls, folder: RunFolder, *, tensors: bool = True) -> FinishedRun:
-        """Read a run; with `tensors` off, leave out outputs and review.
-
-        Raises MutualignError if the run is not complete, or a file is damaged.
-        """
+    def read(cls, folder: RunFolder) -> FinishedRun:
+        """Read a run. Raises MutualignError if the run is not complete, or a file is damaged."""
         config, result, records = folder.config(), folder.require_result(), folder.metrics()
-        outputs: Mapping[str, Tensor] = {}
-        review: Mapping[str, Tensor] = {}
-        if tensors:
-            last, store = len(result.stages) - 1, folder.checkpoints
-            outputs = store.load_outputs(last, "selected")[0] if store.has_outputs(last, "selected") else {}
-            review = store.load_review(outputs or None) if store.has("review") else {}
+        last, store = len(result.stages) - 1, folder.checkpoints
+        outputs = store.load_outputs(last, "selected")[0] if store.has_outputs(last, "selected") else {}
+        review = store.load_review(outputs or None) if store.has("review") else {}
         run = cls(folder, config, result, records, outputs, review)
         if outputs and run.class_names and len(run.class_names) != (classes := outputs["target_logits"].shape[1]):
             raise MutualignError(f"{folder.path}: {len(run.class_names)} class names, but outputs of {classes} classes")

@@ -13,7 +13,7 @@ from mutualign.report.output_sections import (
 )
 from mutualign.report.page import AlarmBox, Block, Bullets, Details, Page, Plot, Prose, Section, Table
 from mutualign.report.run_data import FinishedRun, measured, spaced
-from mutualign.report.verdict_blocks import LIMITS, badge, key_numbers, summary
+from mutualign.report.verdict_blocks import badge, key_numbers, limits, summary
 from mutualign.runs.folder import RunFolder
 
 ORACLE = "oracle (needs labels)"
@@ -93,13 +93,14 @@ def _alarms(run: FinishedRun) -> list[Block]:
     checked = CHECKED if run.compared_with is None else f"{CHECKED}, negative transfer"
     blocks = boxes or [Prose(f"No alarms. Checked: {checked}.")]
     if run.lacks_baseline:
+        train = "" if run.config.is_of_arrays else " `mutualign compare` trains one."
         blocks.append(
             Prose(
                 "Negative transfer was not checked, because there was no complete source-only run of the same network, "
-                "epochs, data and seed in the same output folder. `mutualign compare` trains one."
+                f"epochs, data and seed in the same output folder.{train}"
             )
         )
-    return [*blocks, Prose(LIMITS)]
+    return [*blocks, Prose(limits(run))]
 
 
 def _learning_curves(run: FinishedRun) -> list[Block]:

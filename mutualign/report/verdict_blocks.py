@@ -6,7 +6,7 @@ from mutualign.evaluation.verdict import Headline, Range, Verdict
 from mutualign.io.numbers import percent, points
 from mutualign.report.page import Badge, KeyNumber
 from mutualign.report.run_data import FinishedRun, spaced
-from mutualign.runs.next_steps import contradiction, next_steps
+from mutualign.runs.next_steps import contradiction, labels_show, next_steps
 
 TONES: dict[Headline, str] = {
     "helped": "good",
@@ -20,9 +20,13 @@ TONES: dict[Headline, str] = {
 LIMITS = (
     "No evidence without target labels can see target classes that the source lacks, whose images are put into known "
     "classes; labels of the source that are wrong in a systematic way; or any other error that the network is sure of "
-    "and all runs share. The lower bound assumes that there are none. A few labels show them: `mutualign report RUN "
-    "--label-these 50` chooses the images."
+    "and all runs share. The lower bound assumes that there are none."
 )
+
+
+def limits(run: FinishedRun) -> str:
+    """Say what no evidence without target labels can see, and what can."""
+    return f"{LIMITS} {labels_show(run.config)}"
 
 
 def badge(run: FinishedRun) -> Badge | None:
@@ -52,8 +56,7 @@ def summary(run: FinishedRun) -> str:
 
 
 def _contradiction(verdict: Verdict, run: FinishedRun) -> str:
-    path, labelled = run.folder.path, run.has_target_labels
-    return contradiction(verdict.lower_bound, verdict.accuracy, path, labelled=labelled)
+    return contradiction(verdict.lower_bound, verdict.accuracy, run.folder, labelled=run.has_target_labels)
 
 
 def key_numbers(run: FinishedRun) -> list[KeyNumber]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import tomli_w
 
-from mutualign.data.task import ARRAYS, REFIT
+from mutualign.data.task import REFIT
 from mutualign.data.types import ImageShape
 from mutualign.errors import MutualignError, described
 from mutualign.evaluation.records import EpochRecord
@@ -259,7 +259,7 @@ class RunFolder:
     @property
     def to_continue(self) -> str:
         """What to do with a run that is not complete: the command that resumes it, if its images can be loaded."""
-        return REFIT if self.config().task == ARRAYS else resume_command(self.path)
+        return REFIT if self.config().is_of_arrays else resume_command(self.path)
 
     def require_result(self) -> Result:
         """Read the result. Raises MutualignError that says how to resume if the run is not complete."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from pathlib import Path
 
 from mutualign.data.folders.folder_task import FolderTask
 from mutualign.errors import MutualignError
@@ -11,8 +10,10 @@ from mutualign.evaluation.alarms import negative_transfer
 from mutualign.evaluation.few_labels import RANDOM
 from mutualign.evaluation.verdict import Verdict
 from mutualign.io.plugins import mutualign_command
+from mutualign.recipes.recipe import SOURCE_ONLY
 from mutualign.runs.folder import RunFolder
 from mutualign.runs.history import Result, StageAlarm
+from mutualign.runs.spec import RunConfig
 from mutualign.runs.verdict import verdict_of
 
 LABELS, SEEDS = 50, 5  # images to label, and seeds to train, that are advised
@@ -53,37 +54,49 @@ def next_steps(verdict: Verdict, run: RunFolder, *, alarms: bool) -> list[str]:
     elif verdict.kind == "no difference":
         steps.append(f"The source-only run `{verdict.compared_with}` does as well; another recipe may do better.")
     elif verdict.kind == "baseline":
-        steps.append("Compare an adapted run with it: `mutualign compare` trains both.")
+        how = "fit another recipe" if run.config().is_of_arrays else "`mutualign compare` trains both"
+        steps.append(f"Compare an adapted run with it: {how}.")
     elif verdict.kind == "cannot tell" and verdict.compared_with is None:
         steps.append(
             "Train the source-only run of the same network and epochs, to know whether adaptation helped: "
-            f"`{compare_command(run)}` does so."
+            + _train_source_only(run)
         )
     elif verdict.kind == "cannot tell" and verdict.true_gain is not None:
         steps.append(f"Train more seeds: `{compare_command(run, SEEDS)}` has their mean gain.")
     if verdict.true_accuracy is None:
-        steps += [few_labels(verdict, run.path)]
+        steps.append(few_labels(verdict, run))
     elif verdict.kind == "helped":
         steps.append(f"Use it: `{mutualign_command('export', run.path)}` writes the network to a file.")
     return steps
 
 
-def contradiction(bound: float | None, estimate: float | None, run: Path, *, labelled: bool) -> str:
+def contradiction(bound: float | None, estimate: float | None, run: RunFolder, *, labelled: bool) -> str:
     """Say that the estimate of a run's accuracy lies below its lower bound, and what decides; empty if it does not.
 
     With `labelled`, the target accuracy is known.
     """
     if bound is None or estimate is None or estimate >= bound:
         return ""
-    write = mutualign_command("report", run, "--label-these", LABELS)
-    decides = "The target labels decide." if labelled else f"Labelling {LABELS} images decides: `{write}`."
-    return f"The lower bound and the estimate contradict each other: at least one of them is wrong. {decides}"
+    decides = f"Labelling {LABELS} images decides"
+    if labelled:
+        decides = "The target labels decide"
+    elif not run.config().is_of_arrays:
+        decides += f": `{mutualign_command('report', run.path, '--label-these', LABELS)}`"
+    return f"The lower bound and the estimate contradict each other: at least one of them is wrong. {decides}."
 
 
-def few_labels(verdict: Verdict, run: Path) -> str:
+def labels_show(config: RunConfig) -> str:
+    """End a text on what no evidence without labels can see."""
+    how = "" if config.is_of_arrays else f": `mutualign report RUN --label-these {LABELS}` chooses the images"
+    return f"A few labels show them{how}."
+
+
+def few_labels(verdict: Verdict, run: RunFolder) -> str:
     """Say how a few labels decide what no evidence without labels can."""
-    write = mutualign_command("report", run, "--label-these", LABELS)
-    read = mutualign_command("estimate", run, "--labels", run / "label-these" / "labels.csv")
+    if run.config().is_of_arrays:
+        return f"Label {LABELS} target rows, drawn at random: `DomainAdapter.score` gives the accuracy on them."
+    write = mutualign_command("report", run.path, "--label-these", LABELS)
+    read = mutualign_command("estimate", run.path, "--labels", run.path / "label-these" / "labels.csv")
     use = (
         f"Label {LABELS} images: `{write}` chooses them, and `{read}` gives an exact interval of the accuracy, valid "
         "whatever the errors"
@@ -94,6 +107,25 @@ def few_labels(verdict: Verdict, run: Path) -> str:
             "only, from those on which the two runs differ."
         )
     return f"{use}." if verdict.kind == "baseline" else f"{use}; of the gain too, if source only is trained before."
+
+
+def _train_source_only(run: RunFolder) -> str:
+    """Say how to train a run's source-only run: by a command or, on arrays, by a fit that `fair_baseline` finds."""
+    config, path = run.config(), run.path.absolute()
+    if not config.is_of_arrays:
+        return f"`{compare_command(run)}` does so."
+    recipe, seed, changes = config.recipe, f"seed-{config.seed}", (f"method={SOURCE_ONLY}", "options={}")
+    stages = [f"stages.{number}.{change}" for number in range(len(recipe.stages)) for change in changes]
+    in_place = path.name == seed  # in a folder of the form OUT/arrays/NAME/seed-SEED
+    place = path.parent.parent if in_place else path.parent / config.task
+    settings = {
+        "overrides": [f"name={SOURCE_ONLY}", *stages],
+        "random_state": config.seed,
+        "run_folder": str(place / recipe.source_only().name / seed),
+    }
+    words = [repr(str(path / "config.toml")), *(f"{name}={value!r}" for name, value in settings.items())]
+    move = "" if in_place else f"; then move this run to `{place / recipe.name / seed}`"
+    return f"`DomainAdapter({', '.join(words)})` does so, with the arrays and other parameters of this fit{move}."
 
 
 def compare_command(run: RunFolder, seeds: int = 1) -> str:

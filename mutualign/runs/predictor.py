@@ -16,7 +16,6 @@ from mutualign.data.features.network import FeatureNetwork, feature_network
 from mutualign.data.types import ImageShape, Pixels, UnlabelledImages
 from mutualign.errors import MutualignError
 from mutualign.nn.classifier import Classifier
-from mutualign.nn.randomness import separate_draws
 from mutualign.runs.checkpoints import Which
 from mutualign.runs.folder import RunFolder
 from mutualign.runs.history import Result
@@ -24,7 +23,7 @@ from mutualign.training.diagnosis import NotFinite
 from mutualign.training.distributed import make_fabric
 from mutualign.training.fabric import Fabric
 from mutualign.training.inference import predict_logits
-from mutualign.training.setup import build_classifier
+from mutualign.training.setup import restore_classifier
 
 CHUNK = 2000  # images that are held at once
 AT_ONCE = 16  # images of which features are computed at once
@@ -75,21 +74,15 @@ class Predictor:
         recipe, shape, names = config.recipe, config.images, tuple(config.class_names)
         try:
             weights, _ = folder.checkpoints.load_weights(len(recipe.stages) - 1, which)
-            with torch.device("meta"):  # allocates nothing before config and weights are known to agree
-                expected = build_classifier(recipe, shape, len(names)).state_dict()
-            if {key: one.shape for key, one in expected.items()} != {key: one.shape for key, one in weights.items()}:
-                raise MutualignError("the weights belong to another network than the one in config.toml")
-        except MutualignError as error:
+            classifier = restore_classifier(recipe.backbone, shape, len(names), weights)
+        except (MutualignError, ValueError) as error:
             raise MutualignError(
                 f"{path}: its classifier cannot be loaded\n  fault    {error}\n"
                 f"  hint:    use the other epoch (selected or last), or retrain into a new folder: "
                 f"{result.command} --out OTHER"
             ) from error
-        with separate_draws():
-            classifier = build_classifier(recipe, shape, len(names))
-        classifier.load_state_dict(weights)
         fabric = make_fabric(precision or recipe.precision, accelerator)
-        classifier = classifier.to(fabric.device).eval()
+        classifier = classifier.to(fabric.device)
         if recipe.pretrained is None:
             return cls(classifier, shape, names, fabric, folder, result)
         side, network = recipe.pretrained.side, feature_network(recipe.pretrained)
@@ -111,6 +104,16 @@ class Predictor:
             found, wanted = ("images" if one is None else f"vectors of {one:,} values" for one in (vector_size, size))
             hint = "images" if size is None else "a file of vectors of the model that the run's were computed with"
             raise MutualignError(f"{where}: {found}; the run {self.run.path} takes {wanted}\n  hint:    give {hint}")
+        if size is None:
+            self.require_image_files(where)
+
+    def require_image_files(self, where: object) -> None:
+        """Raise MutualignError unless the run takes the channels of image files; arrays may have four."""
+        if self.shape.channels not in (1, 3):
+            raise MutualignError(
+                f"{where}: image files are read with 1 or 3 channels; the run {self.run.path} takes images of "
+                f"{self.shape.channels}\n  hint:    classify arrays with the DomainAdapter that was trained on them"
+            )
 
     def predict(self, images: Iterable[tuple[str, Tensor]]) -> Iterator[Prediction]:
         """Predict images, given as pairs of a path and uint8 pixels [height, width, channels] of the run's shape.

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mutualign.data.fetch.data_files import data_folder
 from mutualign.data.folders.folder_task import FolderTask
+from mutualign.data.task import ARRAYS
 from mutualign.data.types import ImageShape
 from mutualign.io.typed import encode_json
 from mutualign.recipes import Recipe
@@ -74,6 +75,11 @@ class RunConfig:
     def __post_init__(self) -> None:
         if self.images is not None:
             self.images.checked()
+
+    @property
+    def is_of_arrays(self) -> bool:
+        """Whether its images were arrays in memory, of a DomainAdapter: no command can load them again."""
+        return self.task == ARRAYS
 
     @property
     def first_notes(self) -> list[str]:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from mutualign.data.task import ARRAYS
 from mutualign.errors import MutualignError, first_line
 from mutualign.runs.folder import RunFolder
 from mutualign.runs.lock import last_owner, owner_of
@@ -29,7 +28,7 @@ class RunStatus:
     @property
     def can_resume(self) -> bool:
         """Whether `mutualign run --resume` continues it."""
-        return self.state in ("stopped", "failed") and self.config is not None and self.config.task != ARRAYS
+        return self.state in ("stopped", "failed") and self.config is not None and not self.config.is_of_arrays
 
 
 def find_runs(folder: Path) -> list[Path]:

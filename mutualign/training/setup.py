@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
+from torch import Tensor
 
 from mutualign.data.types import ImageShape
 from mutualign.errors import MutualignError
@@ -13,6 +14,7 @@ from mutualign.methods import METHODS, Method
 from mutualign.nn.backbones import build_backbone
 from mutualign.nn.classifier import Classifier
 from mutualign.nn.layers import batch_norms
+from mutualign.nn.randomness import separate_draws
 from mutualign.recipes import Recipe, Stage
 
 
@@ -21,8 +23,35 @@ def build_classifier(recipe: Recipe, shape: ImageShape, classes: int) -> Classif
 
     `backbone_weights` is not read, since the checkpoints of a run contain the trained weights.
     """
+    return _build(recipe.backbone, shape, classes)
+
+
+def _build(backbone: str, shape: ImageShape, classes: int) -> Classifier:
     with standard_modes():
-        return Classifier(build_backbone(recipe.backbone, *shape), classes)
+        return Classifier(build_backbone(backbone, *shape), classes)
+
+
+def check_weights(backbone: str, shape: ImageShape, classes: int, weights: Mapping[str, Tensor]) -> None:
+    """Raise ValueError if weights are not finite, or not those of a classifier; nothing is allocated for it."""
+    with torch.device("meta"):
+        expected = _build(backbone, shape, classes).state_dict()
+    wanted, found = ({name: (one.shape, one.dtype) for name, one in each.items()} for each in (expected, weights))
+    if wanted != found:
+        raise ValueError("the weights do not belong to the network that is described")
+    if broken := [name for name, one in weights.items() if not torch.isfinite(one).all()]:
+        raise ValueError(f"the weight {broken[0]} is not finite")
+
+
+def restore_classifier(backbone: str, shape: ImageShape, classes: int, weights: Mapping[str, Tensor]) -> Classifier:
+    """Build a trained classifier, in evaluation mode; torch's generator is left as it was.
+
+    Raises ValueError as `check_weights` does.
+    """
+    check_weights(backbone, shape, classes, weights)
+    with separate_draws():
+        classifier = _build(backbone, shape, classes)
+    classifier.load_state_dict(weights)
+    return classifier.eval()
 
 
 def initial_classifier(recipe: Recipe, shape: ImageShape, classes: int) -> Classifier:

@@ -198,8 +198,16 @@ def test_a_broken_upload_gets_a_sentence_and_leaves_the_page_as_it_was(visit):
     limit = visit.tab.locator("#own [data-most-bytes]")
     assert int(limit.get_attribute("data-most-bytes")) == LARGEST_UPLOAD
     limit.evaluate("part => part.dataset.mostBytes = 20000")  # so that no large file has to be sent
+    label = visit.tab.locator("#own select")
+    assert label.is_disabled()  # there is no image to name
+    visit.tab.locator("#own input[type=file]").set_input_files(BROKEN["text"])
+    visit.tab.wait_for_selector(".note")
+    assert label.is_disabled()
+    visit.after(lambda: visit.tab.locator("#own input[type=file]").set_input_files(image_file(60, 90)))
+    assert label.is_enabled()
     refused("#own", "text")
     refused("#own", "too large")
+    assert label.is_enabled()
 
 
 def test_what_got_no_answer_is_sent_again(browser, address):

@@ -125,6 +125,16 @@ def test_images_whose_class_the_visitor_names_are_scored_and_a_class_can_be_corr
     assert "<strong>1 of 1</strong>" in image_page.name_upload(uploads, sent({"label": 0}))[1]
 
 
+def test_a_class_that_is_named_before_there_is_an_image_changes_nothing(image_page):
+    note, shown, uploads = image_page.name_upload(Uploads(), sent({"label": 2}))
+    assert "alert" not in note
+    assert "<article" not in shown
+    for _ in range(2):
+        note, shown, uploads = image_page.upload(uploads, sent({"image": data_url(png(box(90, 115, 100, 50).numpy()))}))
+        assert "alert" not in note
+        assert "that you named" not in shown
+
+
 def test_an_image_that_is_sent_again_as_its_answer_was_late_counts_once_and_keeps_its_class(image_page):
     image, names = data_url(png(box(90, 115, 100, 50).numpy())), image_page.gallery.class_names
     uploads = image_page.upload(Uploads(), sent({"image": image, "turn": 4}))[2]

@@ -40,6 +40,15 @@ def test_source_only_comes_first_whatever_the_order_of_the_runs(digits, digit_ru
     assert digits.is_of_digits
 
 
+def test_a_digit_is_drawn_only_for_systems_that_learned_grey_digits_and_are_for_digits_over_photos(digits, images):
+    target, source = digits.samples
+    grey = replace(target, pixels=target.pixels[..., :1])
+    colour = replace(source, pixels=source.pixels.expand(-1, -1, -1, 3))
+    for samples in ((grey, source), (target, colour), (grey, colour)):  # such as mnist-usps and mnistm-mnist
+        assert not replace(digits, samples=samples).is_of_digits
+    assert not images.is_of_digits
+
+
 def test_runs_of_one_recipe_are_named_by_seed_or_by_path_and_a_run_given_twice_is_shown_once(image_run, tmp_path):
     recipe = load_recipe("source_only", ["stages.0.epochs=1", "stages.0.batch_size=20"])
     Experiment.start(recipe, make_tiny_task(), 1, tmp_path / "seed-1").run()

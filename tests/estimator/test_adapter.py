@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 import doctest
+import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from sklearn.exceptions import NotFittedError
 
 import mutualign
 from mutualign import DomainAdapter
 from mutualign.cli.console import PlainConsole
 from mutualign.cli.inspect import Show
+from mutualign.cli.predict import Predict
 from mutualign.data.task import REFIT
+from mutualign.demo.systems import Gallery
 from mutualign.errors import MutualignError
 from mutualign.estimator import AlarmWarning, NoTargetWarning, label_free_score
 from mutualign.estimator import adapter as adapter_module
 from mutualign.evaluation.validators import DEFAULT_VALIDATOR
+from mutualign.export.exporter import export_run
+from mutualign.report.html import write_report
 from mutualign.runs.experiment import Experiment
 from mutualign.runs.folder import RunFolder
 from mutualign.runs.labelling import load_task_of
+from mutualign.runs.next_steps import current_verdict, next_steps
 from mutualign.runs.status import status_of
 from mutualign.training.setup import build_classifier
 from tests.estimator.conftest import SHORT, both_domains, clouds, same_weights, short
@@ -178,6 +186,18 @@ def test_masked_labels_are_not_scored_unless_minus_one_is_a_class(fitted):
     assert signed.score(source, np.full(60, -1)) == (signed.predict(source) == -1).mean()
 
 
+def test_masked_labels_of_classes_with_names_are_not_scored_however_they_are_given():
+    source, codes, target, _ = clouds()
+    named, everything = [f"class {code}" for code in codes], both_domains()[0]
+    adapter = short().fit(source, named, target)
+    right = (adapter.predict(source) == named).mean()
+    mixed = np.array([*named, *[-1] * 60], dtype=object)
+    for masked in (mixed, mixed.tolist(), mixed.astype(str), mixed.astype(str).astype(object)):
+        assert adapter.score(everything, masked) == right
+    signed = short().fit(source, np.where(codes == 0, "-1", "1"), target)
+    assert signed.score(source, ["-1"] * 60) == (signed.predict(source) == "-1").mean()
+
+
 def test_the_kept_epoch_is_the_one_with_the_best_label_free_score(tmp_path):
     source, y, target, _ = clouds()
     overrides = ("stages.0.epochs=4", "stages.0.epoch_steps=2", "stages.0.optim.lr=1e-2")
@@ -269,6 +289,57 @@ def test_a_run_on_arrays_that_was_stopped_is_never_said_to_resume(tmp_path, caps
             wants()
     Show(folder.path).main(PlainConsole())
     assert REFIT in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    ("recipe", "place"), [("dann", "mine"), ("mani", "arrays/mine/seed-3")], ids=["alone", "in its place"]
+)
+def test_the_fit_that_is_advised_after_a_run_trains_its_source_only_run(tmp_path, recipe, place):
+    source, y, target, _ = clouds()
+    overrides = [f"stages.{stage}.epochs=20" for stage in range(2 if recipe == "mani" else 1)]
+    folder = tmp_path / place
+    short(recipe, overrides, run_folder=folder, random_state=3).fit(source, y, target)
+    verdict = current_verdict(RunFolder.open(folder))
+    assert verdict.compared_with is None
+    code, *moves = re.findall("`([^`]*)`", next_steps(verdict, RunFolder.open(folder), alarms=False)[0])
+    eval(code, {"DomainAdapter": DomainAdapter}).fit(source, y, target)  # noqa: S307
+    assert len(moves) == (place == "mine")
+    for move in map(Path, moves):
+        move.parent.mkdir(parents=True)
+        folder = folder.rename(move)
+    baseline = current_verdict(RunFolder.open(folder)).compared_with
+    assert baseline == RunFolder.open(folder).config().recipe.source_only().name
+
+
+def test_the_pages_of_runs_on_arrays_name_no_command_that_needs_their_images(tmp_path):
+    source, y, target, _ = clouds()
+    short(run_folder=tmp_path / "arrays" / "dann" / "seed-0").fit(source, y, target)
+    for path in (tmp_path, tmp_path / "arrays" / "dann" / "seed-0"):
+        text = write_report(path).read_text()
+        assert "A few labels show them." in text
+        assert "--label-these" not in text
+        assert "mutualign compare" not in text
+
+
+def test_a_run_on_images_of_four_channels_is_refused_where_image_files_are_read(tmp_path):
+    images, y = np.random.default_rng(0).integers(0, 256, (20, 12, 12, 4), dtype=np.uint8), np.arange(20) % 2
+    short("source_only", run_folder=tmp_path / "run").fit(images, y, images)
+    Image.fromarray(images[0]).save(tmp_path / "one.png")
+    message = "image files are read with 1 or 3 channels; the run .* takes images of 4\n  hint: "
+    with pytest.raises(MutualignError, match=message):
+        Predict(tmp_path / "run", tmp_path / "one.png").main(PlainConsole())
+    with pytest.raises(MutualignError, match=message):
+        Gallery.load([tmp_path / "run"])
+
+
+def test_a_run_on_photos_in_memory_says_why_it_is_not_exported(tmp_path):
+    photos, y = np.random.default_rng(0).integers(0, 256, (12, 40, 40, 3), dtype=np.uint8), np.arange(12) % 2
+    overrides = (*SHORT, "features=efficientnet_lite0")
+    short("photos", overrides, run_folder=tmp_path / "run").fit(photos, y, photos)
+    with pytest.raises(MutualignError, match=r"photos in memory, and keeps no photos(.|\n)*its method save"):
+        export_run(tmp_path / "run")
+    with pytest.raises(MutualignError, match=r"on arrays in memory(.|\n)*keeps no images to show"):
+        Gallery.load([tmp_path / "run"])
 
 
 def test_images_too_small_for_the_backbone_leave_no_run_folder(tiny_images, tmp_path):

@@ -114,7 +114,7 @@ def test_a_file_of_format_1_predicts_what_it_did():
 def test_weights_that_are_not_finite_are_refused(saved, tmp_path):
     name, weight = next((name, weight) for name, weight in load_file(saved).items() if weight.is_floating_point())
     path = rewritten(saved, tmp_path / "nan.safetensors", weights={name: weight * float("nan")})
-    with pytest.raises(MutualignError, match=r"nan.safetensors: a weight is not finite"):
+    with pytest.raises(MutualignError, match=r"nan.safetensors: .*the weight \S+ is not finite"):
         DomainAdapter.load(path)
 
 

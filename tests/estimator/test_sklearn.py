@@ -15,8 +15,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from mutualign import DomainAdapter
+from mutualign.errors import MutualignError
 from mutualign.estimator import label_free_score
-from tests.estimator.conftest import both_domains, clouds, short
+from mutualign.runs.folder import RunFolder
+from tests.estimator.conftest import SHORT, both_domains, clouds, short
 
 pytestmark = pytest.mark.filterwarnings("ignore::mutualign.estimator.AlarmWarning")
 
@@ -82,3 +84,12 @@ def test_a_search_with_a_run_folder_says_what_to_write(tmp_path):
     adapter = short(run_folder=tmp_path / "run").fit(source, y, target)
     with pytest.raises(ValueError, match=r"already holds a run\n  hint: (.|\n)*set_params\(run_folder="):
         clone(adapter).fit(source, y, target)
+
+
+def test_a_fit_that_failed_at_once_leaves_its_run_folder_to_the_next(tmp_path):
+    source, y, target, _ = clouds()
+    with pytest.raises(MutualignError, match="finite"):
+        short(overrides=(*SHORT, "stages.0.optim.lr=1e30"), run_folder=tmp_path / "run").fit(source, y, target)
+    assert (tmp_path / "run" / "config.toml").exists()
+    short(run_folder=tmp_path / "run").fit(source, y, target)
+    assert RunFolder.open(tmp_path / "run").is_complete

@@ -13,15 +13,24 @@ from PIL import Image
 
 from mutualign.cli.console import PlainConsole
 from mutualign.cli.export import Export as ExportCommand
-from mutualign.data.folders.image_io import decode_image
+from mutualign.data.folders.folder_task import FolderTask
+from mutualign.data.folders.image_io import ORIENTATION, decode_image
 from mutualign.data.task import Task
 from mutualign.data.types import ImageShape, LabelledImages, TargetDataset, UnlabelledImages
 from mutualign.demo.systems import Gallery
 from mutualign.errors import MutualignError
-from mutualign.export.exporter import PHOTO_USAGE, check, export_run, real_images
+from mutualign.export.exporter import check, export_run, photo_usage, real_images
 from mutualign.export.formats import FORMATS, Format, OpenedFile, register_format
 from mutualign.export.formats.safetensors import load_exported
-from mutualign.export.model_card import ModelFacts, model_card
+from mutualign.export.model_card import (
+    LICENCE,
+    PHOTOS,
+    PRETRAINED_LICENCE,
+    UNKNOWN_LICENCE,
+    ModelFacts,
+    licences,
+    model_card,
+)
 from mutualign.nn.backbones import BACKBONES
 from mutualign.recipes import load_recipe
 from mutualign.runs.experiment import Experiment
@@ -158,8 +167,9 @@ def test_a_new_format_is_one_class_with_the_decorator(run):
     assert done.usage == f"open({str(done.path)!r})"
 
 
+@pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "L", "I;16", "P", "CMYK"])
-def test_the_printed_lines_read_a_photo_as_predict_does(tmp_path, monkeypatch, mode):
+def test_the_printed_lines_read_a_photo_as_predict_does(tmp_path, monkeypatch, mode, channels):
     values = np.random.default_rng(0).integers(0, 256, (40, 50, 4), dtype=np.uint8)
     if mode == "I;16":
         photo = Image.fromarray(values[..., :2].copy().view(np.uint16)[..., 0])
@@ -167,12 +177,61 @@ def test_the_printed_lines_read_a_photo_as_predict_does(tmp_path, monkeypatch, m
         photo = Image.fromarray(values).convert(mode)
     content = io.BytesIO()
     photo.save(content, "TIFF" if mode == "CMYK" else "PNG", **({"transparency": 3} if mode == "P" else {}))
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "photo.jpg").write_bytes(content.getvalue())
+    check_printed_lines(content.getvalue(), ImageShape(channels, 24, 20), tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_the_printed_lines_read_a_large_jpeg_as_predict_does(tmp_path, monkeypatch, orientation):
+    """Its decoder reduces it, before it is turned."""
+    values = np.random.default_rng(0).integers(0, 256, (400, 300, 3), np.uint8)
+    content, exif = io.BytesIO(), Image.Exif()
+    exif[ORIENTATION] = orientation
+    Image.fromarray(values).save(content, "JPEG", exif=exif)
+    check_printed_lines(content.getvalue(), ImageShape(3, 24, 20), tmp_path, monkeypatch)
+
+
+def check_printed_lines(photo, shape, folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    (folder / "photo.jpg").write_bytes(photo)
     found = {}
-    exec(PHOTO_USAGE.format(height=24, width=20), found)  # noqa: S102
-    expected = decode_image(content.getvalue(), mode, ImageShape(3, 24, 20))
-    np.testing.assert_array_equal(found["pixels"], expected[None])
+    exec(photo_usage(shape), found)  # noqa: S102
+    np.testing.assert_array_equal(found["pixels"], decode_image(photo, "photo.jpg", shape)[None])
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_run_on_image_files_that_trained_its_own_network_says_how_a_photo_becomes_pixels(tmp_path, channels):
+    random = np.random.default_rng(0)
+    for part in ("source/a", "source/b", "target"):
+        (tmp_path / part).mkdir(parents=True)
+        for number in range(6):
+            pixels = random.integers(0, 256, (16, 14, 3), np.uint8)
+            photo = Image.fromarray(pixels).convert("L" if channels == 1 else "RGB")
+            photo.save(tmp_path / part / f"{number}.png")
+    recipe = load_recipe("source_only", ["backbone=two_block_cnn", "stages.0.epochs=1", "stages.0.epoch_steps=2"])
+    task = FolderTask(tmp_path / "source", tmp_path / "target", image_size=12).load()
+    Experiment.start(recipe, task, 0, tmp_path / "run").run()
+    done, predictor = export_run(tmp_path / "run", "safetensors"), load(tmp_path / "run")
+    path, found = tmp_path / "target" / "0.png", {}
+    exec(done.usage.replace("photo.jpg", str(path)), found)  # noqa: S102
+    pixels = decode_image(path.read_bytes(), path, ImageShape(channels, 12, 12))
+    assert torch.equal(found["probabilities"], predictor.probabilities(pixels[None]))
+    card = model_card(ModelFacts.of(predictor, "selected", "uint8"))
+    assert f"- {PHOTOS}\n" in card
+    assert card.endswith(f"## Licence\n\n- {LICENCE}\n")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "overrides", "expected"),
+    [
+        ("source_only", [], [LICENCE]),
+        ("photos", [], [LICENCE, PRETRAINED_LICENCE]),
+        ("source_only", ["backbone=finetune:efficientnet_lite0"], [LICENCE, PRETRAINED_LICENCE]),
+        ("source_only", ["backbone=timm:resnet18", "backbone_weights=pretrained"], [LICENCE, UNKNOWN_LICENCE]),
+        ("source_only", ["backbone=timm:resnet18"], [LICENCE]),
+    ],
+)
+def test_the_licence_of_pretrained_weights_is_named_whether_or_not_they_stay_frozen(timm, recipe, overrides, expected):
+    assert licences(load_recipe(recipe, overrides)) == expected
 
 
 # What is refused ------------------------------------------------------------------------------------------------------

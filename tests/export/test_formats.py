@@ -16,8 +16,10 @@ from mutualign.errors import MutualignError
 from mutualign.export.exporter import check, export_run, real_images
 from mutualign.export.formats import FORMATS, formats_help
 from mutualign.export.formats.safetensors import load_exported
+from mutualign.io.tensors import pack, unpack
 from mutualign.runs.folder import RunFolder
 from mutualign.runs.predictor import Predictor
+from mutualign.training import setup
 
 
 def pictures(n: int, channels: int = 3) -> torch.Tensor:
@@ -195,6 +197,28 @@ def test_a_damaged_or_foreign_safetensors_file_is_refused_with_its_name(exported
     ):
         other.write_bytes(damaged)
         with pytest.raises(MutualignError, match=f"{other}: not a readable exported classifier"):
+            load_exported(other)
+
+
+def test_a_safetensors_file_is_compared_with_the_network_that_it_describes_before_that_is_built(
+    exported, tmp_path, monkeypatch
+):
+    weights, metadata = unpack(exported["safetensors"].path)
+    build, other = setup.build_backbone, tmp_path / "other.safetensors"
+
+    def on_no_device(*arguments):
+        assert torch.empty(0).is_meta
+        return build(*arguments)
+
+    monkeypatch.setattr(setup, "build_backbone", on_no_device)
+    wide = metadata | {"image_shape": '{"channels": 4, "height": 12, "width": 12}'}
+    broken = weights | {"head.bias": torch.tensor([0.0, torch.nan, 0.0])}
+    for tensors, described, fault in (
+        (weights, wide, "the weights do not belong to the network that is described"),
+        (broken, metadata, r"the weight head\.bias is not finite"),
+    ):
+        other.write_bytes(pack(tensors, described))
+        with pytest.raises(MutualignError, match=f"{other}: not a readable exported classifier: {fault}"):
             load_exported(other)
 
 

@@ -315,6 +315,15 @@ def test_a_comparison_shows_what_systems_answer_for_the_same_images_and_links_th
     assert f"true class: {names[label]}" in page.text
 
 
+@pytest.mark.parametrize("damaged", ["review", "stage-0-selected-outputs"])
+def test_a_run_with_a_damaged_file_is_left_out_of_a_comparison_and_named(undrawn, labelled, tmp_path, damaged):
+    runs = shutil.copytree(labelled, tmp_path / "runs")
+    (runs / "tiny" / "source_only" / "seed-0" / "checkpoints" / f"{damaged}.safetensors").write_bytes(b"no tensors")
+    page = Reader(write_report(runs).read_text())
+    assert damaged in page.column(-1, "reason")["tiny/source_only/seed-0"]
+    assert set(page.column(0, "n")) == {"fair", "mani"}
+
+
 def test_a_folder_without_a_complete_run_says_what_to_do(labelled, tmp_path):
     with pytest.raises(MutualignError, match=r"not complete\n  hint:    `mutualign runs .*dann` lists them"):
         write_report(labelled / "tiny" / "dann")

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import get_args
 
 import pytest
 
+from mutualign.data.task import ARRAYS
 from mutualign.evaluation.verdict import Kind, Range, Verdict
 from mutualign.runs.folder import RunFolder
 from mutualign.runs.next_steps import LABELS, compare_command, contradiction, current_alarms, few_labels, next_steps
+
+
+@pytest.fixture
+def of_arrays(copied):
+    """A run of a DomainAdapter."""
+    config = copied.path / "config.toml"
+    config.write_text(config.read_text().replace('task = "tiny"', f'task = "{ARRAYS}"'))
+    return copied
 
 
 @pytest.mark.parametrize("kind", get_args(Kind))
@@ -28,13 +36,24 @@ def test_after_every_verdict_there_is_something_to_do(whole, kind, labels, compa
     )
 
 
-def test_an_estimate_below_the_lower_bound_is_called_a_contradiction_that_labels_decide():
-    said = contradiction(0.65, 0.36, Path("runs/a"), labelled=False)
+@pytest.mark.parametrize("kind", get_args(Kind))
+@pytest.mark.parametrize("compared_with", ["source_only", None])
+def test_after_a_run_on_arrays_no_command_is_advised_that_needs_its_images(of_arrays, kind, compared_with):
+    verdict = Verdict(kind, "A sentence.", "no target labels", compared_with=compared_with)
+    steps = " ".join(next_steps(verdict, of_arrays, alarms=False))
+    assert "`DomainAdapter.score` gives the accuracy" in steps
+    assert "--label-these" not in steps
+    assert "mutualign compare" not in steps
+
+
+def test_an_estimate_below_the_lower_bound_is_called_a_contradiction_that_labels_decide(whole, of_arrays):
+    said = contradiction(0.65, 0.36, whole, labelled=False)
     assert "contradict each other: at least one of them is wrong" in said
-    assert said.endswith("Labelling 50 images decides: `mutualign report runs/a --label-these 50`.")
-    assert contradiction(0.65, 0.36, Path("runs/a"), labelled=True).endswith("The target labels decide.")
+    assert said.endswith(f"Labelling 50 images decides: `mutualign report {whole.path} --label-these 50`.")
+    assert contradiction(0.65, 0.36, of_arrays, labelled=False).endswith("Labelling 50 images decides.")
+    assert contradiction(0.65, 0.36, whole, labelled=True).endswith("The target labels decide.")
     for bound, estimate in ((0.36, 0.65), (0.5, 0.5), (None, 0.5), (0.5, None)):
-        assert contradiction(bound, estimate, Path("runs/a"), labelled=False) == ""
+        assert contradiction(bound, estimate, whole, labelled=False) == ""
 
 
 def test_where_the_source_is_not_learnt_nothing_comes_before_learning_it(whole):
@@ -62,10 +81,10 @@ def test_harm_is_an_alarm_also_if_the_source_only_run_came_later(whole, kind, co
         ("baseline", None, "valid whatever the errors."),
     ],
 )
-def test_labels_give_the_gain_only_where_there_is_a_source_only_run(kind, compared_with, words):
+def test_labels_give_the_gain_only_where_there_is_a_source_only_run(whole, kind, compared_with, words):
     verdict = Verdict(kind, "A sentence.", "no target labels", compared_with=compared_with)
-    found = few_labels(verdict, Path("runs/a"))
-    assert found.startswith(f"Label {LABELS} images: `mutualign report runs/a --label-these 50` chooses them")
+    found = few_labels(verdict, whole)
+    assert found.startswith(f"Label {LABELS} images: `mutualign report {whole.path} --label-these 50` chooses them")
     assert words in found
     assert ("gain" in found) == (kind != "baseline")
 

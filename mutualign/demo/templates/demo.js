@@ -7,7 +7,7 @@ const AGAIN = 1000;        // ms without an answer before they are asked again, 
 let pointer = null;   // id of the pen, finger or mouse that is drawing
 let last = null;      // where it is
 let own = false;      // whether the box holds a drawing that a stroke adds to; an example is replaced by it
-let held = 0;         // number of what the box holds; answers about another number are hidden
+let held = 0;         // number of what the box holds, of which other answers are hidden, or of the image that a class is named for
 let asked = null;     // what waits for its answer: {turn, answered}
 let waiting = null;   // timer until it is asked, or asked again
 
@@ -84,10 +84,10 @@ function upload(data) {
   image.src = data ?? '';
   if (label) label.disabled = true;  // until the image is there that it names
   const answered = accepted => {
-    if (label) label.disabled = false;
+    if (accepted) held = turn;
+    if (label) label.disabled = !held;
     if (label && accepted) label.selectedIndex = 0;
     if (!canvas || !accepted) return;
-    held = turn;
     show(image);
     press(null);
   };

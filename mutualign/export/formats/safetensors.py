@@ -54,7 +54,7 @@ def load_exported(path: str | Path) -> OpenedFile:
 
     try:
         return _rebuild(*unpack(Path(path)))
-    except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:  # load_state_dict raises RuntimeError
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:  # torch raises RuntimeError
         raise MutualignError(
             f"{path}: not a readable exported classifier: {error}\n"
             "  hint:    write it again with mutualign export RUN --format safetensors"
@@ -66,17 +66,12 @@ def _rebuild(weights: dict[str, Tensor], metadata: Mapping[str, str]) -> OpenedF
     import torch
 
     from mutualign.data.types import ImageShape
-    from mutualign.nn.backbones import build_backbone
-    from mutualign.nn.classifier import Classifier
-    from mutualign.nn.randomness import separate_draws
+    from mutualign.training.setup import restore_classifier
 
     shape = ImageShape(**json.loads(metadata["image_shape"])).checked()
     names = read_class_names(metadata)
     inputs_shape, inputs = _inputs(shape, metadata.get("frozen_network"))
-    with separate_draws():
-        classifier = Classifier(build_backbone(metadata["backbone"], *inputs_shape), len(names))
-    classifier.load_state_dict(weights)
-    classifier.eval()
+    classifier = restore_classifier(metadata["backbone"], inputs_shape, len(names), weights)
 
     def probabilities(pixels: Tensor) -> Tensor:
         with torch.inference_mode():
