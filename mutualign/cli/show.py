@@ -94,13 +94,13 @@ def _show_result(console: Console, run: RunFolder, result: Result, explained: Co
     alarms = current_alarms(result, verdict)
     if verdict is not None:
         print_verdict(console, verdict, run)
-    for alarm in alarms or ():
+    for alarm in alarms:
         where = f"stage {alarm.stage + 1}"
         if alarm.name in explained:
             console.print(f"alarm: {alarm.name} ({where}, see above)", style="bold yellow")
         else:
             print_alarm(console, alarm, f" ({where})")
-    if alarms == []:
+    if not alarms:
         console.print("no alarms")
     table = Table("stage", "chosen by", "epoch", box=box.SIMPLE_HEAD)
     labels = any(one.target_accuracy is not None for stage in result.stages for one in stage.selections)

@@ -262,7 +262,7 @@ class DomainAdapter(ClassifierMixin, ClassNamePrefixFeaturesOutMixin, Transforme
 
     def _keep(self, result: Result, score: float, weights: dict[str, Tensor]) -> None:
         self.result_, self.label_free_score_, self.weights_ = result, score, weights
-        self.alarms_: list[StageAlarm] = result.alarms or []
+        self.alarms_: list[StageAlarm] = result.alarms
 
     def _outputs(self, X: Any, features: bool = False) -> Float[Tensor, "n outputs"]:  # noqa: N803
         """Return logits or features, float32."""

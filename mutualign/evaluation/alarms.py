@@ -44,7 +44,7 @@ def stage_alarms(
     """
     if not epochs:
         return []
-    unsure = _audit(epochs[-1]).coverage == 0  # a teacher sure of no image yet: its losses may still begin
+    unsure = epochs[-1].audit.coverage == 0  # a teacher sure of no image yet: its losses may still begin
     found = [
         _dead_gradient(epochs[-1]) if complete or not unsure else None,
         _wrong_direction(epochs[-1]),
@@ -110,19 +110,19 @@ def verdict_alarms(verdict: Verdict, source_accuracy: float) -> list[Alarm]:
 
 
 def _dead_gradient(epoch: EpochRecord) -> Alarm | None:
-    gradients = _audit(epoch).gradients
+    gradients = epoch.audit.gradients
     largest = max(gradients.values(), default=0.0)
     dead = [name for name, norm in gradients.items() if name != "class" and norm <= DEAD * largest]
     if not dead:
         return None
     cause = "the loss does not depend on the features: look for a softmax over a single output, a detach, a weight of 0"
-    if _audit(epoch).coverage == 0:
+    if epoch.audit.coverage == 0:
         cause = "no target image reaches the teacher's threshold: lower it, or train longer before this stage"
     return Alarm("no adaptation gradient", f"the gradient of {', '.join(dead)} at the features is zero", cause)
 
 
 def _wrong_direction(epoch: EpochRecord) -> Alarm | None:
-    cosine = _audit(epoch).reversal
+    cosine = epoch.audit.reversal
     if cosine is None or cosine <= 0:
         return None
     return Alarm(
@@ -134,7 +134,7 @@ def _wrong_direction(epoch: EpochRecord) -> Alarm | None:
 
 
 def _frozen_teacher(epochs: Sequence[EpochRecord]) -> Alarm | None:
-    fingerprints = [_audit(epoch).teacher_fingerprint for epoch in epochs[-2:]]
+    fingerprints = [epoch.audit.teacher_fingerprint for epoch in epochs[-2:]]
     if len(fingerprints) < 2 or fingerprints[0] is None or fingerprints[0] != fingerprints[1]:
         return None
     return Alarm(
@@ -170,7 +170,7 @@ def _discriminator_saturated(epoch: EpochRecord) -> Alarm | None:
 
 def _predicted_classes(epoch: EpochRecord, source: SourceClasses) -> Alarm | None:
     """What the shares of the predicted classes say; if other class frequencies explain them, only that."""
-    audit = _audit(epoch)
+    audit = epoch.audit
     likely = audit.same_within_classes is not None and audit.same_within_classes >= LIKELY
     if not likely and (collapsed := _collapsed(epoch, source)):
         return collapsed
@@ -178,7 +178,7 @@ def _predicted_classes(epoch: EpochRecord, source: SourceClasses) -> Alarm | Non
 
 
 def _collapsed(epoch: EpochRecord, source: SourceClasses) -> Alarm | None:
-    shares = _audit(epoch).predicted_shares
+    shares = epoch.audit.predicted_shares
     effective, expected = _effective_classes(shares), _effective_classes(source.shares)
     if not shares or effective > max(COLLAPSED * expected, 1.0) or expected < 1.5:
         return None
@@ -193,7 +193,7 @@ def _collapsed(epoch: EpochRecord, source: SourceClasses) -> Alarm | None:
 
 
 def _missing(epoch: EpochRecord, source: SourceClasses) -> Alarm | None:
-    shares = _audit(epoch).predicted_shares
+    shares = epoch.audit.predicted_shares
     missing = [label for label, share in enumerate(shares) if share < RARE * source.shares[label]]
     mass = sum(source.shares[label] for label in missing)
     if mass < MISSING:
@@ -221,10 +221,10 @@ def _label_shift(audit: EpochAudit, source: SourceClasses) -> Alarm | None:
 
 
 def _self_confirming(epochs: Sequence[EpochRecord]) -> Alarm | None:
-    if _audit(epochs[-1]).coverage is None:
+    if epochs[-1].audit.coverage is None:
         return None
     consistent = [epoch.scores["augmentation_consistency"] for epoch in epochs]
-    coverage = [_audit(epoch).coverage or 0.0 for epoch in epochs]
+    coverage = [epoch.audit.coverage or 0.0 for epoch in epochs]
     best = max(range(len(epochs)), key=consistent.__getitem__)
     fall, rise = consistent[best] - consistent[-1], coverage[-1] - coverage[best]
     if fall < CONFIRMING or rise < CONFIRMING:
@@ -244,11 +244,6 @@ def _named(labels: Sequence[int], source: SourceClasses) -> str:
     shown = ", ".join(f'"{source.names[label]}"' for label in labels[:NAMED])
     more = f" and {len(labels) - NAMED} more" if len(labels) > NAMED else ""
     return f"{'class' if len(labels) == 1 else 'classes'} {shown}{more}"
-
-
-def _audit(epoch: EpochRecord) -> EpochAudit:
-    """The audit of an epoch; an empty one for runs from before the audit."""
-    return epoch.audit or EpochAudit([], [])
 
 
 def _effective_classes(shares: Sequence[float]) -> float:

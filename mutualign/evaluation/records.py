@@ -53,7 +53,7 @@ class EpochRecord:
     scores: dict[str, float]  # by validator; likewise
     source_accuracy: float
     target_accuracy: float | None  # None without target labels
-    audit: EpochAudit | None = None  # None in runs from before the audit
+    audit: EpochAudit
     pseudo_labels: PseudoLabelQuality | None = None
 
 

@@ -58,7 +58,7 @@ class FrozenNetwork:
     def of(cls, config: RunConfig) -> FrozenNetwork | None:
         """Describe the network whose features a run was trained on; None if it was trained on images."""
         pretrained = config.recipe.pretrained
-        if pretrained is None or config.images is None:
+        if pretrained is None:
             return None
         return cls(pretrained.network, pretrained.digest, config.images.channels, pretrained.weights)
 
@@ -127,7 +127,7 @@ class ModelFacts:
             label_free_score=Score(validator, record.scores.get(validator)),
             source_accuracy=chosen.source_accuracy,
             target_accuracy=chosen.target_accuracy,
-            alarms=result.alarms or [],
+            alarms=result.alarms,
             trained=result.created,
             command=result.command,
             hardware=result.hardware,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mutualign.evaluation.records import EpochAudit, EpochRecord
+from mutualign.evaluation.records import EpochRecord
 from mutualign.io.numbers import percent
 from mutualign.report.class_plots import class_shares, confidence_histograms, shares_by_class
 from mutualign.report.epoch_plots import gradient_norms, shares_by_epoch
@@ -12,8 +12,6 @@ from mutualign.report.run_data import FinishedRun, measured, spaced
 
 def audit_section(run: FinishedRun) -> Section:
     """Show the audit over all epochs and at the selected one."""
-    if any(record.audit is None for record in run.records):
-        return Section("audit", "Audit by epoch", [Prose("This run was made by an early version without an audit.")])
     blocks: list[Block] = [
         Prose(
             "Measured at the end of each epoch on up to 2,000 target training images."
@@ -29,10 +27,6 @@ def audit_section(run: FinishedRun) -> Section:
     return Section("audit", "Audit by epoch", blocks)
 
 
-def _audit(record: EpochRecord) -> EpochAudit:
-    return record.audit or EpochAudit([], [])
-
-
 def _precision(record: EpochRecord) -> float | None:
     return record.pseudo_labels.precision if record.pseudo_labels else None
 
@@ -40,9 +34,9 @@ def _precision(record: EpochRecord) -> float | None:
 def _pseudo_labels(run: FinishedRun) -> list[Block]:
     curves = measured(
         {
-            "coverage": run.curve(lambda record: _audit(record).coverage),
+            "coverage": run.curve(lambda record: record.audit.coverage),
             "precision (needs labels)": run.curve(_precision),
-            "agreement": run.curve(lambda record: _audit(record).teacher_agreement),
+            "agreement": run.curve(lambda record: record.audit.teacher_agreement),
         }
     )
     if not curves:
@@ -58,7 +52,7 @@ def _pseudo_labels(run: FinishedRun) -> list[Block]:
 
 
 def _drift(run: FinishedRun) -> list[Block]:
-    curves = measured({"changed predictions": run.curve(lambda record: _audit(record).drift)})
+    curves = measured({"changed predictions": run.curve(lambda record: record.audit.drift)})
     if not curves:
         return []
     caption = (
@@ -69,13 +63,11 @@ def _drift(run: FinishedRun) -> list[Block]:
 
 
 def _classes(run: FinishedRun) -> list[Block]:
-    names, prior, selected = run.class_names, run.result.source_class_shares, _audit(run.selected_record)
-    if names is None or prior is None:
-        return []
+    names, prior, selected = run.class_names, run.result.source_class_shares, run.selected_record.audit
     shares = {"source labels": prior, "target, predicted": selected.predicted_shares}
     if selected.coverage and selected.pseudo_label_shares:
         shares["pseudo-labels"] = selected.pseudo_label_shares
-    by_epoch = [_audit(record).predicted_shares for record in run.records]
+    by_epoch = [record.audit.predicted_shares for record in run.records]
     return [
         Plot(
             "class-shares",
@@ -96,17 +88,17 @@ def _classes(run: FinishedRun) -> list[Block]:
 
 def _confidence(run: FinishedRun) -> list[Block]:
     record = run.selected_record
-    histograms = {f"epoch {record.epoch}, selected": _audit(record).confidence_histogram}
+    histograms = {f"epoch {record.epoch}, selected": record.audit.confidence_histogram}
     caption = "Highest class probability of each target image at the selected epoch."
     if len(run.records) > 1:
-        histograms["first epoch"] = _audit(run.records[0]).confidence_histogram
+        histograms["first epoch"] = run.records[0].audit.confidence_histogram
         caption = "Highest class probability of each target image: selected epoch (bars), first epoch (line)."
     note = " A confident model is not always right: see the reliability diagram." if "reliability" in run.review else ""
     return [Plot("confidence", "Confidence", caption + note, confidence_histograms(histograms))]
 
 
 def _gradients(run: FinishedRun) -> list[Block]:
-    gradients = [_audit(record).gradients for record in run.records]
+    gradients = [record.audit.gradients for record in run.records]
     names = dict.fromkeys(name for found in gradients for name in found)
     norms = {spaced(name): [found.get(name) for found in gradients] for name in names}
     if not norms:
@@ -121,10 +113,10 @@ def _gradients(run: FinishedRun) -> list[Block]:
 def _table(run: FinishedRun) -> Table:
     columns = measured(
         {
-            "coverage": run.curve(lambda record: _audit(record).coverage),
+            "coverage": run.curve(lambda record: record.audit.coverage),
             "precision (needs labels)": run.curve(_precision),
-            "teacher and student agree": run.curve(lambda record: _audit(record).teacher_agreement),
-            "changed predictions": run.curve(lambda record: _audit(record).drift),
+            "teacher and student agree": run.curve(lambda record: record.audit.teacher_agreement),
+            "changed predictions": run.curve(lambda record: record.audit.drift),
             "discriminator accuracy": run.curve(lambda record: record.means.get("domain_accuracy")),
             "stable under augmentation": run.curve(lambda record: record.scores.get("augmentation_consistency")),
         }

@@ -117,7 +117,7 @@ def read_runs(path: Path, link_from: Path | None = None) -> tuple[list[RunGroup]
     groups: list[RunGroup] = []
     by_data: dict[tuple[object, ...], list[tuple[str, FinishedRun]]] = {}
     for name, run in found:
-        key = (run.result.task, run.result.data, run.config.images, tuple(run.class_names or ()))
+        key = (run.result.task, run.result.data, run.config.images, tuple(run.class_names))
         by_data.setdefault(key, []).append((name, run))
     for task in dict.fromkeys(run.result.task for _, run in found):
         own = [runs for key, runs in by_data.items() if key[0] == task]

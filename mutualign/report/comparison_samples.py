@@ -17,11 +17,11 @@ SYSTEMS = 4  # whose answers fit below an image
 def sample_gallery(name: str, systems: Mapping[str, Sequence[ComparedRun]]) -> list[Block]:
     """Show evenly spaced target images with the answers of the first systems; nothing if their runs kept no images."""
     read = {system: FinishedRun.read(runs[0].run.folder) for system, runs in list(systems.items())[:SYSTEMS]}
-    read = {system: run for system, run in read.items() if run.outputs and run.class_names}
+    read = {system: run for system, run in read.items() if run.outputs}
     if not read:
         return []
     first = next(iter(read.values()))
-    pixels, names = first.review.get("target_samples"), first.class_names or []
+    pixels, names = first.review.get("target_samples"), first.class_names
     if pixels is None or not showable(pixels):
         return []
     rows = spread(len(first.outputs["target_logits"]), len(pixels))

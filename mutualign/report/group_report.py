@@ -126,8 +126,7 @@ class GroupReport:
     def _table(self) -> Table:
         rows = []
         for summary in self.summaries:
-            alarms = [one.run.alarms for one in self.systems[summary.recipe]]
-            known = [bool(found) for found in alarms if found is not None]
+            alarmed = sum(bool(one.run.alarms) for one in self.systems[summary.recipe])
             rows.append(
                 (
                     summary.recipe,
@@ -137,7 +136,7 @@ class GroupReport:
                     _points(self._estimate(summary.recipe)),
                     _number(self._score(summary.recipe)),
                     summary.source.percent(),
-                    str(sum(known)) if known else "not checked",
+                    str(alarmed),
                     f"{summary.seconds:.0f}",
                 )
             )
@@ -231,11 +230,9 @@ class GroupReport:
 
     def _alarms(self) -> list[Block]:
         blocks: list[Block] = [
-            AlarmBox(alarm.name, one.path, alarm.seen, alarm.cause)
-            for one in self.runs
-            for alarm in one.run.alarms or ()
+            AlarmBox(alarm.name, one.path, alarm.seen, alarm.cause) for one in self.runs for alarm in one.run.alarms
         ]
-        unchecked = [one for one in self.runs if one.run.alarms is not None and one.run.lacks_baseline]
+        unchecked = [one for one in self.runs if one.run.lacks_baseline]
         train = "" if self.of_arrays else " `mutualign compare` trains one if its recipes include `source_only`."
         return [
             *(blocks or [Prose("No run raised an alarm.")]),

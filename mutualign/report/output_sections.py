@@ -49,18 +49,17 @@ def embedding_section(run: FinishedRun) -> Section:
                     embedding_by_domain(points, is_source),
                 )
             )
-            if names is not None:
-                labels, origin = _embedded_labels(outputs, run.review)
-                named = " A name stands where the target images of its class are." if len(names) <= NAMED else ""
-                blocks.append(
-                    Plot(
-                        "embedding-class",
-                        "Features by class",
-                        f"The same points, coloured by class: source images (small) by label, target images (large) "
-                        f"by {origin}.{named}",
-                        embedding_by_class(points, is_source, labels, names),
-                    )
+            labels, origin = _embedded_labels(outputs, run.review)
+            named = " A name stands where the target images of its class are." if len(names) <= NAMED else ""
+            blocks.append(
+                Plot(
+                    "embedding-class",
+                    "Features by class",
+                    f"The same points, coloured by class: source images (small) by label, target images (large) "
+                    f"by {origin}.{named}",
+                    embedding_by_class(points, is_source, labels, names),
                 )
+            )
     return Section("embedding", "Embedding", blocks)
 
 
@@ -78,7 +77,7 @@ def _embedded_labels(outputs: Mapping[str, Tensor], review: Mapping[str, Tensor]
 def confusion_section(run: FinishedRun) -> Section:
     """Show the confusion matrix and the most frequent confusions; empty without target labels."""
     names, blocks = run.class_names, list[Block]()
-    if "confusion" in run.review and names is not None:
+    if "confusion" in run.review:
         counts = run.review["confusion"].numpy()
         how = "A larger square is a larger share of the row."
         if len(names) <= COUNTED:
@@ -152,7 +151,7 @@ def calibration_error(reliability: Float[np.ndarray, "bins 3"]) -> float:
 def predictions_section(run: FinishedRun) -> Section:
     """Show target images with their predictions: evenly spaced, the most and least confident; and source images."""
     names, review, blocks = run.class_names, run.review, list[Block]()
-    if run.outputs and names is not None:
+    if run.outputs:
         blocks += _samples(run, "target", names)
         for name, (title, caption) in GALLERIES.items():
             if name not in review:

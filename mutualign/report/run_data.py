@@ -20,7 +20,7 @@ from mutualign.runs.spec import RunConfig
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A complete run. Runs of early versions have no outputs, no review, no class names or no audit."""
+    """A complete run. Outputs and review are empty if somebody has deleted their files."""
 
     folder: RunFolder
     config: RunConfig
@@ -37,7 +37,7 @@ class FinishedRun:
         outputs = store.load_outputs(last, "selected")[0] if store.has_outputs(last, "selected") else {}
         review = store.load_review(outputs or None) if store.has("review") else {}
         run = cls(folder, config, result, records, outputs, review)
-        if outputs and run.class_names and len(run.class_names) != (classes := outputs["target_logits"].shape[1]):
+        if outputs and len(run.class_names) != (classes := outputs["target_logits"].shape[1]):
             raise MutualignError(f"{folder.path}: {len(run.class_names)} class names, but outputs of {classes} classes")
         return run
 
@@ -47,9 +47,9 @@ class FinishedRun:
         return self.config.recipe.name
 
     @property
-    def class_names(self) -> list[str] | None:
-        """The class names; None in runs of early versions."""
-        return self.result.class_names or self.config.class_names
+    def class_names(self) -> list[str]:
+        """The class names."""
+        return self.result.class_names
 
     @property
     def has_target_labels(self) -> bool:
@@ -100,12 +100,12 @@ class FinishedRun:
 
     @cached_property
     def verdict(self) -> Verdict | None:
-        """Whether adaptation helped; None in runs of early versions, without outputs."""
+        """Whether adaptation helped; None without outputs."""
         return current_verdict(self.folder)
 
     @cached_property
-    def alarms(self) -> list[StageAlarm] | None:
-        """The alarms; None in runs of early versions."""
+    def alarms(self) -> list[StageAlarm]:
+        """The alarms."""
         return current_alarms(self.result, self.verdict)
 
     @property

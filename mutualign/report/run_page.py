@@ -85,8 +85,6 @@ def _stage_table(run: FinishedRun) -> Table:
 
 def _alarms(run: FinishedRun) -> list[Block]:
     names = run.stages.names
-    if run.alarms is None:
-        return [Prose("This run was made by an early version that did not check for alarms.")]
     boxes: list[Block] = [
         AlarmBox(alarm.name, f"stage {names[alarm.stage]}", alarm.seen, alarm.cause) for alarm in run.alarms
     ]
@@ -139,7 +137,7 @@ def _config_text(run: FinishedRun) -> str:
 def _environment(run: FinishedRun) -> list[Block]:
     result = run.result
     lines = [
-        *([("created", result.created)] if result.created else []),
+        ("created", result.created),
         ("seed", str(result.seed)),
         ("hardware", result.hardware),
         ("data", result.data),

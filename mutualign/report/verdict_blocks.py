@@ -30,7 +30,7 @@ def limits(run: FinishedRun) -> str:
 
 
 def badge(run: FinishedRun) -> Badge | None:
-    """Return the verdict in a word, and what to do next; None for a run of an early version."""
+    """Return the verdict in a word, and what to do next; None without outputs."""
     if (verdict := run.verdict) is None:
         return None
     steps = next_steps(verdict, run.folder, alarms=bool(run.alarms))
@@ -71,10 +71,8 @@ def key_numbers(run: FinishedRun) -> list[KeyNumber]:
     if verdict is not None:
         numbers += _without_labels(verdict, contradicts=bool(_contradiction(verdict, run)))
     numbers.append(KeyNumber(percent(run.selected.source_accuracy), "of held-out source images right"))
-    if run.alarms is not None:
-        n = len(run.alarms)
-        numbers.append(KeyNumber(str(n), "alarm" if n == 1 else "alarms"))
-    return numbers
+    n = len(run.alarms)
+    return [*numbers, KeyNumber(str(n), "alarm" if n == 1 else "alarms")]
 
 
 def _without_labels(verdict: Verdict, *, contradicts: bool) -> list[KeyNumber]:

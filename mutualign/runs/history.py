@@ -104,13 +104,15 @@ class Result:
     hardware: str
     versions: dict[str, str]
     stages: list[StageResult]
-    created: str = ""
-    class_names: list[str] | None = None  # None in early runs, as are the fields below
-    source_class_shares: list[float] | None = None
-    domain_accuracy: float | None = None  # how well pixels separate the domains: 0.5 is chance
+    created: str
+    class_names: list[str]
+    source_class_shares: list[float]
+    alarms: list[StageAlarm]
+    domain_accuracy: float | None = None  # how well pixels separate the domains: 0.5 is chance; None in early runs
     compared_with: str | None = None  # the source-only run that was used to check for negative transfer
-    alarms: list[StageAlarm] | None = None
-    verdict: Verdict | None = None  # at the end of the run; `verdict_of` also sees a source-only run that came later
+    verdict: Verdict | None = (
+        None  # None in early runs; at the end of the run; `verdict_of` also sees a source-only run that came later
+    )
 
 
 def first_gap(records: Sequence[EpochRecord]) -> int | None:
@@ -165,7 +167,6 @@ def _numbers(epoch: EpochRecord) -> dict[str, float]:
         numbers["pseudo_label_coverage"] = epoch.pseudo_labels.coverage
         numbers["pseudo_label_precision"] = epoch.pseudo_labels.precision
     numbers |= epoch.scores | epoch.means
-    if epoch.audit:
-        numbers |= {"teacher_agreement": epoch.audit.teacher_agreement, "drift": epoch.audit.drift}
-        numbers |= {f"gradient_{name}": norm for name, norm in epoch.audit.gradients.items()}
+    numbers |= {"teacher_agreement": epoch.audit.teacher_agreement, "drift": epoch.audit.drift}
+    numbers |= {f"gradient_{name}": norm for name, norm in epoch.audit.gradients.items()}
     return {name: value for name, value in numbers.items() if value is not None}

@@ -70,7 +70,7 @@ def write_labelling(
     plan = plan_labelling(outputs.predicted, other, wanted, config.data)
     check_output(out / TABLE, force=force)
     task = load_task_of(folder, data)
-    names, places = result.class_names or config.class_names or (), kept_rows(len(task.target_test))
+    names, places = result.class_names, kept_rows(len(task.target_test))
     shown = task.target_test.images if task.pictures is None else task.pictures.target
     pixels = shown.take(places, derive_seed("kept"))
     text = io.StringIO()
@@ -123,7 +123,7 @@ def read_labelling(path: Path, folder: RunFolder, which: Which = "selected") -> 
             f"{path}, row: image {twice[0]} is there twice, and would count twice\n"
             "  hint:    leave out one of its lines; label more images with a table of its own, --label-these 100"
         )
-    names = list(folder.require_result().class_names or config.class_names or ())
+    names = list(folder.require_result().class_names)
     labels = torch.tensor(class_indices([given[at] for at in labelled], [*names, *_other(names)], path))
     random, differing = (torch.tensor([parts[at] == part for at in labelled]) for part in ("random", "differing"))
     order = drawing_order(len(outputs.target_logits), config.data)

@@ -33,10 +33,10 @@ def current_verdict(folder: RunFolder) -> Verdict | None:
         return kept
 
 
-def current_alarms(result: Result, verdict: Verdict | None) -> list[StageAlarm] | None:
-    """Return the alarms of a complete run, with that of harm if its source-only run came later; None in early runs."""
+def current_alarms(result: Result, verdict: Verdict | None) -> list[StageAlarm]:
+    """Return the alarms of a complete run, with that of harm if its source-only run came later."""
     later = None if verdict is None or result.compared_with else negative_transfer(verdict)
-    if result.alarms is None or later is None:
+    if later is None:
         return result.alarms
     return [*result.alarms, StageAlarm(later.name, later.seen, later.cause, len(result.stages) - 1)]
 

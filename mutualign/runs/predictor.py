@@ -60,17 +60,11 @@ class Predictor:
     ) -> Predictor:
         """Load the classifier of a run's last stage, at the epoch chosen without labels or at the last one.
 
-        `precision` defaults to the recipe's. Raises MutualignError if the run is not complete, if an early version made
-        it that did not record the shape of its images, and if its weights are damaged, not finite, or of another
-        network.
+        `precision` defaults to the recipe's. Raises MutualignError if the run is not complete, or if its weights are
+        damaged, not finite, or of another network.
         """
         folder = RunFolder.open(path)
         config, result = folder.config(), folder.require_result()
-        if config.images is None or config.class_names is None:
-            raise MutualignError(
-                f"{path} was made by an early version, which did not record the shape of its images\n"
-                f"  hint:    retrain into a new folder: {result.command} --out OTHER"
-            )
         recipe, shape, names = config.recipe, config.images, tuple(config.class_names)
         try:
             weights, _ = folder.checkpoints.load_weights(len(recipe.stages) - 1, which)

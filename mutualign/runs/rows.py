@@ -52,7 +52,7 @@ def rows_of(recipe: Recipe, run: RunFolder) -> list[Row]:
     epochs = [record for record in run.metrics() if record.stage == index]
     kept = {name: values for name, values in curves(epochs).items() if "accuracy" in name or "pseudo_label" in name}
     kept["train_seconds"] = [record.train_seconds for record in epochs]
-    alarms = [alarm.name for alarm in result.alarms or () if alarm.stage <= index]
+    alarms = [alarm.name for alarm in result.alarms if alarm.stage <= index]
     rows = []
     for chosen in stages[-1].selections:
         is_last = chosen.selection.kind == "last"

@@ -64,17 +64,16 @@ class RunConfig:
     data: str  # exact identity of the images
     seed: int
     recipe: Recipe
+    images: ImageShape
+    class_names: list[str]
     spec: str = ""  # digest of the RunSpec; empty in runs of format 1
-    images: ImageShape | None = None  # None in early runs, as are the class names
-    class_names: list[str] | None = None
     notes: list[str] = field(default_factory=list)
     own_images: FolderTask | None = None  # where the user's own images are
     data_folder: str = ""  # where the files of the task were, unless in the usual folder
     plugins: list[str] = field(default_factory=list)  # modules that must be imported before the recipe is read
 
     def __post_init__(self) -> None:
-        if self.images is not None:
-            self.images.checked()
+        self.images.checked()
 
     @property
     def is_of_arrays(self) -> bool:

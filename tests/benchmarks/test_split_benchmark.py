@@ -6,7 +6,7 @@ import pytest
 import split
 import torch
 
-from mutualign.evaluation.records import EpochRecord
+from mutualign.evaluation.records import EpochAudit, EpochRecord
 from mutualign.evaluation.validators import VALIDATORS
 from tests.tiny_task import make_tiny_task
 
@@ -14,7 +14,7 @@ from tests.tiny_task import make_tiny_task
 def half(scores, accuracies, n=20, right=20):
     """A half whose validators all have these scores; `right` of n source images are classified correctly."""
     records = [
-        EpochRecord(0, number, "dann", 1.0, {}, dict.fromkeys(VALIDATORS, score), 1.0, accuracy)
+        EpochRecord(0, number, "dann", 1.0, {}, dict.fromkeys(VALIDATORS, score), 1.0, accuracy, EpochAudit([], []))
         for number, (score, accuracy) in enumerate(zip(scores, accuracies, strict=True), start=1)
     ]
     logits = 3 * torch.eye(2)[torch.arange(n) % 2]

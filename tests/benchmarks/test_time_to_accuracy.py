@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time_to_accuracy
 
-from mutualign.evaluation.records import EpochRecord
+from mutualign.evaluation.records import EpochAudit, EpochRecord
 from mutualign.recipes import load_recipe
 
 
 def record(stage, seconds, accuracy):
-    return EpochRecord(stage, 1, "dann", seconds, {}, {}, 0.99, accuracy)
+    return EpochRecord(stage, 1, "dann", seconds, {}, {}, 0.99, accuracy, EpochAudit([], []))
 
 
 def test_the_clock_adds_the_seconds_of_earlier_stages_and_takes_the_first_epoch_that_reaches_a_goal():

@@ -12,7 +12,7 @@ from mutualign.cli.console import PlainConsole
 from mutualign.cli.progress import ProgressDisplay
 from mutualign.cli.show import sparkline
 from mutualign.cli.tables import summary_tables
-from mutualign.evaluation.records import EpochRecord
+from mutualign.evaluation.records import EpochAudit, EpochRecord
 from mutualign.recipes import load_recipe
 from mutualign.runs.experiment import Experiment
 from mutualign.runs.history import LAST, ORACLE, Selection
@@ -49,7 +49,7 @@ def test_progress_is_one_line_that_fits_and_shows_what_matters_most(width, shown
     with ProgressDisplay(console) as display:
         display.begin(load_recipe("mani"), "mnist-mnistm-resampled", 0)
         display.step(0, 40, 100)
-        display.epoch(EpochRecord(0, 1, "dann", 1.0, {}, {}, source_accuracy=0.98, target_accuracy=0.61))
+        display.epoch(EpochRecord(0, 1, "dann", 1.0, {}, {}, 0.98, 0.61, EpochAudit([], [])))
     last = re.sub(r"\x1b\[[?\d]*[a-zA-Z]", "", console.file.getvalue()).replace("\r", "\n").strip().splitlines()[-1]
     assert shown in last
     assert last.startswith("mani on mnist")

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from mutualign.errors import MutualignError
-from mutualign.evaluation.records import EpochRecord
+from mutualign.evaluation.records import EpochAudit, EpochRecord
 from mutualign.evaluation.selection import Choice, best_epoch, rank
 
 
 def epochs(*scores, stage=0, validator="mano"):
     return [
-        EpochRecord(stage, number, "dann", 1.0, {}, {validator: score}, 0.9, None)
+        EpochRecord(stage, number, "dann", 1.0, {}, {validator: score}, 0.9, None, EpochAudit([], []))
         for number, score in enumerate(scores, start=1)
     ]
 

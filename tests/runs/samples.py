@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from mutualign.evaluation.records import EpochRecord
+from mutualign.evaluation.records import EpochAudit, EpochRecord
 from mutualign.io.typed import to_plain
 from mutualign.recipes import Recipe, parse_recipe
 from mutualign.runs.history import SelectedEpoch, Selection
 from mutualign.runs.rows import Row
 from mutualign.runs.spec import RunSpec
+from tests.training.tiny_runs import SHAPE
 
 EAGER = {"mani": {"threshold": 0.35}, "mutual_align": {"threshold": 0.35}}  # pseudo-labels from the first step
 
@@ -33,7 +34,8 @@ def recipe(
 def config(spec: RunSpec, **changes: Any) -> dict[str, Any]:
     """What config.toml of a run holds."""
     plain = {"command": "mutualign run", "task": spec.task, "data": "images", "seed": spec.seed}
-    return plain | {"recipe": spec.recipe.to_dict()} | changes
+    data = {"images": SHAPE._asdict(), "class_names": ["cat", "dog", "bird"]}
+    return plain | data | {"recipe": spec.recipe.to_dict()} | changes
 
 
 SPEC = RunSpec(recipe("dann", "mani"), "tiny", 3)
@@ -41,7 +43,9 @@ SPEC = RunSpec(recipe("dann", "mani"), "tiny", 3)
 
 def record(stage: int = 0, epoch: int = 1, **changes: Any) -> EpochRecord:
     """The record of an epoch."""
-    found = EpochRecord(stage, epoch, "dann", 10.0 * epoch, {"loss_class": 0.1}, {"combined": 0.5}, 0.9, 0.5)
+    found = EpochRecord(
+        stage, epoch, "dann", 10.0 * epoch, {"loss_class": 0.1}, {"combined": 0.5}, 0.9, 0.5, EpochAudit([], [])
+    )
     return dataclasses.replace(found, **changes)
 
 

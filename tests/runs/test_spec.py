@@ -9,6 +9,7 @@ from pathlib import Path
 from mutualign.recipes import load_recipe, recipe_names
 from mutualign.runs.spec import RunConfig, RunSpec
 from tests.runs.samples import recipe
+from tests.training.tiny_runs import SHAPE
 
 OVERRIDES = [
     *("epochs=77", "batch_size=8", "epoch_steps=3", "optim.lr=0.5", "optim.weight_decay=0.1", "optim.name=adamw"),
@@ -35,7 +36,7 @@ def test_a_digest_depends_on_the_options_and_the_name_and_not_on_the_description
 
 
 def test_of_many_notes_the_first_twenty_are_for_people():
-    config = RunConfig(2, "a command", "digits", "digits", 0, recipe("dann"), notes=[str(n) for n in range(20)])
+    config = RunConfig(2, "a command", "t", "data", 0, recipe("dann"), SHAPE, ["a"], notes=[str(n) for n in range(20)])
     assert config.first_notes == config.notes
     many = dataclasses.replace(config, notes=[str(n) for n in range(1022)])
     assert many.first_notes == [*config.notes, "1,002 more in config.toml"]
