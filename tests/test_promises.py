@@ -28,7 +28,8 @@ def test_every_named_test_exists_in_the_linked_file():
     assert missing == []
 
 
-PAGES = [path for path in ROOT.rglob("*.md") if not any(part.startswith(".") for part in path.relative_to(ROOT).parts)]
+FOLDERS = [ROOT / name for name in ("docs", "examples", "benchmarks")]
+PAGES = sorted([*ROOT.glob("*.md"), *(page for folder in FOLDERS for page in folder.rglob("*.md"))])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 import re
 import subprocess
 import sys
@@ -24,7 +23,6 @@ from mutualign.data.task import REFIT
 from mutualign.demo.systems import Gallery
 from mutualign.errors import MutualignError
 from mutualign.estimator import AlarmWarning, NoTargetWarning, label_free_score
-from mutualign.estimator import adapter as adapter_module
 from mutualign.evaluation.validators import DEFAULT_VALIDATOR
 from mutualign.export.exporter import export_run
 from mutualign.report.html import write_report
@@ -375,10 +373,6 @@ def test_the_seed_decides(fitted):
     assert not same_weights(fitted, short(random_state=4).fit(source, y, target))
     drawn = short(random_state=np.random.RandomState(3)).fit(source, y, target)
     assert drawn.result_.seed == np.random.RandomState(3).randint(2**31 - 1)
-
-
-def test_the_example_in_the_docstring_runs():
-    assert doctest.testmod(adapter_module) == (0, 8)
 
 
 def test_importing_the_package_imports_neither_torch_nor_the_estimator():

@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mutualign.evaluation.estimators import ESTIMATORS, RunOutputs, estimates, register_estimator
-from mutualign.evaluation.estimators.agreement import best_recipe
+from mutualign.evaluation.estimators.agreement import best_recipe, mean_agreement
+from mutualign.evaluation.estimators.base import sampling_error
 
 
 def estimate(name, run, runs=()):
@@ -254,6 +255,22 @@ def test_estimates_are_finite_and_between_zero_and_one_on_extreme_logits(value, 
 def test_more_images_narrow_the_range():
     few, many = (estimate("average_thresholded_confidence", random_run(source=n, target=n)) for n in (50, 5000))
     assert many.high - many.low < 0.2 * (few.high - few.low)
+
+
+def test_the_range_of_a_share_is_that_of_agresti_and_coull():
+    """30 of 40: (30 + 2) / (40 + 4) plus or minus 1.96 standard errors, here around the share itself."""
+    error = math.sqrt(32 / 44 * 12 / 44 / 44)
+    assert sampling_error(0.75, 40) == pytest.approx(NormalDist().inv_cdf(0.975) * error, rel=1e-3)
+
+
+def test_the_range_of_the_mean_agreement_has_the_spread_over_pairs_too():
+    classes, agreed = ([0, 0, 0, 0], [0, 0, 0, 1], [0, 0, 1, 1]), [0.75, 0.5, 0.75]
+    runs = [predicting(predicted, seed=seed) for seed, predicted in enumerate(classes)]
+    found, centre = mean_agreement(runs), sum(agreed) / 3
+    spread = 1.96 * (sum((one - centre) ** 2 for one in agreed) / 3 / 3) ** 0.5
+    assert found.accuracy == pytest.approx(centre)
+    assert found.high == pytest.approx(min(centre + sampling_error(centre, 4) + spread, 1))
+    assert found.low == pytest.approx(max(centre - sampling_error(centre, 4) - spread, 0))
 
 
 def test_a_registered_estimator_joins_the_others_as_the_least_trusted():

@@ -25,6 +25,12 @@ def test_frequencies_of_true_classes_are_recovered_from_predictions_with_errors(
     assert predicted.tolist() != pytest.approx(shares, abs=0.05)  # the predictions themselves are off
 
 
+def test_frequencies_are_recovered_from_a_source_with_rare_classes():
+    source, labels = classified([0.6, 0.2, 0.15, 0.05], 20_000, 0)
+    shares = [0.1, 0.2, 0.3, 0.4]
+    assert estimated_shares(source, labels, classified(shares, 20_000, 1)[0]) == pytest.approx(shares, abs=0.03)
+
+
 def test_a_class_without_held_out_source_images_leaves_the_shares_unknown():
     source, labels = classified([0.5, 0.5, 0.0], 300, 0)
     target, _ = classified([0.3, 0.3, 0.4], 300, 1)

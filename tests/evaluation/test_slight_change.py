@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
+from mutualign.data.augment import AugmentConfig, strong_views
+from mutualign.data.features.settings import FeatureSettings
 from mutualign.data.task import Task
 from mutualign.data.types import LabelledImages, TargetDataset, UnlabelledImages
 from mutualign.evaluation.measure import slight_change
 from mutualign.training.distributed import make_fabric
 from mutualign.training.inference import predict_logits
+from tests.tiny_task import make_tiny_task
 
 N, WIDTH, CLASSES = 400, 6, 3
 
@@ -73,3 +78,21 @@ def test_the_order_of_the_vectors_does_not_matter():
     noise = torch.cat([change(batch) - batch for batch in batches])
     deviations = images.pixels.flatten(1).std(0, correction=0)
     assert (noise.flatten(1).std(0) / deviations).tolist() == pytest.approx([0.1] * WIDTH, rel=0.15)
+
+
+def test_features_of_several_views_change_to_those_of_the_mirror_image():
+    task = replace(vectors(1.0), features=FeatureSettings(views=4))
+    batch = torch.arange(24.0).view(2, 3, 4, 1)  # images, features, views
+    changed = slight_change(task, task.target_train.images)(batch)
+    assert torch.equal(changed[:, :, 0], batch[:, :, 1])  # the first view is the photo, the second its mirror image
+
+
+def test_images_change_by_half_a_strong_views_geometry_and_a_third_of_its_colour():
+    task = make_tiny_task()
+    batch = torch.rand(6, 3, 12, 12, generator=torch.Generator().manual_seed(0))
+    torch.manual_seed(0)
+    changed = slight_change(task, task.target_train.images)(batch)
+    torch.manual_seed(0)
+    settings = AugmentConfig(geometry=0.5, colour=0.3, solarise=0.0, inversion=0.0)
+    assert torch.equal(changed, strong_views(batch, settings))
+    assert not torch.equal(changed, batch)

@@ -98,6 +98,7 @@ def test_a_source_that_is_not_learnt_is_the_headline_where_no_sign_is_known(evid
         (0.3, -0.2, 0.1, "cannot tell"),
         (0.3, 0.2, 0.01, "cannot tell"),
         (0.3, 0.04, 0.1, "cannot tell"),
+        (0.3, 0.06, 0.03, "helped"),
         (0.3, 0.2, None, "cannot tell"),
         (0.005, 0.2, 0.1, "no difference"),
     ],
@@ -112,3 +113,11 @@ def test_the_gain_without_labels_is_never_beyond_the_share_of_images_that_differ
     assert verdict.kind == "helped"
     assert verdict.gain.low == -verdict.gain.high == pytest.approx(-1 / 3)
     assert 0 < verdict.gain.value <= verdict.gain.high
+    about = f"about {100 * verdict.gain.value:+.0f} points over source only"
+    assert verdict.sentence == f"Adaptation probably helped: {about}, estimated without target labels."
+
+
+def test_no_difference_names_the_share_of_images_whose_class_changes():
+    ours, theirs = run([0, 1, 2] * 100), run([0, 1, 2] * 99 + [0, 1, 1])
+    verdict = judge(Evidence(ours, theirs, "source_only"))
+    assert verdict.sentence == "Adaptation made no difference: it changes the class of 0.3 % of the target images."

@@ -142,10 +142,8 @@ def test_a_run_on_floats_takes_floats_and_one_on_grey_images_takes_one_channel(g
     np.testing.assert_allclose(found["probabilities"], expected, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("backbone", ["mani_cnn", "small_resnet"])
-def test_other_backbones_for_small_images_are_exported_to_onnx(train_tiny, backbone):
-    done = export_run(train_tiny(f"backbone={backbone}"))
-    assert done.difference <= 1e-5
+def test_another_backbone_for_small_images_is_exported_to_onnx(train_tiny):
+    assert export_run(train_tiny("backbone=small_resnet")).difference <= 1e-5
 
 
 def test_the_onnx_graph_has_no_training_node_no_path_of_this_machine_and_no_weight_outside_the_file(exported):

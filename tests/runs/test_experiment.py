@@ -367,9 +367,10 @@ def test_a_slice_of_the_real_files_trains_end_to_end(tmp_path, real_data):
     }
     few = {"target_train": task.target_train.subset(train), "target_test": task.target_test.subset(test)}
     task = dataclasses.replace(task, **labelled, **few)
-    short = ["stages.0.epochs=1", "stages.0.epoch_steps=125", "stages.1.epochs=1", "stages.0.optim.lr=1e-3"]
+    short = ["stages.0.epochs=1", "stages.0.epoch_steps=50", "stages.1.epochs=1", "stages.0.optim.lr=3e-3"]
     sizes = ["stages.0.batch_size=32", "stages.1.batch_size=64"]
-    trained = load_recipe("mani", [*short, *sizes, "stages.1.options.threshold=0.5"])  # after so few steps
+    network = ["backbone=two_block_cnn", "stages.1.options.threshold=0.5"]  # after so few steps
+    trained = load_recipe("mani", [*short, *sizes, *network])
     last = run(tmp_path / "run", task, trained=trained).stages[1].last
     assert last.source_accuracy > 0.6
     assert last.target_accuracy > 0.2  # chance is 0.1

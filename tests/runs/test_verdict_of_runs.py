@@ -39,6 +39,20 @@ def test_a_run_is_compared_with_the_source_only_run_of_its_network_and_length(tr
     assert dann.result().verdict.compared_with == fair.config().recipe.name
 
 
+def test_a_source_only_run_on_other_images_is_no_baseline(trained, tmp_path):
+    fair, _, dann = trained
+    moved = RunSpec(DANN, "tiny", 0).path(tmp_path)
+    shutil.copytree(dann.path, moved)
+    other = RunSpec(fair.config().recipe, "tiny", 0).path(tmp_path)
+    shutil.copytree(fair.path, other)
+    assert fair_baseline(RunFolder.open(moved)).path == other.absolute()
+    for name in ("config.toml", "result.json"):
+        text = (other / name).read_text(encoding="utf-8")
+        assert fair.config().data in text
+        (other / name).write_text(text.replace(fair.config().data, "other images"), encoding="utf-8")
+    assert fair_baseline(RunFolder.open(moved)) is None
+
+
 def test_a_run_is_compared_with_the_same_one_where_its_folder_is_the_current_one(trained, monkeypatch):
     fair, _, dann = trained
     monkeypatch.chdir(dann.path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 
 import pytest
 import torch
@@ -12,7 +11,6 @@ from mutualign.data.types import ImageShape, LabelledImages, UnlabelledImages
 from mutualign.nn.randomness import derive_seed
 from mutualign.recipes import Recipe, Stage
 from mutualign.runs.checkpoints import Checkpoints
-from mutualign.training.callbacks import CheckpointPolicy
 from mutualign.training.distributed import make_fabric
 from mutualign.training.loop import NotFinite, Stopped, train
 from mutualign.training.setup import standard_modes
@@ -275,9 +273,3 @@ def test_grey_images_and_one_step_epochs_train_and_resume():
         train(*arguments, Recorder().callbacks)
         states.append(store.tensors)
     assert_same(*states)
-
-
-def test_a_policy_that_cannot_be_is_refused():
-    for wrong in ({"keep": 0}, {"every": -1.0}, {"every": float("nan")}):
-        with pytest.raises(Exception, match="keep must be 1 or more"):
-            dataclasses.replace(CheckpointPolicy(), **wrong)
