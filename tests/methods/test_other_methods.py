@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from mutualign.data.augment import fourier_swap
-from mutualign.methods import METHODS
+from mutualign.methods import METHODS, vada
 from mutualign.nn import losses as functions
 from mutualign.nn.backbones import TwoBlockCNN
 from mutualign.nn.classifier import Classifier
+from mutualign.nn.schedules import ramp
 
 HALFWAY = torch.tensor(0.5)
 
@@ -82,6 +83,36 @@ def test_vada_is_dann_with_entropy_and_virtual_adversarial_losses(build, make_ba
     assert found["source_vat"].item() > 0 < found["target_vat"].item()
 
 
+def test_vada_weighs_the_adversarial_loss_of_each_domain(build, make_batch, monkeypatch):
+    monkeypatch.setattr(vada, "virtual_adversarial_loss", lambda network, images, radius: radius * images.mean())
+    method = build("vada", source_weight=0.3, target_weight=0.2, radius=0.5).eval()
+    batch = make_batch(method)
+    losses, _ = method(batch, HALFWAY)
+    assert losses["source_vat"].item() == pytest.approx(0.3 * 0.5 * batch.images[:8].mean().item(), rel=1e-5)
+    assert losses["target_vat"].item() == pytest.approx(0.2 * 0.5 * batch.target.mean().item(), rel=1e-5)
+
+
+def test_the_reversal_of_mdd_grows_from_nothing(build, make_batch):
+    method = build("mdd").eval()
+    batch, weight = make_batch(method), next(method.classifier.features.parameters())
+    first, half, last = (
+        torch.autograd.grad(method(batch, torch.tensor(progress))[0]["disparity"], weight)[0]
+        for progress in (0.0, 0.5, 1.0)
+    )
+    assert not first.any()
+    assert torch.allclose(half, last * ramp(torch.tensor(0.5)) / ramp(torch.tensor(1.0)), rtol=1e-4, atol=1e-9)
+    assert last.any()
+
+
+def test_the_threshold_of_adamatch_is_relative_to_the_confidence_on_the_source(build, make_batch):
+    method = build("adamatch", threshold=0.9).eval()
+    batch = make_batch(method)
+    assert method.classifier(batch.images).softmax(1).max() < 0.8  # no image would reach 0.9 itself
+    _, metrics = method(batch, HALFWAY)
+    assert metrics["coverage"].item() > 0
+    assert build("adamatch", threshold=1.5).eval()(batch, HALFWAY)[1]["coverage"].item() == 0
+
+
 @pytest.mark.parametrize("name", ["vada", "dirt_t"])
 def test_adversarial_images_do_not_enter_running_statistics(make_batch, name):
     torch.manual_seed(0)
@@ -147,6 +178,50 @@ def test_a_method_is_cross_entropy_and_a_weighted_loss_of_the_features_or_the_ta
         torch.nn.functional.cross_entropy(logits[:8], batch.labels).item(), rel=1e-5
     )
     assert found[loss].item() == pytest.approx(0.7 * function(*parts).item(), rel=1e-4)
+
+
+COST = {"feature_weight": 0.2, "label_weight": 0.7}
+
+
+def halves(rows):
+    """The rows of the source and of the target."""
+    return rows[:8], rows[8:]
+
+
+@pytest.mark.parametrize(
+    ("name", "loss", "settings", "function"),
+    [
+        (
+            "jan",
+            "joint_mmd",
+            {},
+            lambda f, z, y: functions.joint_mmd(*zip(halves(f), halves(z.softmax(1)), strict=True)),
+        ),
+        (
+            "afn",
+            "norm",
+            {"step": 0.5},
+            lambda f, z, y: sum(functions.stepwise_feature_norm(part, 0.5) for part in halves(f)),
+        ),
+        (
+            "deepjdot",
+            "transport",
+            COST,
+            lambda f, z, y: functions.transport_cost(f[:8], y, f[8:], z[8:], *COST.values()),
+        ),
+    ],
+)
+def test_a_method_is_cross_entropy_and_a_weighted_loss_of_features_and_predictions(
+    build, make_batch, name, loss, settings, function
+):
+    method = build(name, weight=0.7, **settings).eval()
+    batch = make_batch(method)
+    features = method.classifier.features(batch.images)
+    logits = method.classifier.head(features)
+    found, _ = method(batch, HALFWAY)
+    expected = torch.nn.functional.cross_entropy(logits[:8], batch.labels)
+    assert found["class"].item() == pytest.approx(expected.item(), rel=1e-5)
+    assert found[loss].item() == pytest.approx(0.7 * function(features, logits, batch.labels).item(), rel=1e-4)
 
 
 def test_rotation_asks_for_the_quarter_turns_that_were_made(build, make_batch):
