@@ -18,8 +18,9 @@ from tests.cli.conftest import IMAGES
 SOURCE_AND_TARGET = IMAGES[:4]
 LITE0 = ["--backbone", "efficientnet_lite0"]
 FEW = ["--set", "precision=float32", "stages.0.epochs=2", "stages.0.epoch_steps=2", "stages.0.batch_size=8"]
+LEARNT = ["stages.0.epochs=2", "stages.0.epoch_steps=15", "stages.0.optim.lr=1e-2"]
 CHOICES = {
-    "backbone": ("dann", ["--backbone", "mlp", "--set", "stages.0.epochs=30", "stages.0.optim.lr=1e-2"]),
+    "backbone": ("dann", ["--backbone", "mlp", "--set", *LEARNT]),
     "frozen": ("photos", [*LITE0, *FEW, "views=1"]),
     "finetune": ("photos", [*LITE0, "--finetune", "--image-size", "32", *FEW]),
 }

@@ -109,7 +109,7 @@ def test_one_class_predicted_in_one_epoch_makes_a_page(one_class, tmp_path):
     assert page.column(page.table_with("stable under augmentation"), "epoch") == {"1: dann": "1"}
 
 
-def test_a_run_of_an_early_version_makes_a_page_and_a_stopped_one_says_how_to_resume(early, tmp_path):
+def test_a_run_of_an_early_version_makes_a_page_and_a_stopped_one_says_how_to_resume(undrawn, early, tmp_path):
     for complete in sorted(early.glob("*/complete")):
         result = RunFolder.open(complete).require_result()
         page = read(complete, tmp_path)
