@@ -74,6 +74,32 @@ def test_each_defect_raises_its_alarm_and_no_other(change, expected):
     assert names([healthy(**change)]) == [expected]
 
 
+SHIFTED = {"same_within_classes": 0.5, "estimated_shares": [0.36] + [0.64 / 9] * 9}
+
+
+@pytest.mark.parametrize(
+    ("fine", "alarming", "expected"),
+    [
+        ({"means": {"domain_accuracy": 0.994}}, {"means": {"domain_accuracy": 0.996}}, "discriminator saturated"),
+        (
+            {"predicted_shares": [0.011, 0.009] + [0.98 / 8] * 8},
+            {"predicted_shares": [0.009, 0.009] + [0.982 / 8] * 8},
+            "classes missing among the predictions",
+        ),
+        (SHIFTED | {"same_within_classes": 0.09}, SHIFTED | {"same_within_classes": 0.11}, "class frequencies differ"),
+        (SHIFTED | {"estimated_shares": [0.34] + [0.66 / 9] * 9}, SHIFTED, "class frequencies differ"),
+    ],
+)
+def test_an_alarm_is_raised_from_its_threshold_on(fine, alarming, expected):
+    assert names([healthy(**fine)]) == []
+    assert names([healthy(**alarming)]) == [expected]
+
+
+def test_predictions_collapse_from_half_of_the_sources_classes_down():
+    assert names([healthy(predicted_shares=[0.25] * 4 + [0.0] * 6)]) == ["predicted classes collapsed"]
+    assert names([healthy(predicted_shares=[1 / 6] * 6 + [0.0] * 4)]) == ["classes missing among the predictions"]
+
+
 def test_alarms_name_classes_and_never_their_numbers():
     source = SourceClasses(["10", "2", "9"], [1 / 3] * 3)
     (collapsed,) = stage_alarms([healthy(predicted_shares=[1.0, 0.0, 0.0])], source)
@@ -109,6 +135,8 @@ def test_pseudo_labels_confirm_themselves_if_coverage_rises_while_consistency_fa
         ]
 
     assert names(epochs((0.9, 0.3), (0.8, 0.6), (0.6, 0.9))) == ["pseudo-labels confirm themselves"]
+    assert names(epochs((0.9, 0.3), (0.79, 0.41))) == ["pseudo-labels confirm themselves"]
+    assert names(epochs((0.9, 0.3), (0.81, 0.41))) == names(epochs((0.9, 0.3), (0.79, 0.39))) == []
     assert names(epochs((0.9, 0.3), (0.95, 0.6), (0.97, 0.9))) == []  # surer and better
     assert names(epochs((0.9, 0.9), (0.8, 0.6), (0.6, 0.3))) == []  # worse and less sure
 
@@ -166,3 +194,5 @@ def test_harm_and_low_accuracy_raise_alarms_by_labels_where_there_are_any():
     assert raised(accuracy=0.3) == ["low target accuracy"]
     assert raised(accuracy=0.3, true_accuracy=0.9) == []
     assert raised(accuracy=0.9, true_accuracy=0.19) == ["low target accuracy"]
+    assert (raised(accuracy=0.77), raised(accuracy=0.76)) == ([], ["low target accuracy"])  # 0.85 of the source's 0.9
+    assert (raised(true_accuracy=0.73), raised(true_accuracy=0.71)) == ([], ["low target accuracy"])  # 0.8 of it

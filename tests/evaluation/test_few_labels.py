@@ -86,6 +86,18 @@ def test_the_interval_of_the_gain_holds_in_95_percent_and_is_narrow_where_few_im
     assert max(widths) < 2 * float(apart.double().mean())
 
 
+def test_the_gain_has_the_exact_limits_of_both_counts_times_the_share_that_differs():
+    rows = torch.arange(20)
+    labels, ours, theirs = torch.zeros_like(rows), (rows >= 12).long(), 2 * (rows < 15)
+    (won_low, won_high), (lost_low, lost_high) = (
+        stats.binomtest(right, 20).proportion_ci(1 - 2 * 0.0125, method="exact") for right in (12, 5)
+    )
+    found = labelled_gain(0.3, ours, theirs, labels)
+    assert found.value == pytest.approx(0.3 * 7 / 20)
+    assert found.low == pytest.approx(0.3 * (won_low - lost_high))
+    assert found.high == pytest.approx(0.3 * (won_high - lost_low))
+
+
 def test_no_labelled_image_says_only_that_the_gain_is_no_larger_than_the_disagreement():
     none = torch.empty(0, dtype=torch.int64)
     found = labelled_gain(0.2, none, none, none)

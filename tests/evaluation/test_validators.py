@@ -122,6 +122,15 @@ def test_mano_is_the_fourth_norm_of_the_softmax_or_of_its_taylor_expansion():
     assert score("mano", near) == pytest.approx(fourth_norm([[t / sum(row) for t in row] for row in terms]))
 
 
+@pytest.mark.parametrize(("difference", "is_softmax"), [(9.8, False), (10.2, True)])
+def test_mano_takes_the_softmax_from_a_cross_entropy_of_5_nats_with_uniform_labels(difference, is_softmax):
+    logits = torch.tensor([[difference, 0.0]])  # cross-entropy: half of the difference, but for 1e-4
+    first = 1 / (1 + math.exp(-difference))
+    if not is_softmax:
+        first = (expanded := 1 + difference + difference**2 / 2) / (expanded + 1)
+    assert score("mano", logits) == pytest.approx(((first**4 + (1 - first) ** 4) / 2) ** 0.25, rel=1e-6)
+
+
 # Structure ------------------------------------------------------------------------------------------------------------
 
 
@@ -229,6 +238,13 @@ def test_dev_of_domains_with_equal_features_is_the_source_risk():
     blind = dataclasses.replace(inputs, **{name: torch.ones(len(getattr(inputs, name)), 2) for name in names})
     risk = F.cross_entropy(inputs.source_logits.double(), inputs.source_labels).item()
     assert VALIDATORS["deep_embedded_validation"](blind) == pytest.approx(-risk, rel=1e-3)
+
+
+def test_dev_weighs_a_source_image_that_is_certainly_of_the_target_e_to_the_20_times():
+    inputs = random_inputs()
+    far = dataclasses.replace(inputs, source_features=1e9 * inputs.target_features.mean(0).expand(43, 6))
+    risk = F.cross_entropy(inputs.source_logits.double(), inputs.source_labels).item()
+    assert VALIDATORS["deep_embedded_validation"](far) == pytest.approx(-math.exp(20) * 45 / 40 * risk, rel=1e-6)
 
 
 # Shares, and the combined score ---------------------------------------------------------------------------------------

@@ -61,7 +61,10 @@ def test_the_committed_notebook_has_its_pictures_is_small_and_names_no_folder_of
 
 @pytest.mark.slow
 def test_the_notebook_runs(tmp_path):
-    ran = execute(with_parameters(story(), EPOCHS=1, EPOCH_STEPS=1), tmp_path)
+    short = with_parameters(story(), EPOCHS=1, EPOCH_STEPS=1)
+    at = next(i for i, cell in enumerate(short.cells) if "parameters" in cell.metadata.get("tags", []))
+    short.cells.insert(at, nbformat.v4.new_code_cell("def embed(rows):\n    return rows[:, :2]"))  # or 7 s of t-SNE
+    ran = execute(short, tmp_path)
     assert len(pictures(ran)) == 6
     assert "epoch 1 is selected" in str(outputs(ran))
     assert list(tmp_path.glob("runs*")) == []

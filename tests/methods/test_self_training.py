@@ -82,6 +82,18 @@ def test_shot_trains_the_features_only_and_sees_no_source(build, make_batch):
     }
 
 
+def test_shots_losses_are_information_and_the_cross_entropy_with_pseudo_labels_times_its_weight(build, make_batch):
+    method = build("shot", pseudo_label_weight=0.7).eval()
+    batch = with_rows(make_batch(method))
+    method.begin_epoch(look_at(method, batch))
+    method.pseudo_labels = torch.arange(len(batch.target)) % 3
+    logits = method.classifier(batch.target)
+    losses, _ = method(batch, HALFWAY)
+    assert losses["information"].item() == pytest.approx(information_maximisation(logits).item(), rel=1e-4)
+    expected = 0.7 * F.cross_entropy(logits, method.pseudo_labels)
+    assert losses["pseudo_labels"].item() == pytest.approx(expected.item(), rel=1e-5)
+
+
 def test_sharpened_predictions_are_squares_over_class_totals():
     rows = torch.tensor([[0.5, 0.5], [0.9, 0.1]])
     squares = [[0.25 / 1.4, 0.25 / 0.6], [0.81 / 1.4, 0.01 / 0.6]]
@@ -90,7 +102,8 @@ def test_sharpened_predictions_are_squares_over_class_totals():
 
 
 def test_atdoc_labels_an_image_by_its_nearest_neighbours_and_never_by_itself(build, make_batch):
-    method = build("atdoc", neighbours=2, weight=1.0).eval()
+    method = build("atdoc", neighbours=2, weight=3.0).eval()
+    method.classifier.head[3].weight.data *= 30  # predictions that differ
     batch = with_rows(make_batch(method, 8, 5))
     look = look_at(method, batch)
     method.begin_epoch(look)
@@ -102,8 +115,9 @@ def test_atdoc_labels_an_image_by_its_nearest_neighbours_and_never_by_itself(bui
         confidence, label = bank[order[:2]].mean(0).max(0)
         total += float(confidence * F.cross_entropy(outputs.logits[i : i + 1], label[None]))
         weights += float(confidence)
-    losses, _ = method(batch, torch.tensor(1.0))
-    assert losses["neighbours"].item() == pytest.approx(total / weights, rel=1e-4)
+    for progress in (0.0, 0.25, 1.0):  # the weight grows with it
+        losses, _ = method(batch, torch.tensor(progress))
+        assert losses["neighbours"].item() == pytest.approx(3 * progress * total / weights, rel=1e-4)
     before = method.bank_features.clone()
     method.bank_features.zero_()
     method.after_step()  # the rows of the batch are replaced by what the network gave
@@ -212,7 +226,7 @@ def test_neighbours_are_the_nearest_in_cosine_distance_and_never_the_row_itself(
 
 
 def test_neighbour_information_follows_the_predictions_of_neighbours_in_the_input(build, make_batch):
-    method = build("neighbour_information", neighbours=2, neighbour_weight=1.0).eval()
+    method = build("neighbour_information", neighbours=2, neighbour_weight=1.0, label_smoothing=0.3).eval()
     batch = with_rows(make_batch(method, 8, 5))
     vectors = torch.randn(5, 3, generator=torch.Generator().manual_seed(1))
     method.begin_epoch(lambda: look_at(method, batch)()._replace(vectors=vectors))
@@ -220,6 +234,8 @@ def test_neighbour_information_follows_the_predictions_of_neighbours_in_the_inpu
     assert torch.allclose(method.predictions, torch.full((5, 3), 1 / 3))
     early, _ = method(batch, torch.tensor(0.2))
     assert early["neighbours"].item() == 0
+    smooth = F.cross_entropy(method.classifier(batch.images[:8]), batch.labels, label_smoothing=0.3)
+    assert early["class"].item() == pytest.approx(smooth.item(), rel=1e-5)
     method.after_step()  # the bank has the teacher's predictions now
     expected = method.teacher(batch.target).softmax(1)
     assert torch.allclose(method.predictions, expected, atol=1e-6)

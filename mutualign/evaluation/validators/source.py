@@ -40,7 +40,7 @@ def deep_embedded_validation(inputs: ValidatorInputs) -> float:
     odds = torch.from_numpy(domain.decision_function(source)).clamp(max=20).exp()
     weights = odds * len(trained) / len(target)
     weighted = weights * F.cross_entropy(inputs.source_logits.double(), inputs.source_labels, reduction="none")
-    variance = weights.var(correction=0)
-    covariance = ((weighted - weighted.mean()) * (weights - weights.mean())).mean()
-    eta = -covariance / variance if variance > 0 else torch.zeros(())
+    apart, variance = weights - weights.mean(), weights.var(correction=0)
+    varied = variance.sqrt() > 1e-9 * weights.mean()  # more than rounding
+    eta = -(weighted * apart).mean() / variance if varied else torch.zeros(())
     return -float(weighted.mean() + eta * weights.mean() - eta)
