@@ -16,7 +16,7 @@ from mutualign.runs.checkpoints import Which
 from mutualign.runs.estimates import RunEstimates
 from mutualign.runs.folder import RunFolder
 from mutualign.runs.labelling import read_labelling
-from mutualign.runs.next_steps import contradiction, labels_show
+from mutualign.runs.next_steps import bound_in_words, contradiction, labels_show
 
 MOST = 6  # runs that fit beside each other
 UNSEEN = (
@@ -32,7 +32,7 @@ def print_evidence(console: Console, found: Sequence[RunEstimates]) -> None:
         name, best = run.best
         console.print(
             f"{run.run.path}\n"
-            f"  at least {percent(run.bound)} right, by a bound at 95 % confidence\n"
+            f"  {bound_in_words(run.bound)}\n"
             f"  about {percent(best.accuracy)} right, by {name.replace('_', ' ')}",
         )
         print_wrapped(console, contradiction(run.bound, best.accuracy, run.run, labelled=False))

@@ -16,7 +16,7 @@ from mutualign.io.typed import to_plain
 from mutualign.recipes import Stage
 from mutualign.runs.folder import RunFolder
 from mutualign.runs.history import Result, curves
-from mutualign.runs.next_steps import contradiction, current_alarms, current_verdict, next_steps
+from mutualign.runs.next_steps import bound_in_words, contradiction, current_alarms, current_verdict, next_steps
 
 BARS = "▁▂▃▄▅▆▇█"
 STYLES: dict[Headline, str] = {
@@ -72,8 +72,7 @@ def print_verdict(console: Console, verdict: Verdict, run: RunFolder) -> None:
     if verdict.lower_bound is not None and verdict.accuracy is not None:
         print_wrapped(
             console,
-            f"without labels: at least {percent(verdict.lower_bound)} right (bound at 95 %), about "
-            f"{percent(verdict.accuracy)} (estimate)",
+            f"without labels: {bound_in_words(verdict.lower_bound)}; about {percent(verdict.accuracy)}, by an estimate",
         )
     labelled = verdict.true_accuracy is not None
     print_wrapped(console, contradiction(verdict.lower_bound, verdict.accuracy, run, labelled=labelled))

@@ -45,8 +45,8 @@ def summary(run: FinishedRun) -> str:
     elif verdict is None or verdict.lower_bound is None or verdict.accuracy is None:
         result = f"{source}."
     else:
-        bound, about = percent(verdict.lower_bound, 0), percent(verdict.accuracy, 0)
-        result = f"{source}, and of the target images at least {bound}, about {about} by an estimate."
+        least = f"at least {percent(verdict.lower_bound, 0)}, " if verdict.lower_bound else ""
+        result = f"{source}, and of the target images {least}about {percent(verdict.accuracy, 0)} by an estimate."
     sentences = [
         verdict.sentence if verdict else "",
         f"`{run.name}` classifies {result}",

@@ -9,6 +9,7 @@ from mutualign.errors import MutualignError
 from mutualign.evaluation.alarms import negative_transfer
 from mutualign.evaluation.few_labels import RANDOM
 from mutualign.evaluation.verdict import Verdict
+from mutualign.io.numbers import percent
 from mutualign.io.plugins import mutualign_command
 from mutualign.recipes.recipe import SOURCE_ONLY
 from mutualign.runs.folder import RunFolder
@@ -68,6 +69,13 @@ def next_steps(verdict: Verdict, run: RunFolder, *, alarms: bool) -> list[str]:
     elif verdict.kind == "helped":
         steps.append(f"Use it: `{mutualign_command('export', run.path)}` writes the network to a file.")
     return steps
+
+
+def bound_in_words(bound: float) -> str:
+    """Say what a lower bound says, which for 0 is nothing."""
+    if bound == 0:
+        return "no lower bound: images too few, or too unlike the source"
+    return f"at least {percent(bound)} right, by a bound at 95 % confidence"
 
 
 def contradiction(bound: float | None, estimate: float | None, run: RunFolder, *, labelled: bool) -> str:

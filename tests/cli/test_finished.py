@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from mutualign.runs.folder import RunFolder
-from mutualign.runs.next_steps import current_verdict
+from mutualign.runs.next_steps import bound_in_words, current_verdict
 
 
 def test_show_prints_config_curves_and_result_and_how_to_resume_a_stopped_run(mutualign, runs):
@@ -29,7 +29,7 @@ def test_show_begins_with_the_verdict_and_fits_80_columns(mutualign, runs, monke
     verdict = current_verdict(RunFolder.open(runs["dann"]))
     assert out.splitlines()[1] == verdict.headline
     assert verdict.sentence in " ".join(out.split())
-    assert f"at least {100 * verdict.lower_bound:.1f} % right" in " ".join(out.split())
+    assert f"without labels: {bound_in_words(verdict.lower_bound)}; about " in " ".join(out.split())
     long = [line for line in out.splitlines() if len(line) > 80]
     assert all(line.startswith(("  command", "  folder")) or str(runs["dann"]) in line for line in long)
 
@@ -44,11 +44,13 @@ def test_select_ranks_runs_of_the_same_data(mutualign, refused, runs):
     assert "different data" in refused("select", *runs.values())
 
 
-def test_estimate_of_one_run_has_the_result_first_in_80_columns(mutualign, runs, monkeypatch):
+@pytest.mark.parametrize(("bound", "words"), [(0.42, "at least 42.0 % right, by a bound"), (0.0, "no lower bound: ")])
+def test_estimate_of_one_run_has_the_result_first_in_80_columns(mutualign, runs, monkeypatch, bound, words):
     monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr("mutualign.runs.estimates.bound_accuracy", lambda outputs: bound)
     code, out, err = mutualign("estimate", runs["dann"])
     assert code == 0, err
-    assert "at least " in "".join(out.splitlines()[:3])
+    assert f"\n  {words}" in "\n".join(out.splitlines()[:3])
     assert max(map(len, out.splitlines())) <= 80
     assert "95 % interval" not in out  # only a bound and a few labels have a confidence
 

@@ -228,6 +228,14 @@ def test_next_steps_after_seeds_that_disagree_are_those_of_a_verdict_that_cannot
     assert "--label-these 50 chooses them" in text
 
 
+def test_a_page_does_not_call_a_bound_of_nothing_a_result(undrawn, unlabelled, tmp_path):
+    runs = shutil.copytree(unlabelled, tmp_path / "runs") / "tiny"
+    run = runs / "dann" / "seed-0"
+    for bound, words in ((0.3, "at least 30 %, about 36 % by an estimate"), (0.0, "about 36 % by an estimate")):
+        edit_result(run, lower_bound=bound, accuracy=0.36)
+        assert f"and of the target images {words}" in read(run, tmp_path).text
+
+
 def test_a_page_says_that_bound_and_estimate_contradict_each_other(undrawn, unlabelled, tmp_path):
     runs = shutil.copytree(unlabelled, tmp_path / "runs") / "tiny"
     said = "The lower bound and the estimate contradict each other: at least one of them is wrong. Labelling 50 images"
