@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import platform
 import subprocess
 import sys
 from importlib import metadata
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -98,8 +100,13 @@ def test_the_processor_has_a_name():
     assert hardware._cpu_name()
 
 
-def test_freed_memory_can_be_kept_anywhere():
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the setting is glibc's")
+def test_glibc_accepts_that_freed_memory_is_kept(monkeypatch):
+    libc, accepted = ctypes.CDLL(None), []
+    library = SimpleNamespace(mallopt=lambda *setting: accepted.append(libc.mallopt(*setting)))
+    monkeypatch.setattr(hardware.ctypes, "CDLL", lambda name: library)
     keep_freed_memory()
+    assert accepted == [1, 1]
 
 
 def test_elsewhere_than_on_glibc_memory_is_left_alone(monkeypatch):
