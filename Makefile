@@ -24,7 +24,7 @@ test: $(VENV)/.developer  ## all tests: one process per core, file by file
 coverage: $(VENV)/.developer  ## all tests with line and branch coverage; 1.5 times as long
 	$(BIN)/pytest $(PARALLEL) --cov
 
-check: $(VENV)/.developer  ## linter, formatter, type checker, and whether tables and pictures are those of results/
+check: $(VENV)/.developer  ## linter, formatter, type checker, and whether tables are those of results/
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

@@ -1,7 +1,7 @@
 """Runs on photos: photos per second, start of a second run, training of the head, and memory for many photos.
 
-Each is measured in a process of its own, with a cache of its own. `cpu_seconds` is the processor time of all threads,
-which other programs on the machine hardly change: of one photo, or of the whole measurement.
+Each is measured in a process of its own, with a cache of its own. Processor time is that of all threads, which other
+programs on the machine hardly change.
 """
 
 from __future__ import annotations
@@ -20,12 +20,17 @@ from typing import Any, Literal
 import numpy as np
 import results_file
 import tyro
+from measurements import Bound, Measurements, print_table
 from PIL import Image
-from rich.console import Console
-from rich.table import Table
 
 SIDE = 224
-REQUIRED = {"features_of_one_view": 60.0, "second_run": 3.0, "head_training": 45.0, "memory": 2048.0}
+FEATURES, FIRST_STEP, PROCESSOR = "features, decoding included", "first step", "processor time"
+REQUIRED: dict[tuple[str, str], Bound] = {
+    (FEATURES, "one view"): (">=", 60.0),
+    (FIRST_STEP, "second run"): ("<=", 3.0),
+    ("training of the head", "second run"): ("<=", 45.0),
+    ("peak memory", "features from a file"): ("<=", 2048.0),
+}
 
 
 @dataclass(frozen=True)
@@ -141,31 +146,25 @@ def call(settings: Settings, part: str, folder: Path, *more: str) -> dict[str, A
     return json.loads(done.stdout.splitlines()[-1])  # type: ignore[no-any-return]
 
 
-def measure(settings: Settings) -> list[dict[str, Any]]:
+def measure(settings: Settings) -> Measurements:
     """Measure everything, one after the other."""
-    rows = []
-
-    def add(name: str, value: float, unit: str, **more: Any) -> None:
-        required = REQUIRED.get(name)
-        most = unit != "photos/s"
-        met = None if required is None else value <= required if most else value >= required
-        rows.append({"name": name, "value": round(value, 2), "unit": unit, "required": required, "met": met, **more})
-
+    results = Measurements()
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         make_photos(folder, settings.photos)
         make_vectors(folder, settings.vectors)
-        for name, views in (("features_of_one_view", 1), ("features_of_six_views", 6)):
+        for case, views in (("one view", 1), ("six views, the recipe's", 6)):
             found = call(settings, "features", folder, f"--photos={views}")
-            cpu = round(found["cpu_seconds"], 4)
-            add(name, found["photos_per_second"], "photos/s", photos=settings.photos, views=views, cpu_seconds=cpu)
-        first, second = (call(settings, "run", folder) for _ in range(2))
-        add("first_run", first["first_step"], "s", cpu_seconds=round(first["cpu_seconds"], 2))
-        add("second_run", second["first_step"], "s", cpu_seconds=round(second["cpu_seconds"], 2))
-        add("head_training", second["train_seconds"], "s")
-        add("second_run_as_a_whole", second["whole"], "s")
-        add("memory", call(settings, "memory", folder)["peak_mib"], "MiB", photos=settings.vectors)
-    return rows
+            results.add(FEATURES, case, "photos/s", found["photos_per_second"])
+            results.add(f"{PROCESSOR} of a photo", case, "ms", 1000 * found["cpu_seconds"])
+        for case in ("first run, which computes the source's features", "second run"):
+            run = call(settings, "run", folder)
+            results.add(FIRST_STEP, case, "s", run["first_step"])
+            results.add(f"{PROCESSOR} to the first step", case, "s", run["cpu_seconds"])
+        results.add("training of the head", "second run", "s", run["train_seconds"])
+        results.add("from start to result", "second run", "s", run["whole"])
+        results.add("peak memory", "features from a file", "MiB", call(settings, "memory", folder)["peak_mib"])
+    return results
 
 
 def main() -> None:
@@ -179,13 +178,9 @@ def main() -> None:
         print(json.dumps(found))
         return
     origin = results_file.origin()
-    rows = measure(settings)
-    results_file.write(settings.out, origin, rows)
-    table = Table("measured", "value", "unit", "required", "met", "cpu seconds")
-    for row in rows:
-        required, met, cpu = (str(row.get(name) or "") for name in ("required", "met", "cpu_seconds"))
-        table.add_row(row["name"], f"{row['value']:,.2f}", row["unit"], required, met, cpu)
-    Console().print(table)
+    rows = measure(settings).rows(lambda name, case: REQUIRED.get((name, case)))
+    results_file.write(settings.out, origin, rows, photos=settings.photos, vectors=settings.vectors)
+    print_table("runs on photos", rows)
 
 
 if __name__ == "__main__":

@@ -5,15 +5,19 @@ from __future__ import annotations
 from mutualign.recipes import load_recipe
 from mutualign.recipes.recipe import SOURCE_ONLY
 from mutualign.runs.statistics import Interval, summarise
-from tools.leaderboard import Board
+from tools.leaderboard import Board, certain
 from tools.markdown import markdown, table
 from tools.results import BOARDS, ROOT, Results, by_variant, read_rows
 
 
 def gain_cell(interval: Interval) -> str:
     """A gain with its interval, bold if this excludes zero."""
+    return _cell(interval, bold=interval.excludes_zero)
+
+
+def _cell(interval: Interval, *, bold: bool) -> str:
     text = interval.percent(sign="+")
-    return f"**{text}**" if interval.excludes_zero else text
+    return f"**{text}**" if bold else text
 
 
 # The leaderboard ------------------------------------------------------------------------------------------------------
@@ -57,8 +61,8 @@ def gains_table(results: Results) -> list[str]:
     lines = [["`source_only`, accuracy", *(interval.percent() for interval in found)]]
     for one in board.standings():
         if one.method != SOURCE_ONLY:
-            cells = [gains[one.method, task] for task in board.tasks]
-            lines.append([f"`{one.method}`", *map(gain_cell, cells)])
+            cells = (_cell(gain, bold=certain(gain)) for task in board.tasks if (gain := gains[one.method, task]))
+            lines.append([f"`{one.method}`", *cells])
     return markdown(["method", *(task.removeprefix("office31:") for task in board.tasks)], lines)
 
 

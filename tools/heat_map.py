@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from mutualign.recipes.recipe import SOURCE_ONLY
 from mutualign.report.figure_style import BLUE, VERMILLION
 from mutualign.runs.statistics import Interval
-from tools.leaderboard import Board
+from tools.leaderboard import Board, certain
 from tools.look import new_figure
 
 LIMIT = 20  # points: the colour of this gain and of larger ones
@@ -39,7 +39,7 @@ def draw_heat_map(boards: Mapping[str, Board]) -> Figure:
         axis.set_title(title, pad=8)
         axis.set_yticks(range(len(methods)), methods if axis is axes[0][0] else [], color=mpl.rcParams["text.color"])
     figure.suptitle("Points of accuracy gained over source only", fontsize=11, fontweight="bold")
-    figure.supxlabel("bold: the 95 % interval excludes zero; dot: needs images", fontsize=9, color=_text())
+    figure.supxlabel("bold: better or worse, by a 95 % interval; dot: needs images", fontsize=9, color=_text())
     return figure
 
 
@@ -64,7 +64,7 @@ def _draw(axis: Axes, gains: Mapping[tuple[str, str], Interval], methods: Sequen
             ha="center",
             va="center",
             fontsize=9,
-            fontweight="bold" if gain and gain.excludes_zero and round(value) else "normal",
+            fontweight="bold" if gain and certain(gain) else "normal",
             color=ink(image.to_rgba(value)) if gain else _text(),
         )
     axis.set_xticks(range(len(tasks)), [_short(task) for task in tasks], color=_text())

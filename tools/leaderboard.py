@@ -6,12 +6,20 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+import scipy
+
+from mutualign.evaluation.verdict import NEGLIGIBLE
 from mutualign.recipes.equal import method_of
 from mutualign.recipes.recipe import SOURCE_ONLY
 from mutualign.runs.rows import Row
 from mutualign.runs.statistics import Difference, Interval, differences, summarise
 
 SELECTIONS = ("last", "validator", "oracle")
+
+
+def certain(gain: Interval) -> bool:
+    """Whether a gain is a gain or a loss by the rule of the verdict: of one image or two, it is no difference."""
+    return gain.excludes_zero and abs(gain.mean) + (gain.half_width or 0.0) > NEGLIGIBLE
 
 
 @dataclass(frozen=True)
@@ -21,8 +29,8 @@ class Standing:
     method: str
     rank: float  # by accuracy at the last epoch, mean over tasks; 1 is best
     gains: dict[str, Interval]  # by kind of selection: mean over tasks, interval over seeds
-    better: int  # tasks whose 95 % interval of the gain at the last epoch lies above zero,
-    worse: int  # and below
+    better: int  # tasks with a certain gain at the last epoch,
+    worse: int  # and with a certain loss
     tasks: int
     cost: float  # seconds of training over those of source only, mean over tasks
 
@@ -72,8 +80,8 @@ class Board:
             method=method,
             rank=sum(ranks[method] for ranks in self._ranks.values()) / len(self.tasks),
             gains={kind: self._mean_gain(method, kind) for kind in SELECTIONS},
-            better=sum(gain.excludes_zero and gain.mean > 0 for gain in gains),
-            worse=sum(gain.excludes_zero and gain.mean < 0 for gain in gains),
+            better=sum(certain(gain) and gain.mean > 0 for gain in gains),
+            worse=sum(certain(gain) and gain.mean < 0 for gain in gains),
             tasks=len(self.tasks),
             cost=sum(costs) / len(costs),
         )
@@ -109,11 +117,7 @@ class Board:
         for task in self.tasks:
             means = {one.recipe: one.target_by("last") for one in summaries if one.task == task}
             values = {method: interval.mean for method, interval in means.items() if interval}
-            ranks[task] = {
-                method: sum(other > value for other in values.values())
-                + (sum(other == value for other in values.values()) + 1) / 2
-                for method, value in values.items()
-            }
+            ranks[task] = dict(zip(values, scipy.stats.rankdata([-value for value in values.values()]), strict=True))
         return ranks
 
 

@@ -21,15 +21,6 @@ def code_hash(notebook: NotebookNode) -> str:
     return hashlib.sha256("\0".join(code).encode()).hexdigest()
 
 
-def with_parameters(notebook: NotebookNode, **parameters: float | str) -> NotebookNode:
-    """Return a copy with a new cell after the one tagged `parameters` that sets these values."""
-    copy = nbformat.from_dict(notebook)
-    at = next(i for i, cell in enumerate(copy.cells) if "parameters" in cell.metadata.get("tags", []))
-    lines = "\n".join(f"{name} = {value!r}" for name, value in parameters.items())
-    copy.cells.insert(at + 1, nbformat.v4.new_code_cell(lines))
-    return copy
-
-
 def execute(notebook: NotebookNode, folder: Path, timeout: int = 900) -> NotebookNode:
     """Run every cell in place, in a new kernel in `folder`; `timeout` is in seconds per cell.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import io
 import re
 import warnings
@@ -156,7 +157,7 @@ def to_svg(figure: Figure, name: str, label: str) -> str:
         svg = svg.replace(ink, variable)
     width, height = figure.get_size_inches() * 72
     opening = (
-        f'<svg role="img" aria-label="{_attribute(label)}" viewBox="0 0 {width:g} {height:g}" '
+        f'<svg role="img" aria-label="{html.escape(label)}" viewBox="0 0 {width:g} {height:g}" '
         f'width="{width:g}" height="{height:g}">'
     )
     return opening + svg[svg.index(">") + 1 :].strip()
@@ -175,7 +176,3 @@ def _drawing() -> Iterator[None]:
     with mpl.rc_context(STYLE), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)  # the reader's browser has other fonts
         yield
-
-
-def _attribute(text: str) -> str:
-    return text.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;").replace(">", "&gt;")

@@ -28,10 +28,11 @@ def test_rows_say_what_is_required_and_whether_it_is_met(run_benchmark, monkeypa
     monkeypatch.setattr(photos, "call", call)
     results, _ = run_benchmark("photos.py", "--photos", 6, "--vectors", 30)
     assert [part for part, *_ in called] == ["features", "features", "run", "run", "memory"]
-    found = {row["name"]: (row["value"], row["met"]) for row in results["rows"]}
-    assert found["features_of_one_view"] == (61.0, True)
-    assert found["features_of_six_views"] == (61.0, None)
-    assert found["second_run"] == (3.1, False)
-    assert {row["name"]: row.get("cpu_seconds") for row in results["rows"]}["second_run"] == 2.9
-    assert found["head_training"] == (9.0, True)
-    assert found["memory"] == (2048.0, True)
+    found = {(row["name"], row["case"]): (row["value"], row.get("met")) for row in results["rows"]}
+    assert found[photos.FEATURES, "one view"] == (61.0, True)
+    assert found[photos.FEATURES, "six views, the recipe's"] == (61.0, None)
+    assert found["processor time of a photo", "one view"] == (30.0, None)
+    assert found[photos.FIRST_STEP, "second run"] == (3.1, False)
+    assert found["processor time to the first step", "second run"] == (2.9, None)
+    assert found["training of the head", "second run"] == (9.0, True)
+    assert found["peak memory", "features from a file"] == (2048.0, True)

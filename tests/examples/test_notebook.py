@@ -11,7 +11,7 @@ import nbformat
 import pytest
 from nbclient.exceptions import CellExecutionError
 
-from tools.notebook import KEY, STORY, code_hash, execute, with_parameters
+from tools.notebook import KEY, STORY, code_hash, execute
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -36,6 +36,14 @@ def outputs(notebook):
 
 def notebook_of(*sources):
     return nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
+
+
+def with_parameters(notebook, **parameters):
+    copy = nbformat.from_dict(notebook)
+    at = next(i for i, cell in enumerate(copy.cells) if "parameters" in cell.metadata.get("tags", []))
+    lines = "\n".join(f"{name} = {value!r}" for name, value in parameters.items())
+    copy.cells.insert(at + 1, nbformat.v4.new_code_cell(lines))
+    return copy
 
 
 def pictures(notebook):

@@ -57,6 +57,13 @@ def test_standings_are_ordered_by_mean_rank_and_count_what_the_intervals_decide(
     assert (good.cost, source_only.cost) == (3, 1)
 
 
+def test_a_difference_of_one_image_is_certain_and_still_none():
+    few = rows("few", {"source_only": [0.9, 0.9], "lost": [0.895, 0.895], "won": [0.905, 0.905], "ahead": [0.92, 0.92]})
+    found = {one.method: (one.better, one.worse) for one in board(few).standings()}
+    assert found == {"ahead": (1, 0), "won": (0, 0), "source_only": (0, 0), "lost": (0, 0)}
+    assert "| `lost` | -0.5 ± 0.0 |" in gains_table({"rows": few})
+
+
 def test_the_mean_gain_has_its_interval_over_seeds_not_over_tasks():
     odd = next(one for one in board(ONE + TWO).standings() if one.method == "odd")
     by_seed = [(-0.1 - 0.1) / 2, (0.3 - 0.1) / 2]

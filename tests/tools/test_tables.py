@@ -196,17 +196,9 @@ def test_a_benchmark_in_rounds_has_medians_ranges_and_whether_a_requirement_is_m
     assert "| a step | ours | 17.8 ms |  | 1 | >= 20: **not met** |" in text
 
 
-def test_photos_show_what_is_required_in_the_direction_in_which_it_is():
-    def row(name, value, required, met, **more):
-        return {"name": name, "value": value, "unit": "u", "required": required, "met": met, **more}
-
-    rows = [row("features_of_one_view", 81.94, 60.0, True), row("second_run", 3.14, 3.0, False)]
-    rows += [row("memory", 1614.32, 2048.0, True, photos=100_000), row("head_training", 7.0, None, None)]
-    fast, slow, small, free = (line.split(" | ") for line in speed_tables.photos_table({"rows": rows})[2:])
-    assert fast[1:] == ["81.94 u", ">= 60: met |"]
-    assert slow[1:] == ["3.14 u", "<= 3: **not met** |"]
-    assert small == ["| peak memory with the features of 100,000 photos", "1,614 u", "<= 2,048: met |"]
-    assert free[1:] == ["7 u", " |"]
+def test_a_thousand_and_more_is_written_out():
+    row = {"name": "peak memory", "case": "", "value": 1614.32, "unit": "MiB", "n": 1}
+    assert speed_tables.measured_cells(row)[2] == "1,614 MiB"
 
 
 def test_a_benchmark_without_results_is_said_to_be_not_measured(root):
