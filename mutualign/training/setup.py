@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from mutualign.methods import METHODS, Method
 from mutualign.nn.backbones import build_backbone
 from mutualign.nn.classifier import Classifier
 from mutualign.nn.layers import batch_norms
-from mutualign.nn.randomness import separate_draws
+from mutualign.nn.randomness import CPU, separate_draws
 from mutualign.recipes import Recipe, Stage
 
 
@@ -26,15 +26,14 @@ def build_classifier(recipe: Recipe, shape: ImageShape, classes: int) -> Classif
     return _build(recipe.backbone, shape, classes)
 
 
-def _build(backbone: str, shape: ImageShape, classes: int) -> Classifier:
-    with standard_modes():
+def _build(backbone: str, shape: ImageShape, classes: int, device: torch.device = CPU) -> Classifier:
+    with standard_modes(), device:
         return Classifier(build_backbone(backbone, *shape), classes)
 
 
 def check_weights(backbone: str, shape: ImageShape, classes: int, weights: Mapping[str, Tensor]) -> None:
     """Raise ValueError if weights are not finite, or not those of a classifier; nothing is allocated for it."""
-    with torch.device("meta"):
-        expected = _build(backbone, shape, classes).state_dict()
+    expected = _build(backbone, shape, classes, torch.device("meta")).state_dict()
     wanted, found = ({name: (one.shape, one.dtype) for name, one in each.items()} for each in (expected, weights))
     if wanted != found:
         raise ValueError("the weights do not belong to the network that is described")
@@ -85,15 +84,21 @@ def build_method(stage: Stage, classifier: Classifier) -> Method:
 def standard_modes() -> Iterator[None]:
     """Context in which torch computes as it does by default, whatever its caller has set.
 
-    New tensors are float32 and gradients are on, also within `torch.no_grad` or `torch.inference_mode`. cuDNN, which by
-    default may add in any order, computes the same bits every time, or no run on a GPU could resume exactly.
+    New tensors are float32 and on the CPU, nothing is cast automatically, and gradients are on, also within
+    `torch.no_grad` or `torch.inference_mode`. cuDNN, which may add in any order, and choose algorithms by their time,
+    computes the same bits every time, or no run on a GPU could resume exactly.
     """
-    before, deterministic = torch.get_default_dtype(), torch.backends.cudnn.deterministic
+    cudnn = torch.backends.cudnn
+    before = torch.get_default_dtype(), cudnn.deterministic, cudnn.benchmark
     torch.set_default_dtype(torch.float32)
-    torch.backends.cudnn.deterministic = True
+    cudnn.deterministic, cudnn.benchmark = True, False
     try:
-        with torch.inference_mode(False), torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad(), ExitStack() as undone:
+            if torch.get_default_device() != CPU:  # else no context, which slows every call a little
+                undone.enter_context(CPU)
+            for kind in filter(torch.is_autocast_enabled, ("cpu", "cuda", "mps")):
+                undone.enter_context(torch.autocast(kind, enabled=False))
             yield
     finally:
-        torch.set_default_dtype(before)
-        torch.backends.cudnn.deterministic = deterministic
+        torch.set_default_dtype(before[0])
+        cudnn.deterministic, cudnn.benchmark = before[1:]

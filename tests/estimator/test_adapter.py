@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -115,19 +116,43 @@ def test_parameters_are_checked_in_fit(params, message):
         DomainAdapter(**params).fit(source, y, target)
 
 
-@pytest.mark.parametrize("state", ["no_grad", "inference_mode", "float64"])
+@contextmanager
+def double_precision():
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+        assert torch.get_default_dtype() == torch.float64  # as it was set
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@contextmanager
+def set_device():
+    torch.set_default_device("meta")
+    try:
+        yield
+        assert torch.get_default_device() == torch.device("meta")
+    finally:
+        torch.set_default_device(None)
+
+
+STATES = {
+    "no_grad": torch.no_grad(),
+    "inference_mode": torch.inference_mode(),
+    "float64": double_precision(),
+    "autocast": torch.autocast("cpu", torch.bfloat16),
+    "device": torch.device("meta"),
+    "default device": set_device(),
+}
+
+
+@pytest.mark.parametrize("state", STATES)
 def test_a_fit_is_the_same_whatever_state_torch_is_in(fitted, state):
     source, y, target, _ = clouds()
-    before = torch.get_default_dtype()
-    try:
-        if state == "float64":
-            torch.set_default_dtype(torch.float64)
-        with {"no_grad": torch.no_grad, "inference_mode": torch.inference_mode}.get(state, torch.enable_grad)():
-            adapter = short().fit(torch.tensor(source), y, target)
-            probabilities = adapter.predict_proba(target)
-        assert torch.get_default_dtype() == (torch.float64 if state == "float64" else before)
-    finally:
-        torch.set_default_dtype(before)
+    given = torch.tensor(source)
+    with STATES[state]:
+        adapter = short().fit(given, y, target)
+        probabilities = adapter.predict_proba(target)
     assert same_weights(adapter, fitted)
     np.testing.assert_array_equal(probabilities, fitted.predict_proba(target))
 
