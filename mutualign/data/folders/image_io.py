@@ -137,7 +137,7 @@ def decode_image(content: bytes, where: object, shape: ImageShape) -> UInt8[Tens
     """Decode an image of one of the `FORMATS` to grey (1 channel) or colour (3) of a height and width.
 
     It is turned upright by its EXIF orientation; only the first frame counts; transparent parts become white; 16-bit
-    values are divided by 257. An image of another size is scaled (bicubic, antialiased) until it covers height x width,
+    grey is divided by 257, and of 16-bit colour, in which a transparent colour is not seen, the high bytes are kept. An image of another size is scaled (bicubic, antialiased) until it covers height x width,
     and cropped to the middle. A JPEG that is much larger is first reduced by its decoder.
 
     Raises MutualignError that starts with `where` if it cannot be read to its end, has more than 64 megapixels (found
@@ -213,7 +213,9 @@ def _eight_bits(image: Image.Image, where: object) -> Image.Image:
         values = np.asarray(image).astype(np.int64)
         if values.min() < 0 or values.max() > 65535:
             raise MutualignError(f"{where}: values from {values.min()} to {values.max()}; save it with 8 or 16 bits")
-        return Image.fromarray((values / 257).round().astype(np.uint8))
+        eight = (values / 257).round().astype(np.uint8)
+        eight[values == image.info.get("transparency")] = 255
+        return Image.fromarray(eight)
     if image.mode == "F":
         raise MutualignError(f"{where}: floating-point pixels, whose range is unknown; save it with 8 or 16 bits")
     if image.has_transparency_data:

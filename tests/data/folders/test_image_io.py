@@ -99,6 +99,12 @@ def test_sixteen_bits_become_eight_by_a_division_by_257():
     assert decoded(content, 1)[..., 0].tolist() == GRADIENT.tolist()
 
 
+def test_the_transparent_value_of_16_bit_grey_becomes_white():
+    values = GRADIENT.astype(np.uint16) * 257
+    found = decoded(encoded(Image.fromarray(values), transparency=int(values[0, 0])), 1)[..., 0]
+    assert found.tolist() == np.where(values == values[0, 0], 255, GRADIENT).tolist()
+
+
 def test_transparency_becomes_white_a_palette_is_looked_up_and_cmyk_becomes_colour():
     clear = np.zeros((6, 6, 4), np.uint8)
     clear[:, 3:] = (10, 20, 30, 255)
