@@ -6,14 +6,16 @@ import errno
 import os
 import signal
 import sys
+import threading
 from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from mutualign.errors import MutualignError
-from mutualign.runs.engines import open_engine, slurm
+from mutualign.runs.engines import local, open_engine, slurm
 from mutualign.runs.engines.local import visible_gpus
 from tests.run_contents import contents
 from tests.runs.many import compare, in_this_process, run_of
@@ -83,6 +85,35 @@ def test_the_gpus_of_workers_are_those_that_this_process_may_use(monkeypatch):
     assert (visible_gpus(0), visible_gpus(2)) == ([], ["0", "1"])
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-8932")
     assert visible_gpus(2) == ["3", "GPU-8932"]
+
+
+def test_a_worker_that_replaces_a_lost_one_has_its_gpu(monkeypatch):
+    both, found = threading.Barrier(2, timeout=60), []
+
+    class Worker(local.ProcessPoolExecutor):
+        """A pool of one process, which is lost with its first work if it has the second GPU."""
+
+        def __init__(self, *about, initargs, **more):
+            self.gpu = initargs[0]["CUDA_VISIBLE_DEVICES"]
+
+        def submit(self, function, text):
+            both.wait()
+            future = Future()
+            if (self.gpu, text) == ("1", "first"):
+                future.set_exception(BrokenProcessPool())
+            else:
+                future.set_result(self.gpu)
+            return future
+
+        def shutdown(self, **how): ...
+
+    monkeypatch.setattr(local, "ProcessPoolExecutor", Worker)
+    with open_engine("local", 2) as engine:
+        engine._gpus = ["0", "1"]
+        for text in ("first", "second"):
+            done = [engine.submit(abs, text) for _ in range(2)]
+            found.append({"lost" if isinstance(one.exception(), BrokenProcessPool) else one.result() for one in done})
+    assert found == [{"0", "lost"}, {"0", "1"}]
 
 
 def test_a_shared_disk_that_fails_for_a_moment_does_not_end_the_look_at_the_queue(tmp_path, monkeypatch):
