@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import stat
 import sys
 import threading
 from concurrent.futures import Future
@@ -154,6 +155,15 @@ def test_a_job_that_slurm_refuses_is_an_error_with_its_words_and_a_hint(tmp_path
     refused = pytest.raises(MutualignError, match=r"fault .*Invalid partition name specified\n  hint: ")
     with open_engine("slurm", 1, [f"folder={tmp_path}", "partition=none"]) as engine, refused:
         engine.submit(str, "work")
+
+
+def test_a_new_folder_of_jobs_which_are_pickles_is_the_users_alone(tmp_path, programs):
+    (tmp_path / "there").mkdir(0o750)
+    for name, mode in (("new", 0o700), ("there", 0o750)):
+        with open_engine("slurm", 1, [f"folder={tmp_path / name}"]) as engine:
+            engine.submit(str, "work")
+        assert list((tmp_path / name).glob("*_submitted.pkl"))
+        assert stat.S_IMODE((tmp_path / name).stat().st_mode) == mode
 
 
 def test_a_job_is_queued_again_however_often_it_reaches_its_time_limit(tmp_path, programs, monkeypatch):
