@@ -109,7 +109,7 @@ class Compare:
         from mutualign.data.fetch.data_files import data_folder
         from mutualign.runs.comparison import Comparison, with_baselines
         from mutualign.runs.jobs import TaskPlace
-        from mutualign.runs.loading import default_recipe, load_task, recipes_for
+        from mutualign.runs.loading import default_recipe, load_for_all, recipes_for
         from mutualign.runs.network_choice import NetworkChoice
         from mutualign.runs.rows import save_results
 
@@ -132,7 +132,7 @@ class Compare:
             self._check_save(self.save, command)
 
         def load(name: str) -> Task:
-            return with_notes(console, load_task(name, folder, recipes[0], own))
+            return with_notes(console, load_for_all(name, folder, recipes, own))
 
         def place(task: Task) -> TaskPlace:
             return TaskPlace(task.name, folder, own, task.identity)

@@ -105,7 +105,7 @@ class SweepCommand:
         from mutualign.data.datasets.registry import find_task
         from mutualign.data.fetch.data_files import data_folder
         from mutualign.runs.jobs import TaskPlace
-        from mutualign.runs.loading import load_task, recipe_for
+        from mutualign.runs.loading import load_for_all, recipe_for
         from mutualign.runs.spec import folder_name
         from mutualign.runs.sweeps.space import load_space
         from mutualign.runs.sweeps.study import Study
@@ -121,7 +121,7 @@ class SweepCommand:
         folder = self.out / folder_name(name) / self.space.stem
         common = Circumstances.here(folder, threads, self.accelerator)
         # Loaded once in this process, so that files are fetched and features computed before workers need them.
-        identity = with_notes(console, load_task(name, data, recipe, own)).identity
+        identity = with_notes(console, load_for_all(name, data, [recipe, *space.extremes()], own)).identity
         place = TaskPlace(name, data, own, identity)
         study = Study(folder)
         study.keep_options(given_options(self, "task", "own_images", "data", "accelerator"))

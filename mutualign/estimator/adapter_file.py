@@ -18,8 +18,9 @@ from mutualign.io.tensors import pack, unpack
 from mutualign.io.text import parse_json
 from mutualign.io.typed import encode_json, parse_typed
 from mutualign.recipes import Recipe
+from mutualign.recipes.upgrade import upgrade_recipe
 from mutualign.runs.history import Result
-from mutualign.runs.upgrade import upgrade_recipe, upgrade_result
+from mutualign.runs.upgrade import upgrade_result
 from mutualign.training.setup import check_weights
 
 FORMAT = 2  # of the file; raised when an older mutualign could misread a newer file. Old formats stay readable.

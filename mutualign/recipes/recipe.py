@@ -21,11 +21,11 @@ from mutualign.nn.backbones import require_known
 from mutualign.nn.backbones.finetuned import FINETUNE
 from mutualign.nn.pretrained import PUBLISHED
 from mutualign.nn.weights import PRETRAINED, NetworkWeights
+from mutualign.recipes.upgrade import RENAMED, upgrade_recipe
 
 SOURCE_ONLY = "source_only"
 LONGEST_NAME = 100
 NAME = re.compile(rf"\w[\w.+-]{{0,{LONGEST_NAME - 1}}}")  # also the name of a folder
-RENAMED = {"algorithm": "method", "learning_rate": "optim.lr", "schedule": "optim.schedule"}  # keys of early versions
 
 
 @dataclass(frozen=True)
@@ -242,7 +242,7 @@ def load_recipe(name_or_path: str, overrides: Iterable[str] = ()) -> Recipe:
     except ValueError as error:
         raise MutualignError(f"recipe {name_or_path}: not TOML: {error}") from error
     if isinstance(data.get("recipe"), dict):
-        data = data["recipe"]  # of a run's config
+        data = upgrade_recipe(data["recipe"])  # of a run's config
     data, where = {"name": name} | data, f"recipe {name_or_path}"
     for override in (changes := list(overrides)):
         apply_override(data, override)

@@ -16,7 +16,7 @@ from mutualign.runs.checkpoints import Which
 from mutualign.runs.comparison import Comparison
 from mutualign.runs.folder import RunFolder
 from mutualign.runs.history import Result
-from mutualign.runs.loading import default_recipe, load_task, recipe_for
+from mutualign.runs.loading import default_recipe, load_for_all, load_task, recipe_for
 from mutualign.runs.predictor import Predictor
 from mutualign.runs.rows import Row
 from mutualign.runs.spec import RunSpec
@@ -151,7 +151,7 @@ def compare(
     chosen = tuple(recipe_for(None, recipe, _several(overrides)) for recipe in _several(recipes))
     if not chosen:
         raise MutualignError("a comparison needs at least one recipe")
-    load = partial(load_task, data=data_folder(Path(data) if data else None), recipe=chosen[0])
+    load = partial(load_for_all, data=data_folder(Path(data) if data else None), recipes=chosen)
     comparison = Comparison(chosen, _several(tasks), tuple(range(seeds)), Path(out))
     return Compared(comparison.run(load, accelerator=accelerator))
 

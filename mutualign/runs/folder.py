@@ -19,11 +19,12 @@ from mutualign.io.atomic import cannot_write, files_last, flush_to_disk, write_a
 from mutualign.io.plugins import mutualign_command, require_plugins, resume_command
 from mutualign.io.text import LARGEST_JSON, LARGEST_TOML, parse_json, parse_toml, read_text
 from mutualign.io.typed import encode_json, parse_typed
+from mutualign.recipes.upgrade import upgrade_recipe
 from mutualign.runs.checkpoints import Checkpoints
 from mutualign.runs.history import Result, epochs_by_stage, first_gap
 from mutualign.runs.lock import LOCK, locked
 from mutualign.runs.spec import RunConfig
-from mutualign.runs.upgrade import upgrade_recipe, upgrade_record, upgrade_result
+from mutualign.runs.upgrade import upgrade_record, upgrade_result
 
 FAILURE = "failure.txt"
 FORMAT = 2  # of the run folder; raised when an older mutualign could misread a newer folder. Old formats stay readable.

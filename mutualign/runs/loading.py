@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -46,8 +46,8 @@ def load_task(name: str, data: Path, recipe: Recipe, own: FolderTask | None = No
             )
         settings = FeatureSettings(pretrained.network, recipe.views, pretrained.weights, pretrained.sha256)
         folders = replace(folders, features=settings)
-    elif folders is not None and folders.image_size is None and recipe.backbone.startswith(FINETUNE):
-        folders = replace(folders, image_size=NetworkWeights(recipe.backbone).side)
+    elif folders is not None and (side := _finetuned_side(recipe, folders)):
+        folders = replace(folders, image_size=side)
     elif entry is not None:
         return replace(entry.load(data), data_folder=data)
     assert folders is not None  # noqa: S101 - for the type checker
@@ -55,6 +55,27 @@ def load_task(name: str, data: Path, recipe: Recipe, own: FolderTask | None = No
     if entry is None:
         return loaded
     return replace(loaded if entry.size is None else take_slice(loaded, entry.size), name=name)
+
+
+def load_for_all(name: str, data: Path, recipes: Sequence[Recipe], own: FolderTask | None = None) -> Task:
+    """Load a task as `load_task` does, for recipes that are trained on the same images.
+
+    Raises MutualignError if they take images of different sizes.
+    """
+    if folders := own or find_task(name).folders(data):
+        sides = {_finetuned_side(recipe, folders): recipe.name for recipe in recipes}
+        if len(sides) > 1:
+            seen = [f"{recipe} on {f'{side} pixels' if side else 'their own'}" for side, recipe in sides.items()]
+            advice = "give all the same size, with --image-size" if own else "train them in two folders, with --out"
+            raise MutualignError(f"recipes train on images of different sizes: {', '.join(seen)}\n  hint:    {advice}")
+    return load_task(name, data, recipes[0], own)
+
+
+def _finetuned_side(recipe: Recipe, folders: FolderTask) -> int | None:
+    """The side of a fine-tuned network's images, if no image size is asked for; None for what all others take."""
+    if recipe.features or folders.image_size is not None or not recipe.backbone.startswith(FINETUNE):
+        return None
+    return NetworkWeights(recipe.backbone).side
 
 
 def photo_hint(recipe: Recipe, task: Task) -> Iterator[str]:

@@ -7,25 +7,6 @@ from typing import Any
 
 from torch import Tensor
 
-BACKBONES = {"published_cnn": "mani_cnn"}
-
-
-def upgrade_recipe(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Rename the keys of a recipe, and move the learning rate into `optim`."""
-    recipe = dict(data)
-    if isinstance(backbone := recipe.get("backbone"), str):
-        recipe["backbone"] = BACKBONES.get(backbone, backbone)
-    stages = recipe.get("stages")
-    if isinstance(stages, list):
-        recipe["stages"] = [_upgrade_stage(stage) if isinstance(stage, Mapping) else stage for stage in stages]
-    return recipe
-
-
-def _upgrade_stage(data: Mapping[str, Any]) -> dict[str, Any]:
-    stage = _rename(data, algorithm="method")
-    optim = {new: stage.pop(old) for old, new in (("learning_rate", "lr"), ("schedule", "schedule")) if old in stage}
-    return stage | {"optim": optim} if optim else stage
-
 
 def upgrade_record(data: dict[str, Any]) -> dict[str, Any]:
     """Rename the keys of an epoch's record."""

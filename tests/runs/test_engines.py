@@ -5,15 +5,18 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import stat
 import sys
+import threading
 from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from mutualign.errors import MutualignError
-from mutualign.runs.engines import open_engine, slurm
+from mutualign.runs.engines import local, open_engine, slurm
 from mutualign.runs.engines.local import visible_gpus
 from tests.run_contents import contents
 from tests.runs.many import compare, in_this_process, run_of
@@ -85,6 +88,35 @@ def test_the_gpus_of_workers_are_those_that_this_process_may_use(monkeypatch):
     assert visible_gpus(2) == ["3", "GPU-8932"]
 
 
+def test_a_worker_that_replaces_a_lost_one_has_its_gpu(monkeypatch):
+    both, found = threading.Barrier(2, timeout=60), []
+
+    class Worker(local.ProcessPoolExecutor):
+        """A pool of one process, which is lost with its first work if it has the second GPU."""
+
+        def __init__(self, *about, initargs, **more):
+            self.gpu = initargs[0]["CUDA_VISIBLE_DEVICES"]
+
+        def submit(self, function, text):
+            both.wait()
+            future = Future()
+            if (self.gpu, text) == ("1", "first"):
+                future.set_exception(BrokenProcessPool())
+            else:
+                future.set_result(self.gpu)
+            return future
+
+        def shutdown(self, **how): ...
+
+    monkeypatch.setattr(local, "ProcessPoolExecutor", Worker)
+    with open_engine("local", 2) as engine:
+        engine._gpus = ["0", "1"]
+        for text in ("first", "second"):
+            done = [engine.submit(abs, text) for _ in range(2)]
+            found.append({"lost" if isinstance(one.exception(), BrokenProcessPool) else one.result() for one in done})
+    assert found == [{"0", "lost"}, {"0", "1"}]
+
+
 def test_a_shared_disk_that_fails_for_a_moment_does_not_end_the_look_at_the_queue(tmp_path, monkeypatch):
     answers = iter([OSError(errno.ESTALE, "Stale file handle"), True])
 
@@ -123,6 +155,15 @@ def test_a_job_that_slurm_refuses_is_an_error_with_its_words_and_a_hint(tmp_path
     refused = pytest.raises(MutualignError, match=r"fault .*Invalid partition name specified\n  hint: ")
     with open_engine("slurm", 1, [f"folder={tmp_path}", "partition=none"]) as engine, refused:
         engine.submit(str, "work")
+
+
+def test_a_new_folder_of_jobs_which_are_pickles_is_the_users_alone(tmp_path, programs):
+    (tmp_path / "there").mkdir(0o750)
+    for name, mode in (("new", 0o700), ("there", 0o750)):
+        with open_engine("slurm", 1, [f"folder={tmp_path / name}"]) as engine:
+            engine.submit(str, "work")
+        assert list((tmp_path / name).glob("*_submitted.pkl"))
+        assert stat.S_IMODE((tmp_path / name).stat().st_mode) == mode
 
 
 def test_a_job_is_queued_again_however_often_it_reaches_its_time_limit(tmp_path, programs, monkeypatch):

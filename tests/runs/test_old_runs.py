@@ -15,6 +15,7 @@ from PIL import Image
 from mutualign.data.datasets.registry import TASKS, TaskEntry
 from mutualign.errors import MutualignError
 from mutualign.io.tensors import unpack
+from mutualign.recipes import load_recipe
 from mutualign.runs.comparison import Comparison
 from mutualign.runs.folder import FORMAT, RunFolder
 from mutualign.runs.predictor import Predictor
@@ -102,6 +103,12 @@ def test_a_classifier_predicts_and_exports_what_it_was(runs, mutualign, tmp_path
     assert exported.keys() == weights.keys()
     assert all(torch.equal(exported[key], weights[key]) for key in weights)
     assert json.loads(about["class_names"]) == ["left", "middle", "right"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_config_stands_for_its_recipe(runs, name):
+    path = runs / name / "complete"
+    assert load_recipe(str(path / "config.toml")) == RunFolder.open(path).config().recipe
 
 
 def test_a_comparison_takes_an_old_run_as_done(runs, tmp_path):

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+from collections import defaultdict
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import count
@@ -37,7 +38,7 @@ class Local(Engine):
         self._gpus = visible_gpus(torch.cuda.device_count())
         self._drivers = ThreadPoolExecutor(self.at_once)
         self._workers: dict[int, ProcessPoolExecutor] = {}  # by thread
-        self._numbers = count()
+        self._numbers = defaultdict[int, int](count().__next__)  # by thread: a replacement has the lost worker's GPU
 
     def submit(self, function: Function, text: str) -> Future[str]:
         return self._drivers.submit(self._drive, function, text)
@@ -51,7 +52,7 @@ class Local(Engine):
         """Have one piece of work done by this thread's worker."""
         driver = threading.get_ident()
         if driver not in self._workers:
-            self._workers[driver] = self._start_worker(next(self._numbers))
+            self._workers[driver] = self._start_worker(self._numbers[driver])
         try:
             outcome: str = self._workers[driver].submit(function, text).result()
         except BrokenProcessPool:

@@ -72,6 +72,7 @@ class Slurm(Engine):
     def __init__(self, jobs: int | None, options: SlurmOptions) -> None:
         try:
             import submitit
+            from submitit.core.utils import JobPaths
         except ImportError as error:
             raise missing_package("slurm", "submitit") from error
         self.at_once, self.threads = jobs, options.cpus
@@ -82,6 +83,7 @@ class Slurm(Engine):
         self._executor = submitit.AutoExecutor(
             options.folder, cluster=options.cluster, slurm_max_num_timeout=MOST_TIME_LIMITS
         )
+        self._folder = JobPaths.get_first_id_independent_folder(options.folder)
         asked = {name: getattr(options, name) for name in ("partition", "account", "qos", "constraint")}
         self._executor.update_parameters(
             name="mutualign",
@@ -101,6 +103,7 @@ class Slurm(Engine):
         self._require_poller()
         future: Future[str] = Future()
         try:
+            self._folder.mkdir(0o700, parents=True, exist_ok=True)  # submitit unpickles what is there
             job = self._executor.submit(Resumable(function), text)
         except (OSError, RuntimeError) as error:  # submitit's errors are RuntimeErrors
             raise MutualignError(

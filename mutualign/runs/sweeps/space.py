@@ -86,6 +86,10 @@ class Space:
         """Return the recipe with values of the parameters; its name ends in a digest of all settings."""
         return load_recipe(self.recipe, [*self.fixed, *(f"{key}={json.dumps(value)}" for key, value in values.items())])
 
+    def extremes(self) -> list[Recipe]:
+        """Return the recipe with each extreme value of each parameter."""
+        return [self.recipe_with({key: value}) for key, one in self.parameters.items() for value in one.extremes]
+
     def unchanged(self) -> dict[str, Value] | None:
         """Return the values that the recipe has as it is; None if the space leaves out one of them."""
         plain = self.recipe_with({}).to_dict()
