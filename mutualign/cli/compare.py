@@ -195,7 +195,8 @@ class Compare:
                 # Recipes that a failed run contains are trained on their own.
                 jobs = comparison.jobs(load, place, command, common, lost) if failed else []
                 if not jobs:
-                    return comparison.rows(), lost
+                    keep(rows := comparison.rows())  # also if there was nothing to train
+                    return rows, lost
 
     def _check_save(self, save: Path, command: str) -> None:
         """Raise MutualignError if the rows cannot be written; what this command has written itself may be replaced."""
