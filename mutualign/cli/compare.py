@@ -150,7 +150,7 @@ class Compare:
         if self.parallel.in_this_process:
             with ProgressDisplay(console) as display, stop.saving(command):
                 settings = {"accelerator": self.accelerator, "observer": display, "should_stop": stop}
-                rows = comparison.run(load, keep, fail, **settings)
+                rows = comparison.run(stop.at_once()(load), keep, fail, **settings)
         else:
             rows, lost = self._run_elsewhere(comparison, load, place, keep, console, command, stop)
         if rows:
