@@ -248,3 +248,17 @@ def test_a_run_folder_of_a_newer_version_a_stopped_run_and_damaged_weights(refus
         message = refused(*command)
         assert "is not complete" in message
         assert f"mutualign run --resume {run}" in message
+
+
+def test_stopped_runs_of_a_sweep_are_left_to_the_sweep(mutualign, runs):
+    for run in runs.values():
+        (run / "result.json").unlink()
+    assert mutualign("runs").out.count("mutualign run --resume runs/") == 2
+    study = Path("sweeps/task/space")
+    study.mkdir(parents=True)
+    Path("runs").rename(study / "runs")
+    (study / "journal.log").touch()
+    for folder in ("sweeps", study / runs["dann"]):
+        out = mutualign("runs", folder).out
+        assert out.count("the command that started it continues") == 1
+        assert "--resume" not in out
