@@ -109,12 +109,16 @@ def test_between_two_trainings_a_signal_stops_at_once_and_one_from_the_first_sto
         os.kill(os.getpid(), signal.SIGTERM)
     assert left.value.code == 143
     assert not stop()
-    with pytest.raises(SystemExit) as left, stop.saving("command"):
+
+    def load_twice():
         with stop.at_once():
             pass
         os.kill(os.getpid(), signal.SIGTERM)
         with stop.at_once():
             pytest.fail("went on")
+
+    with pytest.raises(SystemExit) as left, stop.saving("command"):
+        load_twice()
     assert left.value.code == 143
     assert "resume with: command" in capsys.readouterr().err
 

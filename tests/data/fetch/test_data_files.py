@@ -96,7 +96,7 @@ def test_files_that_cannot_be_had_are_all_named_with_where_to_put_them_and_where
     assert [line.split(": ")[0].split()[-1] for line in lines[9:13]] == [
         server.url(f"{kind}/{name}.gz") for name in ("one", "two") for kind in ("absent", "wrong")
     ]
-    for part in (f"`mutualign data fetch a-task --data {tmp_path}`", "give another folder with --data", "--task digits"):
+    for part in (f"`mutualign data fetch a-task --data {tmp_path}`", "folder with --data", "`--task digits`"):
         assert part in "\n".join(lines[13:])
 
 
