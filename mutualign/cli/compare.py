@@ -150,7 +150,7 @@ class Compare:
         if self.parallel.in_this_process:
             with ProgressDisplay(console) as display, stop.saving(command):
                 settings = {"accelerator": self.accelerator, "observer": display, "should_stop": stop}
-                rows = comparison.run(load, keep, fail, **settings)
+                rows = comparison.run(stop.at_once()(load), keep, fail, **settings)
         else:
             rows, lost = self._run_elsewhere(comparison, load, place, keep, console, command, stop)
         if rows:
@@ -195,7 +195,8 @@ class Compare:
                 # Recipes that a failed run contains are trained on their own.
                 jobs = comparison.jobs(load, place, command, common, lost) if failed else []
                 if not jobs:
-                    return comparison.rows(), lost
+                    keep(rows := comparison.rows())  # also if there was nothing to train
+                    return rows, lost
 
     def _check_save(self, save: Path, command: str) -> None:
         """Raise MutualignError if the rows cannot be written; what this command has written itself may be replaced."""

@@ -30,7 +30,7 @@ class Data:
     def main(self, console: Console) -> None:
         """List, fetch or verify. Raises MutualignError if files cannot be had, or are damaged."""
         from mutualign.data.datasets import TASKS, find_task
-        from mutualign.data.fetch.data_files import damaged, data_folder, require
+        from mutualign.data.fetch.data_files import damaged, data_folder, fetch_command, require
 
         folder = data_folder(self.data)
         names = list(TASKS) if self.task == "all" else [self.task]
@@ -48,4 +48,5 @@ class Data:
             console.print(line)
         if bad:
             listed = "\n".join(f"  damaged  {path}" for path in dict.fromkeys(bad))
-            raise MutualignError(f"damaged files\n{listed}\n  hint:    delete them and run `mutualign data fetch`")
+            command = fetch_command(self.task, folder)
+            raise MutualignError(f"damaged files\n{listed}\n  hint:    delete them and run `{command}`")

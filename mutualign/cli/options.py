@@ -50,7 +50,11 @@ TaskOption = Annotated[
         help_behavior_hint=f"(default: {TASK})",
     ),
 ]
-ForceOption = Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help="Replace an output file that exists.")]
+ForceOption = Annotated[
+    bool,
+    tyro.conf.FlagCreatePairsOff,
+    tyro.conf.arg(help="Replace an output file that exists. Finished runs stay as they are."),
+]
 RunArgument = Annotated[
     tyro.conf.Positional[Path],
     tyro.conf.arg(metavar="RUN", help="A run folder, such as runs/digits/mani/seed-0."),

@@ -39,10 +39,11 @@ class ProgressDisplay(Bars, Observer):
             console=console,
             disable=not console.is_terminal,
         )
-        self._bars: dict[tuple[str, int], Any] = {}
+        self._bars: dict[int, Any] = {}  # of the run in training, by stage
         self.explained: set[str] = set()  # alarms that were printed
 
     def begin(self, recipe: Recipe, task: str, seed: int) -> None:
+        self._turn_bars_into_lines()  # a terminal has no room for the bars of many runs
         self.title, self.stages = printable(f"{recipe.name} on {task}, seed {seed}"), len(recipe.stages)
 
     def expects(self, seconds: float) -> None:
@@ -51,11 +52,10 @@ class ProgressDisplay(Bars, Observer):
             self.console.print(line)
 
     def step(self, stage: int, done: int, total: int) -> None:
-        key = (self.title, stage)
-        if key not in self._bars:
+        if stage not in self._bars:
             description = self.title if self.stages == 1 else f"{self.title}, {stage + 1}/{self.stages}"
-            self._bars[key] = self._progress.add_task(description, total=total, latest="")
-        self._progress.update(self._bars[key], completed=done)
+            self._bars[stage] = self._progress.add_task(description, total=total, latest="")
+        self._progress.update(self._bars[stage], completed=done)
 
     def epoch(self, record: EpochRecord) -> None:
         accuracies = [f"source {percent(record.source_accuracy)}"]
@@ -63,7 +63,7 @@ class ProgressDisplay(Bars, Observer):
             accuracies.insert(0, f"target {percent(record.target_accuracy)}")
         if self.console.is_terminal:
             shown = accuracies if self.console.width >= NARROW else accuracies[:1]
-            self._progress.update(self._bars[self.title, record.stage], latest=", ".join(shown))
+            self._progress.update(self._bars[record.stage], latest=", ".join(shown))
             return
         number = f"stage {record.stage + 1}/{self.stages} epoch {record.epoch}"
         line = f"{self.title}: {number}  {'  '.join(accuracies)}"
@@ -78,6 +78,13 @@ class ProgressDisplay(Bars, Observer):
     def damaged(self, fault: str) -> None:
         message = f"damaged, set aside: {fault}\ntraining resumes from the checkpoint before it"
         self.console.print(message, style="yellow")
+
+    def _turn_bars_into_lines(self) -> None:
+        for bar in self._progress.tasks:
+            if self.console.is_terminal:
+                self.console.print(f"{bar.description} {bar.percentage:3.0f} % {bar.fields['latest']}")
+            self._progress.remove_task(bar.id)
+        self._bars.clear()
 
 
 def duration(seconds: float) -> str:

@@ -42,3 +42,5 @@ class Runs:
             console.print("to continue:")
         for path in resumable:
             console.print(f"  {resume_command(path)}")
+        if any(one.is_of_sweep and one.state == "stopped" for one in found):
+            console.print("runs of a sweep: the command that started it continues all but those that it has given up")

@@ -62,3 +62,16 @@ class StopSignal:
             raise SystemExit(128 + (self.received or signal.SIGINT)) from None
         finally:
             self._can_save = False
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Surround, within `saving`, what has nothing to save: a signal stops at once, also one that came before."""
+        from mutualign.training.loop import Stopped
+
+        self._can_save = False
+        try:
+            if self():
+                raise Stopped
+            yield
+        finally:
+            self._can_save = True

@@ -127,7 +127,7 @@ def real_images(predictor: Predictor) -> tuple[Pixels, int]:
             )
         raise MutualignError(
             f"{predictor.run.path} was made by an early version, which kept no photos for the check\n"
-            f"  hint:    retrain into a new folder: {predictor.result.command} --out OTHER"
+            "  hint:    train the run again in another folder"
         )
     images = torch.cat([pixels.expand(-1, -1, -1, predictor.shape.channels) for pixels in kept])
     return images[torch.arange(max(BATCHES)) % len(images)], min(len(images), max(BATCHES))

@@ -107,7 +107,7 @@ class ModelFacts:
         if record is None:
             raise MutualignError(
                 f"{folder.path}/metrics.jsonl: no record of epoch {chosen.epoch} of stage {index + 1}\n"
-                "  hint:    restore the file, or retrain into a new folder"
+                "  hint:    restore the file from a copy, or train the run again in another folder"
             )
         validator, config = stage.selected.selection.validator or "", folder.config()
         return cls(

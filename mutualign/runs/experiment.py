@@ -24,7 +24,6 @@ from mutualign.runs.loading import PHOTO_SIDE, load_task
 from mutualign.runs.lock import locked
 from mutualign.runs.observer import Observer
 from mutualign.runs.recorder import Recorder
-from mutualign.runs.spec import RunSpec
 from mutualign.runs.verdict import verdict_of
 from mutualign.training.batches import steps_per_epoch
 from mutualign.training.callbacks import Callbacks, CheckpointPolicy
@@ -75,7 +74,6 @@ class Experiment:
             "task": task.name,
             "data": task.identity,
             "seed": seed,
-            "spec": RunSpec(recipe, task.name, seed).digest,
             "images": task.shape._asdict(),
             "class_names": list(task.class_names),
             "recipe": recipe.to_dict(),

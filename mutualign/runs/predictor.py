@@ -72,8 +72,7 @@ class Predictor:
         except (MutualignError, ValueError) as error:
             raise MutualignError(
                 f"{path}: its classifier cannot be loaded\n  fault    {error}\n"
-                f"  hint:    use the other epoch (selected or last), or retrain into a new folder: "
-                f"{result.command} --out OTHER"
+                "  hint:    use the other epoch (selected or last), or train the run again in another folder"
             ) from error
         fabric = make_fabric(precision or recipe.precision, accelerator)
         classifier = classifier.to(fabric.device)

@@ -66,7 +66,6 @@ class RunConfig:
     recipe: Recipe
     images: ImageShape
     class_names: list[str]
-    spec: str = ""  # digest of the RunSpec; empty in runs of format 1
     notes: list[str] = field(default_factory=list)
     own_images: FolderTask | None = None  # where the user's own images are
     data_folder: str = ""  # where the files of the task were, unless in the usual folder

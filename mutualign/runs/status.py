@@ -12,6 +12,7 @@ from mutualign.errors import MutualignError, first_line
 from mutualign.runs.folder import RunFolder
 from mutualign.runs.lock import last_owner, owner_of
 from mutualign.runs.spec import RunConfig
+from mutualign.runs.sweeps.study import Study
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,14 @@ class RunStatus:
 
     @property
     def can_resume(self) -> bool:
-        """Whether `mutualign run --resume` continues it."""
-        return self.state in ("stopped", "failed") and self.config is not None and not self.config.is_of_arrays
+        """Whether `mutualign run --resume` should continue it."""
+        known = self.config is not None and not self.config.is_of_arrays
+        return self.state in ("stopped", "failed") and known and not self.is_of_sweep
+
+    @property
+    def is_of_sweep(self) -> bool:
+        """Whether it is in a study, as STUDY/runs/TASK/RECIPE/seed-N: the sweep stops the runs of poor trials early."""
+        return any(map(Study.is_study, self.path.absolute().parents[3:4]))
 
 
 def find_runs(folder: Path) -> list[Path]:

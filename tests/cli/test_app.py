@@ -62,6 +62,10 @@ def test_every_example_in_help_is_a_command_that_parses(mutualign):
             assert app.parse(shlex.split(example)), example
 
 
+def test_help_says_that_force_trains_no_finished_run_again(mutualign):
+    assert "Finished runs stay as they are." in mutualign("compare", "--help").out
+
+
 def test_names_in_help_are_those_of_the_registries():
     assert registered("method") == sorted(METHODS)
     assert registered("backbone") == sorted(BACKBONES)

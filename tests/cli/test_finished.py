@@ -241,10 +241,24 @@ def test_a_run_folder_of_a_newer_version_a_stopped_run_and_damaged_weights(refus
         weights.write_bytes(whole[:1000])
         message = refused(*command)
         assert "stage-0-selected.safetensors: not a readable checkpoint" in message
-        assert "retrain into a new folder" in message
+        assert message.endswith("or train the run again in another folder\n")
         weights.write_bytes(whole)
     if use in ("predict", "export", "demo", "report"):
         (run / "result.json").unlink()
         message = refused(*command)
         assert "is not complete" in message
         assert f"mutualign run --resume {run}" in message
+
+
+def test_stopped_runs_of_a_sweep_are_left_to_the_sweep(mutualign, runs):
+    for run in runs.values():
+        (run / "result.json").unlink()
+    assert mutualign("runs").out.count("mutualign run --resume runs/") == 2
+    study = Path("sweeps/task/space")
+    study.mkdir(parents=True)
+    Path("runs").rename(study / "runs")
+    (study / "journal.log").touch()
+    for folder in ("sweeps", study / runs["dann"]):
+        out = mutualign("runs", folder).out
+        assert out.count("the command that started it continues") == 1
+        assert "--resume" not in out

@@ -103,6 +103,35 @@ def test_before_training_can_save_the_first_signal_stops_at_once():
     assert not stop()
 
 
+def test_between_two_trainings_a_signal_stops_at_once_and_one_from_the_first_stops_before_the_second(capsys):
+    stop = StopSignal()
+    with pytest.raises(SystemExit) as left, stop.saving("command"), stop.at_once():
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert left.value.code == 143
+    assert not stop()
+
+    def load_twice():
+        with stop.at_once():
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+        with stop.at_once():
+            pytest.fail("went on")
+
+    with pytest.raises(SystemExit) as left, stop.saving("command"):
+        load_twice()
+    assert left.value.code == 143
+    assert "resume with: command" in capsys.readouterr().err
+
+
+def test_ctrl_c_stops_a_comparison_that_loads_its_images(mutualign, monkeypatch):
+    def load(*_):
+        os.kill(os.getpid(), signal.SIGINT)
+        pytest.fail("went on")
+
+    monkeypatch.setattr("mutualign.runs.loading.load_task", load)
+    assert mutualign("compare", "--recipes", "dann").code == 130
+
+
 def test_a_hang_up_that_nohup_ignores_stays_ignored():
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     stop = StopSignal()

@@ -56,6 +56,20 @@ def test_progress_is_one_line_that_fits_and_shows_what_matters_most(width, shown
     assert len(last) <= width
 
 
+def test_on_a_terminal_the_bar_of_the_run_in_training_is_seen_after_more_runs_than_lines():
+    console = PlainConsole(file=io.StringIO(), width=80, height=24, force_terminal=True, color_system=None)
+    with ProgressDisplay(console) as display:
+        for seed in range(30):
+            display.begin(load_recipe("dann"), "digits", seed)
+            display.step(0, seed, 100)
+            display.epoch(EpochRecord(0, 1, "dann", 1.0, {}, {}, 0.98, 0.61, EpochAudit([], [])))
+        display._progress.refresh()
+        text = re.sub(r"\x1b\[[?\d]*[a-zA-Z]", "", console.file.getvalue()).replace("\r", "\n")
+    lines = [f"dann on digits, seed {seed} {seed:3} % target 61.0 %, source 98.0 %" for seed in range(30)]
+    assert text.splitlines()[-1].strip() == lines[-1]  # in training
+    assert all(f"{line}\n" in text for line in lines[:-1])
+
+
 def test_progress_is_a_line_per_epoch_in_a_file_and_a_full_bar_per_stage_on_a_terminal(tmp_path, tiny_task):
     recipe = load_recipe("mani", [f"stages.{i}.{short}" for i in (0, 1) for short in ("epochs=1", "batch_size=25")])
     for terminal in (False, True):

@@ -135,7 +135,9 @@ def test_a_stopped_comparison_saves_says_how_to_resume_and_ends_as_if_nothing_ha
     for name in ("patient", "dann"):
         for seed in (0, 1):
             assert contents(run_of("stopped", name, seed)) == contents(run_of("unstopped", name, seed))
-    assert compare("patient,dann", "stopped", "--seeds", "2", "--jobs", "2").out.startswith("0 runs to train\n")
+    again = compare("patient,dann", "stopped", "--seeds", "2", "--jobs", "2", "--save", "again.json")
+    assert again.out.startswith("0 runs to train\n")
+    assert len({(row["recipe"], row["seed"]) for row in json.loads(Path("again.json").read_text())["rows"]}) == 4
 
 
 def test_a_run_keeps_the_command_that_the_user_typed_and_its_plugin(faults, place):

@@ -28,11 +28,11 @@ def test_two_settings_share_neither_digest_nor_folder():
 
 
 def test_a_digest_depends_on_the_options_and_the_name_and_not_on_the_description():
-    spec = RunSpec(recipe("dann"), "digits", 0)
+    spec, changed = RunSpec(recipe("dann"), "digits", 0), load_recipe("dann", ["stages.0.options.weight=0.7"])
     assert RunSpec(dataclasses.replace(spec.recipe, description="reworded"), "digits", 0).digest == spec.digest
     assert RunSpec(dataclasses.replace(spec.recipe, name="renamed"), "digits", 0).digest != spec.digest
-    assert RunSpec(load_recipe("dann", ["stages.0.options.weight=0.7"]), "digits", 0).digest != spec.digest
-    assert spec.digest == "cc37a7a2f5ecb4f2"  # it is in the config of every run, and must not change with the code
+    assert RunSpec(changed, "digits", 0).digest != spec.digest
+    assert changed.name == "dann-007fc5d7"  # it is a folder of existing runs, and must not change with the code
 
 
 def test_of_many_notes_the_first_twenty_are_for_people():

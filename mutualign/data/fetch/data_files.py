@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from mutualign.data.fetch.mirrors import Mirrors
 from mutualign.errors import MutualignError
 from mutualign.io.hashing import sha256_of
+from mutualign.io.plugins import mutualign_command
 
 DATA_VARIABLE = "MUTUALIGN_DATA"
 
@@ -56,6 +57,11 @@ def data_folder(option: Path | None = None) -> Path:
     return Path(platformdirs.user_cache_dir("mutualign")) / "data"
 
 
+def fetch_command(task: str, folder: Path) -> str:
+    """Return the command that downloads the files of a task, or of `all`, to a data folder."""
+    return mutualign_command("data", "fetch", task, *([] if folder == data_folder() else ["--data", folder]))
+
+
 def damaged(files: Sequence[DataFile], folder: Path) -> list[Path]:
     """Return the files that are there but do not have the published hash."""
     found = [place for file in files if (place := file.find(folder))]
@@ -76,7 +82,7 @@ def require(files: Sequence[DataFile], task: str, folder: Path) -> list[Path]:
         raise MutualignError(
             f"{len(broken)} damaged file(s) for the task {task}: the SHA-256 is not the published one\n"
             + _listing("damaged", [str(path) for path in broken])
-            + f"\n  hint:    delete them and run `mutualign data fetch {task}`"
+            + f"\n  hint:    delete them and run `{fetch_command(task, folder)}`"
         )
     return [place[0] for file in files if (place := file.find(folder))]
 
@@ -116,7 +122,7 @@ def _missing_message(missing: Sequence[DataFile], failures: Sequence[str], task:
             *parts,
             f"  looked in {folder} ({DATA_VARIABLE} is {'set' if variable else 'unset'})",
             _listing("tried", failures or ["nothing: no mirror is known"]),
-            f"  hint:    go online and run `mutualign data fetch {task}`, or put the files into the folder above, or",
+            f"  hint:    go online and run `{fetch_command(task, folder)}`, or put the files into the folder above, or",
             "           give another folder with --data, or try `--task digits`, which needs no files",
         ]
     )

@@ -76,7 +76,8 @@ def test_the_command_lists_fetches_and_verifies(tmp_path, monkeypatch):
     with pytest.raises(MutualignError, match=r"1 file\(s\) missing for the task tiny\n  missing  bad"):
         printed("fetch")
     (tmp_path / "bad").write_bytes(b"changed")
-    with pytest.raises(MutualignError, match=rf"damaged files\n  damaged  {tmp_path}/bad\n  hint: "):
+    fetch = f"mutualign data fetch tiny --data {tmp_path}"
+    with pytest.raises(MutualignError, match=rf"damaged files\n  damaged  {tmp_path}/bad\n  hint: .* `{fetch}`"):
         printed("verify")
     (tmp_path / "bad").write_bytes(b"bad")
     assert printed("verify").endswith("2 of 2 files, 0 damaged\n")

@@ -96,7 +96,7 @@ def test_files_that_cannot_be_had_are_all_named_with_where_to_put_them_and_where
     assert [line.split(": ")[0].split()[-1] for line in lines[9:13]] == [
         server.url(f"{kind}/{name}.gz") for name in ("one", "two") for kind in ("absent", "wrong")
     ]
-    for part in ("mutualign data fetch a-task", "--data", "`--task digits`"):
+    for part in (f"`mutualign data fetch a-task --data {tmp_path}`", "folder with --data", "`--task digits`"):
         assert part in "\n".join(lines[13:])
 
 
@@ -110,6 +110,7 @@ def test_without_a_network_the_message_names_the_file_its_source_and_the_task_th
     message = error_of(files, tmp_path)
     for part in ("data/0\n", "data/1\n", "data/2\n", gone.url("data/"), "(MUTUALIGN_DATA is set)", "--task digits"):
         assert part in message
+    assert "`mutualign data fetch a-task`" in message  # the folder is the one that the command uses
     assert [f"{url}: " in message for url in urls] == [
         True,
         False,
@@ -145,7 +146,7 @@ def test_a_damaged_file_is_named_and_neither_used_nor_replaced(tmp_path, server)
     assert message.startswith("2 damaged file(s) for the task a-task: the SHA-256 is not the published one\n")
     assert f"  damaged  {paths[1]}\n           {paths[2]}\n" in message
     assert str(paths[0]) not in message
-    assert "delete them and run `mutualign data fetch a-task`" in message
+    assert f"delete them and run `mutualign data fetch a-task --data {tmp_path}`" in message
     assert damaged(files, tmp_path) == paths[1:]
     assert server.asked == []
 
