@@ -136,9 +136,10 @@ def image_shape(content: bytes, where: object) -> ImageShape:
 def decode_image(content: bytes, where: object, shape: ImageShape) -> UInt8[Tensor, "height width channels"]:
     """Decode an image of one of the `FORMATS` to grey (1 channel) or colour (3) of a height and width.
 
-    It is turned upright by its EXIF orientation; only the first frame counts; transparent parts become white; 16-bit
-    grey is divided by 257, and of 16-bit colour, in which a transparent colour is not seen, the high bytes are kept. An image of another size is scaled (bicubic, antialiased) until it covers height x width,
-    and cropped to the middle. A JPEG that is much larger is first reduced by its decoder.
+    It is turned upright by its EXIF orientation; only the first frame counts; transparent parts become white. 16-bit
+    grey is divided by 257; of 16-bit colour, in which a transparent colour is not seen, the high bytes are kept. An
+    image of another size is scaled (bicubic, antialiased) until it covers height x width, and cropped to the middle. A
+    JPEG that is much larger is first reduced by its decoder.
 
     Raises MutualignError that starts with `where` if it cannot be read to its end, has more than 64 megapixels (found
     before decoding), or has floating-point pixels, whose range no file states.
