@@ -36,7 +36,9 @@ BROWSER_FLAGS = (
     "--disable-sync",
 )
 
-signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup ignores it, and all that tests start would inherit that
+# nohup ignores the one, and a shell the other in the background; all that tests start would inherit that.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 torch.set_num_threads(1)
 # NumPy's and SciPy's threads wait for each other in a loop, and so take the core on which another process tests.
 threadpool_limits(1)
