@@ -61,8 +61,8 @@ def gains_table(results: Results) -> list[str]:
     lines = [["`source_only`, accuracy", *(interval.percent() for interval in found)]]
     for one in board.standings():
         if one.method != SOURCE_ONLY:
-            cells = (_cell(gain, bold=certain(gain)) for task in board.tasks if (gain := gains[one.method, task]))
-            lines.append([f"`{one.method}`", *cells])
+            own = [gains[one.method, task] for task in board.tasks]
+            lines.append([f"`{one.method}`", *(_cell(gain, bold=certain(gain)) for gain in own)])
     return markdown(["method", *(task.removeprefix("office31:") for task in board.tasks)], lines)
 
 

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import scipy
 
-from mutualign.evaluation.verdict import NEGLIGIBLE
+from mutualign.evaluation.verdict import Kind, Range, kind_of_gain
 from mutualign.recipes.equal import method_of
 from mutualign.recipes.recipe import SOURCE_ONLY
 from mutualign.runs.rows import Row
@@ -17,9 +17,16 @@ from mutualign.runs.statistics import Difference, Interval, differences, summari
 SELECTIONS = ("last", "validator", "oracle")
 
 
+def kind(gain: Interval) -> Kind:
+    """Return what a gain says, by the rule of the verdict: one of an image or two is no difference."""
+    if gain.half_width is None:
+        return "cannot tell"
+    return kind_of_gain(Range(gain.mean, gain.mean - gain.half_width, gain.mean + gain.half_width))
+
+
 def certain(gain: Interval) -> bool:
-    """Whether a gain is a gain or a loss by the rule of the verdict: of one image or two, it is no difference."""
-    return gain.excludes_zero and abs(gain.mean) + (gain.half_width or 0.0) > NEGLIGIBLE
+    """Whether a gain is certainly a gain, or certainly a loss."""
+    return kind(gain) in ("helped", "made it worse")
 
 
 @dataclass(frozen=True)
@@ -80,8 +87,8 @@ class Board:
             method=method,
             rank=sum(ranks[method] for ranks in self._ranks.values()) / len(self.tasks),
             gains={kind: self._mean_gain(method, kind) for kind in SELECTIONS},
-            better=sum(certain(gain) and gain.mean > 0 for gain in gains),
-            worse=sum(certain(gain) and gain.mean < 0 for gain in gains),
+            better=sum(kind(gain) == "helped" for gain in gains),
+            worse=sum(kind(gain) == "made it worse" for gain in gains),
             tasks=len(self.tasks),
             cost=sum(costs) / len(costs),
         )

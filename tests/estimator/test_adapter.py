@@ -7,6 +7,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -137,12 +138,12 @@ def set_device():
 
 
 STATES = {
-    "no_grad": torch.no_grad(),
-    "inference_mode": torch.inference_mode(),
-    "float64": double_precision(),
-    "autocast": torch.autocast("cpu", torch.bfloat16),
-    "device": torch.device("meta"),
-    "default device": set_device(),
+    "no_grad": torch.no_grad,
+    "inference_mode": torch.inference_mode,
+    "float64": double_precision,
+    "autocast": partial(torch.autocast, "cpu", torch.bfloat16),
+    "device": partial(torch.device, "meta"),
+    "default device": set_device,
 }
 
 
@@ -150,7 +151,7 @@ STATES = {
 def test_a_fit_is_the_same_whatever_state_torch_is_in(fitted, state):
     source, y, target, _ = clouds()
     given = torch.tensor(source)
-    with STATES[state]:
+    with STATES[state]():
         adapter = short().fit(given, y, target)
         probabilities = adapter.predict_proba(target)
     assert same_weights(adapter, fitted)
